@@ -1,0 +1,94 @@
+"""Configuration of a model: plain dataclasses, stored in the model file, readable without torch or numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from gmvqzip.errors import ModelError
+
+CONFIG_VERSION = 1
+MAX_CODES = 65536  # indices are stored as 16-bit numbers
+MAX_STAGES = 64
+MAX_STRIDE = 256
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """One grid of code indices: `stages` residual stages, each with its own codebook."""
+
+    stride: int  # pixels per grid cell along each axis, a power of two
+    stages: int = 1  # residual stages on this grid
+    codes: int = 1024  # K, codebook entries per stage
+    dimensions: int = 64  # L, latent dimensions per stage
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The convolutional autoencoder. Levels run from fine to coarse; the grids must be among the levels' strides."""
+
+    strides: tuple[int, ...]  # feature levels, ascending powers of two; the first is the pixel-shuffle factor
+    channels: tuple[int, ...]  # feature channels at each level
+    encoder_blocks: tuple[int, ...]  # residual blocks at each level of the encoder
+    decoder_blocks: tuple[int, ...]  # residual blocks at each level of the decoder
+    grids: tuple[GridConfig, ...]  # code grids, coarse to fine
+    stage_blocks: int = 1  # residual blocks that refine the decoder's state after each stage
+    weight_per_dimension: bool = True  # w(x) of eq. (15): one weight per latent dimension, or one per site
+    version: int = CONFIG_VERSION
+
+    def __post_init__(self) -> None:
+        levels = len(self.strides)
+        if not levels or any(len(part) != levels for part in (self.channels, self.encoder_blocks, self.decoder_blocks)):
+            raise ModelError("model configuration: strides, channels and blocks must have the same, non-zero length")
+        if list(self.strides) != sorted(set(self.strides)) or any(not _power_of_two(s) for s in self.strides):
+            raise ModelError("model configuration: strides must be ascending powers of two")
+        if self.strides[-1] > MAX_STRIDE:
+            raise ModelError(f"model configuration: strides above {MAX_STRIDE} are not supported")
+        wanted = [grid.stride for grid in self.grids]
+        if not wanted or wanted != sorted(set(wanted), reverse=True) or not set(wanted) <= set(self.strides):
+            raise ModelError("model configuration: grids must run from coarse to fine over existing strides")
+        if any(not 2 <= g.codes <= MAX_CODES or g.stages < 1 or g.dimensions < 1 for g in self.grids):
+            raise ModelError(f"model configuration: each grid needs 1 or more stages and 2 to {MAX_CODES} codes")
+        if sum(grid.stages for grid in self.grids) > MAX_STAGES:
+            raise ModelError(f"model configuration: more than {MAX_STAGES} stages")
+
+    @property
+    def alignment(self) -> int:
+        """Pixels to which an image is padded along each axis: the coarsest stride."""
+        return self.strides[-1]
+
+    def stages(self) -> list[GridConfig]:
+        """One entry per stage, in coding order (coarse to fine)."""
+        return [grid for grid in self.grids for _ in range(grid.stages)]
+
+    def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
+        """Rows and columns of each stage's index array for an image of `width` x `height` pixels."""
+        rows, columns = -(-height // self.alignment), -(-width // self.alignment)
+        return [(rows * self.alignment // g.stride, columns * self.alignment // g.stride) for g in self.stages()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:
+        """Read what `to_dict` wrote. Raises ModelError for a newer version or for unknown or missing fields."""
+        if not isinstance(data, Mapping):
+            raise ModelError("model configuration is not a table of fields")
+        version = data.get("version", CONFIG_VERSION)
+        if not isinstance(version, int) or version > CONFIG_VERSION:
+            raise ModelError(f"model configuration is of version {version}; this gmvqzip reads up to {CONFIG_VERSION}")
+        unknown = set(data) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ModelError(f"model configuration has unknown fields: {', '.join(sorted(unknown))}")
+        try:
+            values = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()}
+            values["grids"] = tuple(GridConfig(**grid) for grid in data["grids"])
+            return cls(**values)
+        except (TypeError, KeyError) as error:
+            raise ModelError(f"model configuration is incomplete or malformed: {error}") from None
+
+
+def _power_of_two(number: int) -> bool:
+    return isinstance(number, int) and number > 0 and number & (number - 1) == 0
