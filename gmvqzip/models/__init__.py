@@ -1,0 +1,1 @@
+"""Networks, model files and the registry of installed models."""
