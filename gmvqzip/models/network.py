@@ -1,0 +1,212 @@
+"""The staged convolutional autoencoder: features bottom-up, codes and state top-down.
+
+The encoder makes features at each level's stride. The decoder holds a state that starts at the coarsest grid from a
+learned constant; each stage reads (features, state), quantises one vector per site, adds its projection to the state
+and refines it; the state is then brought to the next finer level. A single-grid, single-stage model is the paper's
+network; more grids and stages are the same code. No operation sees the whole image, so any size works that is a
+multiple of the configuration's alignment. Shapes are [B, C, H, W]; images are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gmvqzip.models.config import GridConfig, NetworkConfig
+from gmvqzip.quantizers import GMVQ, GMVQSettings, QuantizerResult
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1x1(gelu(conv3x3(x))). The second convolution starts small, so that deep stacks start near identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(channels, channels, 3, padding=1)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        with torch.no_grad():
+            self.mix.weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.mix(F.gelu(self.spatial(x), approximate="tanh"))
+        return x + residual
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*[ResidualBlock(channels) for _ in range(count)])
+
+
+class Encoder(nn.Module):
+    """Features of an image at each level, fine to coarse."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.patch = config.strides[0]
+        self.stem = nn.Conv2d(3 * self.patch**2, config.channels[0], 3, padding=1)
+        pairs = zip(config.channels, config.encoder_blocks, strict=True)
+        self.levels = nn.ModuleList([_blocks(channels, count) for channels, count in pairs])
+        steps = zip(config.strides, config.strides[1:], config.channels, config.channels[1:], strict=False)
+        self.down = nn.ModuleList([_reduce(coarse // fine, a, b) for fine, coarse, a, b in steps])
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x = F.pixel_unshuffle(image - 0.5, self.patch).contiguous(memory_format=torch.channels_last)
+        features = [self.levels[0](self.stem(x))]
+        for down, level in zip(self.down, list(self.levels)[1:], strict=True):
+            features.append(level(down(features[-1])))
+        return features
+
+
+def _reduce(factor: int, channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, 2 * factor, stride=factor, padding=factor // 2)
+
+
+class Stage(nn.Module):
+    """One codebook on one grid: proposes z_hat and w, quantises, adds the projection to the state and refines it."""
+
+    def __init__(self, grid: GridConfig, channels: int, config: NetworkConfig, settings: GMVQSettings) -> None:
+        super().__init__()
+        weights = grid.dimensions if config.weight_per_dimension else 1
+        self.dimensions = grid.dimensions
+        self.mix = nn.Conv2d(2 * channels, channels, 1)
+        self.head = nn.Conv2d(channels, grid.dimensions + weights, 1)
+        self.quantizer = GMVQ(grid.codes, grid.dimensions, settings)
+        self.project = nn.Conv2d(grid.dimensions, channels, 1)
+        self.refine = _blocks(channels, config.stage_blocks)
+
+    def propose(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """z_hat [N, L] and raw weights [N, L or 1] of all N = B*H*W sites, from features and state [B, C, H, W]."""
+        hidden = F.gelu(self.mix(torch.cat([features, state], 1)), approximate="tanh")
+        out = self.head(hidden).float().permute(0, 2, 3, 1)  # [B, H, W, L + weights]
+        proxy, weights = out.reshape(-1, out.shape[-1]).split([self.dimensions, out.shape[-1] - self.dimensions], 1)
+        return proxy, weights
+
+    def update(self, state: Tensor, quantised: Tensor) -> Tensor:
+        """The state after the codewords `quantised` [N, L] of all sites."""
+        batch, _, rows, columns = state.shape
+        image = quantised.reshape(batch, rows, columns, self.dimensions).permute(0, 3, 1, 2)
+        refined: Tensor = self.refine(state + self.project(image))
+        return refined
+
+
+@dataclass
+class NetworkOutput:
+    """Result of a forward pass: reconstruction [B, 3, H, W] (in evaluation clamped to [0, 1]), one quantiser result a
+    stage in coding order, and the proxies z_hat [N, L] where they were asked for."""
+
+    reconstruction: Tensor
+    stages: list[QuantizerResult]
+    proxies: list[Tensor] = field(default_factory=list)
+
+
+Visitor = Callable[[Stage, int, Tensor], Tensor]
+
+
+class StagedAutoencoder(nn.Module):
+    """The codec's network. `forward` for training, `encode` and `decode` for use."""
+
+    def __init__(self, config: NetworkConfig, settings: GMVQSettings | None = None) -> None:
+        super().__init__()
+        settings = settings or GMVQSettings()
+        self.config = config
+        self.encoder = Encoder(config)
+        grids = {grid.stride: grid for grid in config.grids}
+        top = config.strides.index(config.grids[0].stride)
+        strides, widths = config.strides[: top + 1], config.channels[: top + 1]
+        self.start = nn.Parameter(torch.zeros(1, widths[top], 1, 1))
+        self.stages = nn.ModuleList()  # one list a decoder level, fine to coarse, empty where the level has no grid
+        for stride, width in zip(strides, widths, strict=True):
+            count = grids[stride].stages if stride in grids else 0
+            self.stages.append(nn.ModuleList([Stage(grids[stride], width, config, settings) for _ in range(count)]))
+        counts = config.decoder_blocks[: top + 1]
+        self.levels = nn.ModuleList([_blocks(width, count) for width, count in zip(widths, counts, strict=True)])
+        factors = [coarse // fine for fine, coarse in zip(strides, strides[1:], strict=False)]
+        pairs = zip(widths[1:], widths, factors, strict=False)
+        self.up = nn.ModuleList([nn.Conv2d(wide, narrow * factor**2, 1) for wide, narrow, factor in pairs])
+        self.factors = factors
+        self.final = nn.Conv2d(widths[0], 3 * strides[0] ** 2, 3, padding=1)
+
+    def ordered_stages(self) -> list[Stage]:
+        """All stages in coding order, coarse to fine."""
+        return [stage for level in reversed(self.stages) for stage in _stages(level)]
+
+    def quantizers(self) -> list[GMVQ]:
+        """The quantisers of all stages, in coding order."""
+        return [stage.quantizer for stage in self.ordered_stages()]
+
+    def forward(
+        self, image: Tensor, *, temperature: float = 1.0, bypass: float | None = None, keep_proxies: bool = False
+    ) -> NetworkOutput:
+        """Encode, quantise and decode `image` [B, 3, H, W], sides multiples of the alignment.
+
+        bypass: where given, no quantisation: the decoder reads z_hat plus Gaussian noise of this multiple of its
+        standard deviation (the plain-autoencoder start of training); keep_proxies: return z_hat of each stage.
+        """
+        features = self.encoder(image)
+        output = NetworkOutput(image, [])
+
+        def visit(stage: Stage, level: int, state: Tensor) -> Tensor:
+            proxy, weights = stage.propose(features[level], state)
+            if keep_proxies:
+                output.proxies.append(proxy.detach())
+            if bypass is None:
+                output.stages.append(stage.quantizer(proxy, weights, temperature=temperature))
+                return stage.update(state, output.stages[-1].quantised)
+            return stage.update(state, proxy + bypass * proxy.detach().std(0) * torch.randn_like(proxy))
+
+        output.reconstruction = self._image(self._descend(self._start(image), visit))
+        return output
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Code indices, one int64 array [B, h, w] a stage in coding order, of `image` [B, 3, H, W]."""
+        features = self.encoder(image)
+        indices: list[Tensor] = []
+
+        def visit(stage: Stage, level: int, state: Tensor) -> Tensor:
+            result = stage.quantizer(*stage.propose(features[level], state))
+            indices.append(result.indices.reshape(len(image), *state.shape[2:]))
+            return stage.update(state, result.quantised)
+
+        self._descend(self._start(image), visit, last=self.ordered_stages()[-1])
+        return indices
+
+    @torch.no_grad()
+    def decode(self, indices: Sequence[Tensor]) -> Tensor:
+        """The image [B, 3, H, W] in [0, 1] of `encode`'s indices; bit for bit what `forward` gives in evaluation."""
+        queue = iter(indices)
+        batch, rows, columns = indices[0].shape
+
+        def visit(stage: Stage, level: int, state: Tensor) -> Tensor:
+            return stage.update(state, stage.quantizer.lookup(next(queue).flatten()))
+
+        return self._image(self._descend(self.start.expand(batch, -1, rows, columns), visit))
+
+    def _start(self, image: Tensor) -> Tensor:
+        stride = self.config.grids[0].stride
+        return self.start.expand(len(image), -1, image.shape[2] // stride, image.shape[3] // stride)
+
+    def _descend(self, state: Tensor, visit: Visitor, last: Stage | None = None) -> Tensor:
+        """Lead the state from the coarsest grid to the finest level through every stage, or no further than `last`."""
+        for level in reversed(range(len(self.levels))):
+            for stage in _stages(self.stages[level]):
+                state = visit(stage, level, state)
+                if stage is last:
+                    return state
+            state = self.levels[level](state)
+            if level:
+                state = F.pixel_shuffle(self.up[level - 1](state), self.factors[level - 1])
+                state = state.contiguous(memory_format=torch.channels_last)
+        return state
+
+    def _image(self, state: Tensor) -> Tensor:
+        image = F.pixel_shuffle(self.final(state).float(), self.config.strides[0]) + 0.5
+        return image if self.training else image.clamp(0, 1)
+
+
+def _stages(level: nn.Module) -> Iterator[Stage]:
+    for stage in level.children():
+        if isinstance(stage, Stage):
+            yield stage
