@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -122,7 +123,7 @@ class StagedAutoencoder(nn.Module):
             self.stages.append(nn.ModuleList([Stage(grids[stride], width, config, settings) for _ in range(count)]))
         counts = config.decoder_blocks[: top + 1]
         self.levels = nn.ModuleList([_blocks(width, count) for width, count in zip(widths, counts, strict=True)])
-        factors = [coarse // fine for fine, coarse in zip(strides, strides[1:], strict=False)]
+        factors = [coarse // fine for fine, coarse in pairwise(strides)]
         pairs = zip(widths[1:], widths, factors, strict=False)
         self.up = nn.ModuleList([nn.Conv2d(wide, narrow * factor**2, 1) for wide, narrow, factor in pairs])
         self.factors = factors
