@@ -1,0 +1,221 @@
+"""Reading pictures: whatever Pillow opens becomes 8-bit RGB or gray with its alpha plane and colour profile.
+
+Every failure is an ImageError of one line. What is lost on the way (further frames, 16-bit depth, ...) is said in
+`Picture.warnings`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from gmvqzip.errors import ImageError
+from gmvqzip.images import colour
+
+MAX_PIXELS = 268_435_456
+"""Default limit on width x height, checked before the pixels are unpacked."""
+
+GMVQ_MAGIC = b"\x9d\x47"
+EXIF_ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of each EXIF orientation upright."""
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any]
+
+
+@dataclass
+class Picture:
+    """A picture as the codec sees it."""
+
+    pixels: Pixels  # uint8 [H, W, 3]; three equal channels where gray
+    gray: bool = False  # the picture has one channel
+    alpha: Pixels | None = None  # uint8 [H, W]; None where fully opaque
+    icc: bytes | None = None  # profile of the pixels' own colour space (RGB, or GRAY where gray)
+    warnings: list[str] = field(default_factory=list)  # what was lost or changed in reading, one line each
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+
+def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a path, bytes, a binary file object, a Pillow image, or an array [H,W], [H,W,1|2|3|4] of uint8 or uint16.
+
+    The EXIF orientation is applied, a fully opaque alpha dropped. `strip` converts the pixels to sRGB and drops the
+    profile. ImageError: unreadable, cut, damaged, empty, more than `max_pixels`, or a kind of sample with no 8-bit
+    meaning.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pillow(source.copy(), strip=strip, max_pixels=max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
+    if isinstance(source, str | os.PathLike):
+        try:
+            with Path(source).open("rb") as file:
+                return _from_file(file, strip=strip, max_pixels=max_pixels)
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    if not hasattr(source, "read"):
+        raise ImageError(f"a picture cannot be made of a {type(source).__name__}; give a path, bytes, image or array")
+    stream = source if _seekable(source) else io.BytesIO(source.read())
+    return _from_file(stream, strip=strip, max_pixels=max_pixels)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) as stored in the file's header, before any turn; no pixel is unpacked. ImageError."""
+    with _calm_pillow():
+        try:
+            with Image.open(path) as image:
+                return image.size
+        except OSError as error:
+            raise ImageError(f"cannot be read: {_line(error)}") from error
+        except Exception as error:
+            raise ImageError(f"the picture is damaged: {_line(error)}") from error
+
+
+def _seekable(file: BinaryIO) -> bool:
+    return bool(getattr(file, "seekable", lambda: False)())
+
+
+def _from_file(file: BinaryIO, *, strip: bool, max_pixels: int) -> Picture:
+    start = file.tell()
+    head = file.read(2)
+    file.seek(start)
+    if not head:
+        raise ImageError("the file is empty")
+    if head == GMVQ_MAGIC:
+        raise ImageError("this is a .gmvq file already; decompress it to get a picture")
+    with _calm_pillow():
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            raise ImageError("not a picture, or of a format that cannot be read here") from None
+        except Exception as error:  # on damaged files the readers of Pillow raise almost anything
+            raise ImageError(f"the picture is damaged: {_line(error)}") from error
+        with image:
+            return _from_pillow(image, strip=strip, max_pixels=max_pixels)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"the picture has no pixels ({width}x{height})")
+    if width * height > max_pixels:
+        raise ImageError(f"{width}x{height} is more than the limit of {max_pixels} pixels; raise it with --max-pixels")
+
+
+def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture:
+    _check_size(*image.size, max_pixels)
+    notes: list[str] = []
+    with _calm_pillow():
+        try:
+            _note_frames(image, notes)
+            deep = ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I")
+            image.load()
+            if deep:
+                notes.append("16 bits per channel reduced to 8")
+            info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
+            upright = _upright(image, notes)
+            return colour.to_picture(upright, info, image.format, strip=strip, notes=notes)
+        except ImageError:
+            raise
+        except MemoryError as error:
+            raise ImageError("not enough memory to unpack the picture") from error
+        except Exception as error:
+            raise ImageError(f"the picture is damaged or cut: {_line(error)}") from error
+
+
+def _note_frames(image: Image.Image, notes: list[str]) -> None:
+    frames = int(getattr(image, "n_frames", 1))
+    if frames < 2 or image.format == "MPO":  # MPO: a photograph with its preview
+        return
+    if image.tell() != 0:
+        image.seek(0)
+    what = "pages" if image.format == "TIFF" else "frames"
+    notes.append(f"only the first of {frames} {what} is kept")
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    try:
+        turn = TURNS.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception as error:  # a damaged EXIF block must not cost the picture
+        notes.append(f"the EXIF block is damaged ({_line(error)}); no rotation applied")
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
+    shape, notes = array.shape, list[str]()
+    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 2, 3, 4)):
+        raise ImageError(f"an array of shape {shape} is no picture; give [H, W], [H, W, 3] or [H, W, 4]")
+    _check_size(shape[1], shape[0], max_pixels)
+    if array.dtype == np.uint16:
+        array = colour.from_16_bit(array)
+        notes.append("16 bits per channel reduced to 8")
+    elif array.dtype != np.uint8:
+        raise ImageError(f"an array of {array.dtype} is no picture; give uint8 (0..255) or uint16")
+    planes = array if array.ndim == 3 else array[:, :, None]
+    colours = 1 if planes.shape[2] <= 2 else 3
+    alpha = planes[:, :, colours] if planes.shape[2] > colours else None
+    pixels = np.repeat(planes[:, :, :1], 3, axis=2) if colours == 1 else planes[:, :, :3]
+    return Picture(
+        np.ascontiguousarray(pixels), gray=colours == 1, alpha=colour.drop_opaque(alpha), icc=None, warnings=notes
+    )
+
+
+_calm_lock = threading.Lock()
+_calm_users = 0
+_calm_before: tuple[int | None, Any] = (None, None)
+
+
+@contextmanager
+def _calm_pillow() -> Iterator[None]:
+    """Lift Pillow's own pixel limit (ours is checked instead) and hush its warnings, while anyone is inside.
+
+    Both are global in Pillow and Python; counting the users keeps threads from restoring them under each other.
+    """
+    global _calm_users, _calm_before
+    with _calm_lock:
+        _calm_users += 1
+        if _calm_users == 1:
+            hush = warnings.catch_warnings()
+            hush.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            _calm_before = (Image.MAX_IMAGE_PIXELS, hush)
+            Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _calm_lock:
+            _calm_users -= 1
+            if _calm_users == 0:
+                Image.MAX_IMAGE_PIXELS = _calm_before[0]
+                cast("warnings.catch_warnings[None]", _calm_before[1]).__exit__(None, None, None)

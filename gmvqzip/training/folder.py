@@ -1,0 +1,85 @@
+"""Any tree of pictures as a data set."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gmvqzip.errors import TrainingError
+from gmvqzip.images.picture import picture_size, read_picture
+from gmvqzip.training.imagesets import ImageSet, MixedSet, Pixels, StreamedSet, scaled_bytes
+from gmvqzip.training.splits import DataSplits, hold_out, memory_budget, only_read, read_many
+
+ENDINGS = tuple(f".{name}" for name in (
+    "png", "jpg", "jpeg", "jpe", "jfif", "webp", "avif", "bmp", "dib", "gif", "tif", "tiff",
+    "ppm", "pgm", "pbm", "pnm", "tga", "jp2", "j2k",
+))  # fmt: skip
+STORED_PIXELS = 1 << 22
+"""Larger pictures are reduced to about this many pixels when read: a small crop of them would show little but blur."""
+
+
+def list_pictures(root: Path) -> list[Path]:
+    """Every file under `root` with the ending of a picture, sorted by its path inside `root`; hidden ones left out."""
+    found: list[Path] = []
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith(".")]
+        found += [Path(folder, f) for f in files if Path(f).suffix.lower() in ENDINGS and not f.startswith(".")]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def read_for_training(path: Path) -> Pixels:
+    """The picture as RGB uint8 [H, W, 3], alpha ignored, reduced to about STORED_PIXELS. ImageError."""
+    pixels = read_picture(path).pixels
+    excess = pixels.shape[0] * pixels.shape[1] / STORED_PIXELS
+    if excess <= 1:
+        return pixels
+    size = [max(1, round(side / math.sqrt(excess))) for side in (pixels.shape[1], pixels.shape[0])]
+    return np.asarray(Image.fromarray(pixels).resize((size[0], size[1]), Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def stored_bytes(path: Path, crop: int) -> int:
+    """Bytes that the picture will take in memory with its scaled versions, from the header alone. ImageError."""
+    width, height = picture_size(path)
+    shrink = math.sqrt(max(1.0, width * height / STORED_PIXELS))
+    return scaled_bytes(round(width / shrink), round(height / shrink), crop)
+
+
+def load_folder(root: Path, *, crop: int, say: Callable[[str], None], budget: int | None = None) -> DataSplits:
+    """All pictures under `root`; every 50th file (in the order of their paths) is the validation part.
+
+    `crop` is the side of the training crops in pixels. `budget` is the memory for decoded pictures in bytes.
+    """
+    paths = list_pictures(root)
+    names = [path.relative_to(root).as_posix() for path in paths]
+    sizes = read_many(names, lambda index: stored_bytes(paths[index], crop), say, verb="looked at")
+    kept, held = hold_out(range(len(paths)))
+    kept, held = ([i for i in part if sizes[i] is not None] for part in (kept, held))
+    if not kept and not held:
+        raise TrainingError(f"{root}: no picture that can be read; looked for files ending in {' '.join(ENDINGS)}")
+    kept, held = kept or held, held or kept[-1:]
+    total = sum(size or 0 for size in sizes)
+    in_memory = total <= (memory_budget() if budget is None else budget)
+    make = _held if in_memory else _streamed
+    train = make(f"{root.name} (train)", [paths[i] for i in kept], crop, say)
+    validation = make(f"{root.name} (validation)", [paths[i] for i in held], crop, say)
+    where = f"{total / 2**20:.0f} MiB in memory" if in_memory else "read at each use: too large for memory"
+    text = f"folder {root.name}: {len(train)} pictures to train on, {len(validation)} held out; {where}"
+    return DataSplits(train, validation, None, text)
+
+
+def _held(name: str, paths: Sequence[Path], crop: int, say: Callable[[str], None]) -> ImageSet:
+    names = [path.name for path in paths]
+    pictures = only_read(read_many(names, lambda index: read_for_training(paths[index]), say))
+    return MixedSet(name, pictures, crop=crop)
+
+
+def _streamed(name: str, paths: Sequence[Path], crop: int, say: Callable[[str], None]) -> ImageSet:
+    def read(index: int) -> Pixels:
+        return read_for_training(paths[index])
+
+    return StreamedSet(name, len(paths), read, crop=crop, scaled=True, say=say)
