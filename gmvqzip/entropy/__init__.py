@@ -1,0 +1,1 @@
+"""Integer tables, the range coder, code indices, transparency. numpy and constriction; no torch."""

@@ -1,0 +1,149 @@
+"""Symbols <-> payload: one stream of range-coded parts, each part with its own frequency table.
+
+`StreamEncoder` and `StreamDecoder` take one part after the other, so that the table of a part may depend on the
+symbols of the parts before it; `encode` and `decode` do a whole list of parts. The stream ends in the one shortest
+way, and a decoder accepts no other. docs/format.md specifies it to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.entropy.backend import Backend, Symbols, backend
+from gmvqzip.entropy.tables import check_table
+from gmvqzip.errors import FormatError, ModelError
+from gmvqzip.format.limits import MAX_CODES
+
+_STATE_BYTES = 8
+
+
+def encode(parts: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> bytes:
+    """The payload of (symbols, table) parts, in order. Symbols of any shape are taken in C order.
+
+    Raises ModelError for a table that is none, or a symbol that is not an integer inside its table.
+    """
+    stream = StreamEncoder()
+    for symbols, table in parts:
+        stream.put(symbols, table)
+    return stream.finish()
+
+
+def decode(payload: bytes, parts: Sequence[tuple[int, NDArray[Any]]]) -> list[Symbols]:
+    """The symbols of (count, table) parts, in order: one int32 array [count] each.
+
+    The counts must come from a size that has been checked, never straight from a file. Raises FormatError if the
+    payload is damaged, not in canonical form, or asked for more than 2^30 symbols; ModelError for a bad table.
+    """
+    total = sum(count for count, _ in parts)
+    if total > MAX_CODES:
+        raise FormatError(f"{total} codes are more than the limit of {MAX_CODES}")
+    stream = StreamDecoder(payload)
+    symbols = [stream.take(count, table) for count, table in parts]
+    stream.finish()
+    return symbols
+
+
+class StreamEncoder:
+    """Encodes part after part into one payload. GMVQZIP_CODER chooses the coder; the bytes are the same."""
+
+    def __init__(self) -> None:
+        coder = backend()
+        self._models = _Models(coder)
+        self._encoder = coder.encoder()
+
+    def put(self, symbols: NDArray[Any], table: NDArray[Any]) -> None:
+        """Append symbols of any shape, in C order, under a table [K]. A table of one entry adds nothing."""
+        flat = _checked(symbols, table.size)
+        model = self._models.of(table)
+        if model is not None and flat.size:
+            self._encoder.encode(flat, model)
+
+    def finish(self) -> bytes:
+        """The payload of all that was put."""
+        return shortest(*self._encoder.interval())
+
+
+class StreamDecoder:
+    """Decodes part after part from one payload."""
+
+    def __init__(self, payload: bytes) -> None:
+        coder = backend()
+        self._payload = payload
+        self._models = _Models(coder)
+        self._decoder = coder.decoder(payload)
+        self._again = coder.encoder()
+        self._taken = 0
+
+    def take(self, count: int, table: NDArray[Any]) -> Symbols:
+        """The next int32 symbols [count] under a table [K]. Raises FormatError where the payload fits none."""
+        if count < 0:
+            raise ValueError(f"cannot take {count} symbols")
+        self._taken += count
+        if self._taken > MAX_CODES:
+            raise FormatError(f"{self._taken} codes are more than the limit of {MAX_CODES}")
+        model = self._models.of(table)
+        if model is None or not count:
+            return np.zeros(count, dtype=np.int32)
+        symbols = self._decoder.decode(count, model)
+        self._again.encode(symbols, model)
+        return symbols
+
+    def finish(self) -> None:
+        """Raise FormatError unless the payload is, byte for byte, what an encoder makes of all that was taken."""
+        canonical = shortest(*self._again.interval())
+        if canonical == self._payload:
+            return
+        extra = len(self._payload) - len(canonical)
+        if extra > 0 and self._payload.startswith(canonical):
+            raise FormatError(f"{extra} trailing bytes follow the payload, or it is damaged: get the file again")
+        raise FormatError("the payload is damaged or cut: it does not end as its codes do; get the file again")
+
+
+def shortest(prefix: bytes, low: int, width: int) -> bytes:
+    """The shortest bytes whose value lies in an interval; of those the one of the smallest value.
+
+    prefix: the bytes written; low, width: 64-bit numbers, the interval [low, low + width) of the digits after them.
+    The bytes are read as if zero bytes without end followed, so they never end in a zero byte.
+    """
+    for kept in range(_STATE_BYTES + 1):
+        shift = 8 * (_STATE_BYTES - kept)
+        value = -(-low >> shift)  # low in units of the last byte kept, rounded up
+        if value << shift < low + width:
+            break
+    carry, value = value >> 8 * kept, value & ((1 << 8 * kept) - 1)
+    if carry:
+        prefix = (int.from_bytes(prefix, "big") + 1).to_bytes(len(prefix), "big")
+    return (prefix + value.to_bytes(kept, "big")).rstrip(b"\0")
+
+
+class _Models:
+    """The backend's model of each table met, made once: streams may alternate between many tables."""
+
+    def __init__(self, coder: Backend) -> None:
+        self._coder = coder
+        self._known: dict[int, tuple[NDArray[Any], Any]] = {}
+
+    def of(self, table: NDArray[Any]) -> Any:
+        """The model of a table, or None for a table of one entry, which takes no bits."""
+        known = self._known.get(id(table))
+        if known is None:
+            check_table(table)
+            known = (table, self._coder.model(table) if table.size > 1 else None)
+            self._known[id(table)] = known  # holds the table as well, so that its id stays its own
+        return known[1]
+
+
+def _checked(symbols: NDArray[Any], size: int) -> Symbols:
+    """Symbols as a contiguous int32 row, all below `size`. A coder would misread any other array, without a word."""
+    if symbols.size == 0:
+        return np.zeros(0, dtype=np.int32)
+    if symbols.dtype.kind not in "iu":
+        raise ModelError(f"codes are {symbols.dtype}: integers are wanted")
+    low, high = int(symbols.min()), int(symbols.max())
+    if low < 0 or high >= size:
+        raise ModelError(f"code {low if low < 0 else high} is outside its table of {size} entries: another model's?")
+    return np.ascontiguousarray(symbols, dtype=np.int32).reshape(-1)

@@ -1,0 +1,76 @@
+"""Codes: the indices that a picture becomes, one array per stage."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.errors import FormatError
+from gmvqzip.format.limits import MAX_QUALITY, MAX_SIDE, MAX_TABLE
+
+_MODEL_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The code indices of one picture and what is needed to decode them. Equal if all contents are equal.
+
+    stages: one array [rows, columns] per stage, in coding order, coarse first; any integers from 0 to 65,535, kept as
+    read-only int32. width, height: the picture, in pixels. model_id: 64 hexadecimal digits. quality: 0 to 100.
+    Raises FormatError for anything else.
+    """
+
+    stages: tuple[NDArray[np.int32], ...]
+    width: int
+    height: int
+    model_id: str
+    quality: int
+    gray: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(_stage(number, s) for number, s in enumerate(self.stages)))
+        if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
+            raise FormatError(f"codes of {self.width}x{self.height} pixels: sides run from 1 to {MAX_SIDE}")
+        if not _MODEL_ID.fullmatch(self.model_id):
+            raise FormatError("codes need their model's identity: 64 hexadecimal digits in lower case")
+        if not 0 <= self.quality <= MAX_QUALITY:
+            raise FormatError(f"codes have quality {self.quality}: 0 to {MAX_QUALITY} is wanted")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Codes):
+            return NotImplemented
+        if len(self.stages) != len(other.stages) or self._rest() != other._rest():
+            return False
+        return all(np.array_equal(mine, theirs) for mine, theirs in zip(self.stages, other.stages, strict=True))
+
+    def crc32(self) -> int:
+        """CRC-32 of all indices as 16-bit big-endian numbers: stage after stage, each row by row."""
+        return codes_crc32(self.stages)
+
+    def _rest(self) -> tuple[Any, ...]:
+        return self.width, self.height, self.model_id, self.quality, self.gray
+
+
+def codes_crc32(stages: Iterable[NDArray[Any]]) -> int:
+    """CRC-32, as of zlib, of indices from 0 to 65,535: each stage in C order, as 16-bit big-endian numbers."""
+    crc = 0
+    for stage in stages:
+        crc = zlib.crc32(np.ascontiguousarray(stage).astype(">u2").tobytes(), crc)
+    return crc
+
+
+def _stage(number: int, stage: NDArray[Any]) -> NDArray[np.int32]:
+    array = np.asarray(stage)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise FormatError(f"stage {number} is {array.dtype} {list(array.shape)}: integers [rows, columns] are wanted")
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= MAX_TABLE):
+        raise FormatError(f"stage {number} has an index outside 0 to {MAX_TABLE - 1}")
+    kept = np.array(array, dtype=np.int32, order="C")
+    kept.flags.writeable = False
+    return kept

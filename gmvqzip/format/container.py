@@ -1,0 +1,245 @@
+"""The container: header, sections and payload of a `.gmvq` file, packed and unpacked. docs/format.md specifies it.
+
+A file is: magic (2 bytes), flags (1), file check (1), the fields of `FIELDS`, header check (1), sections, payload.
+The file check stands at a fixed place and covers every other byte of the file, so that it does not depend on
+lengths that a damaged byte may have changed: no single damaged byte anywhere goes unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gmvqzip.errors import FormatError
+from gmvqzip.format.checksum import crc8
+from gmvqzip.format.limits import MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
+from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, read_sections, write_sections
+from gmvqzip.format.varint import read_varint, write_varint
+
+__all__ = ["FIELDS", "MAGIC", "SECTION_ALPHA", "SECTION_ICC", "VERSION", "Container", "Header", "pack", "read_header"]
+__all__ += ["describe", "unpack"]
+
+MAGIC = b"\x9dG"  # 0x9D cannot start a text in UTF-8 or ASCII
+VERSION = 1
+SHORT_FLAG, GRAY_FLAG, SECTIONS_FLAG, RESERVED_FLAGS = 0x10, 0x08, 0x04, 0x03
+_VERSION_SHIFT = 5
+_FLAGS, _FILE_CHECK, _FIELDS_START = 2, 3, 4  # offsets
+_SIDE_BYTES = 3  # the most that the varint of a side takes
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header says. `codes_check` is the CRC-32 of the indices; in the short form its low 16 bits."""
+
+    width: int  # pixels
+    height: int  # pixels
+    model_id: bytes  # the first 4 bytes of the model's identity; 2 in the short form
+    quality: int  # 1 to 100, or 0 for a model with a single rate
+    gray: bool
+    codes_check: int
+    short: bool
+    has_sections: bool = False
+    version: int = VERSION
+
+    def accepts(self, codes_crc32: int) -> bool:
+        """Whether indices with this CRC-32 are those that the file was made from."""
+        return self.codes_check == codes_crc32 & _ones(CODES_CHECK.size(self.short))
+
+
+@dataclass(frozen=True)
+class Container:
+    """An unpacked file: `header_bytes` + `sections_bytes` + the payload are the whole of it."""
+
+    header: Header
+    sections: dict[int, bytes]
+    payload: bytes
+    header_bytes: int
+    sections_bytes: int
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the header, described once: written, read and printed by this description."""
+
+    name: str  # attribute of Header
+    title: str  # as printed
+    long: int  # bytes in the long form; 0 stands for a varint of at most three
+    short: int  # bytes in the short form
+    bias: int = 0  # subtracted from the value before it is written
+    raw: bool = False  # bytes rather than a big-endian number
+    digits: bool = False  # printed in hexadecimal
+
+    def size(self, short: bool) -> int:
+        """Bytes in this form; 0 for a varint."""
+        return self.short if short else self.long
+
+    def write(self, value: Any, short: bool) -> bytes:
+        """The bytes of a value that is in range."""
+        size = self.size(short)
+        if self.raw:
+            return bytes(value[:size])
+        stored = value - self.bias
+        return stored.to_bytes(size, "big") if size else write_varint(stored)
+
+    def read(self, data: bytes, start: int, short: bool) -> tuple[Any, int]:
+        """The value at offset `start`, and the offset after it. Raises FormatError if it is cut or malformed."""
+        size = self.size(short)
+        if not size:
+            stored, end = read_varint(data, start, longest=_SIDE_BYTES, what=f"{self.title} in the header")
+            return stored + self.bias, end
+        end = start + size
+        if end > len(data):
+            raise FormatError(f"cut inside the {self.title} in the header, at byte {len(data)}: get the file again")
+        content = bytes(data[start:end])
+        return (content if self.raw else int.from_bytes(content, "big") + self.bias), end
+
+    def text(self, header: Header) -> str:
+        """The value for people."""
+        value = getattr(header, self.name)
+        if self.raw:
+            return bytes(value).hex()
+        return f"{value:0{2 * self.size(header.short)}x}" if self.digits else str(value)
+
+
+CODES_CHECK = Field("codes_check", "codes check", long=4, short=2, digits=True)
+FIELDS = (
+    Field("model_id", "model id", long=4, short=2, raw=True),
+    Field("width", "width", long=0, short=1, bias=1),
+    Field("height", "height", long=0, short=1, bias=1),
+    Field("quality", "quality", long=1, short=1),
+    CODES_CHECK,
+)
+
+
+def pack(
+    *,
+    width: int,
+    height: int,
+    model_id: bytes,
+    quality: int,
+    gray: bool,
+    codes_crc32: int,
+    payload: bytes,
+    sections: Mapping[int, bytes] | None = None,
+) -> bytes:
+    """The bytes of a file, in its one canonical form: the short header if both sides are at most 256 pixels.
+
+    model_id: the model's identity or at least its first 4 bytes; quality: 0 to 100; codes_crc32: of the indices, as
+    `Codes.crc32`; sections: content by type. Raises FormatError for a value that the format cannot hold.
+    """
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise FormatError(f"a picture of {width}x{height} pixels does not fit: sides run from 1 to {MAX_SIDE}")
+    if not 0 <= quality <= MAX_QUALITY:
+        raise FormatError(f"quality {quality} does not fit: 0 to {MAX_QUALITY}")
+    if len(model_id) < FIELDS[0].long:
+        raise FormatError(f"a model id of {len(model_id)} bytes is too short: {FIELDS[0].long} or more")
+    if not 0 <= codes_crc32 <= _ones(CODES_CHECK.long):
+        raise FormatError("the CRC-32 of the codes does not fit in 32 bits")
+    short = max(width, height) <= SHORT_SIDE
+    header = Header(
+        width=width,
+        height=height,
+        model_id=model_id[: FIELDS[0].size(short)],
+        quality=quality,
+        gray=gray,
+        codes_check=codes_crc32 & _ones(CODES_CHECK.size(short)),
+        short=short,
+        has_sections=bool(sections),
+    )
+    fields = b"".join(field.write(getattr(header, field.name), short) for field in FIELDS)
+    front = MAGIC + bytes([_flags(header)])
+    rest = fields + bytes([crc8(front + fields)]) + (write_sections(sections) if sections else b"") + payload
+    return front + bytes([crc8(front + rest)]) + rest
+
+
+def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
+    """Open a file and verify all that can be verified without its model.
+
+    max_pixels: the most pixels to accept; checked before anything is allocated. Raises FormatError: empty, not a
+    `.gmvq` file, cut, damaged, of a newer version, reserved bits, or beyond a limit.
+    """
+    header, start = read_header(data)
+    pixels = header.width * header.height
+    if pixels > max_pixels:
+        raise FormatError(
+            f"{header.width}x{header.height} pixels are more than the limit of {max_pixels}: "
+            "raise it (--max-pixels) if you trust the file"
+        )
+    stored, found = data[_FILE_CHECK], _file_check(data)
+    if stored != found:
+        raise FormatError(f"the file is damaged or cut (check {stored:02x}, found {found:02x}): get it again")
+    sections, end = read_sections(data, start) if header.has_sections else ({}, start)
+    return Container(header, sections, bytes(data[end:]), start, end - start)
+
+
+def read_header(data: bytes) -> tuple[Header, int]:
+    """Read the header at the start of `data`, for which 20 bytes always suffice; returns it and its length in bytes.
+
+    Raises FormatError as `unpack`, save for what lies behind the header: damage there is not seen, and damage to
+    the header itself only as far as the header check sees it.
+    """
+    flags = _read_flags(data)
+    short = bool(flags & SHORT_FLAG)
+    values: dict[str, Any] = {}
+    position = _FIELDS_START
+    for field in FIELDS:
+        values[field.name], position = field.read(data, position, short)
+    if position >= len(data):
+        raise FormatError(f"cut before the header's check, at byte {len(data)}: get the file again")
+    if data[position] != crc8(bytes(data[:_FILE_CHECK]) + bytes(data[_FIELDS_START:position])):
+        raise FormatError("the header is damaged: its check differs; get the file again")
+    if values["quality"] > MAX_QUALITY:
+        raise FormatError(f"quality {values['quality']} is out of range, 0 to {MAX_QUALITY}: the file is damaged")
+    header = Header(
+        **values,
+        gray=bool(flags & GRAY_FLAG),
+        short=short,
+        has_sections=bool(flags & SECTIONS_FLAG),
+    )
+    return header, position + 1
+
+
+def describe(header: Header) -> list[tuple[str, str]]:
+    """Title and value of each field, in the order of the file, for people."""
+    lines = [("version", str(header.version)), ("form", "short" if header.short else "long")]
+    lines += [("gray", "yes" if header.gray else "no"), ("sections", "yes" if header.has_sections else "no")]
+    return lines + [(field.title, field.text(header)) for field in FIELDS]
+
+
+def _flags(header: Header) -> int:
+    flags = header.version << _VERSION_SHIFT
+    for bit, value in ((SHORT_FLAG, header.short), (GRAY_FLAG, header.gray), (SECTIONS_FLAG, header.has_sections)):
+        flags |= bit if value else 0
+    return flags
+
+
+def _read_flags(data: bytes) -> int:
+    """The flags byte of a file that is ours, of this version, and long enough to have fields."""
+    if not data:
+        raise FormatError("empty: there is nothing to read")
+    start = bytes(data[: len(MAGIC)])
+    if start != MAGIC[: len(start)]:
+        raise FormatError(f"not a .gmvq file: it starts with {start.hex(' ')}, not with {MAGIC.hex(' ')}")
+    if len(data) <= _FLAGS:
+        raise FormatError(f"cut after {len(data)} bytes, inside the header: get the file again")
+    flags = data[_FLAGS]
+    version = flags >> _VERSION_SHIFT
+    if version > VERSION:
+        raise FormatError(f"format version {version}; this gmvqzip reads version {VERSION}: use a newer one")
+    if version < VERSION:
+        raise FormatError(f"format version {version} does not exist: the file is damaged")
+    if flags & RESERVED_FLAGS:
+        raise FormatError("reserved bits are set: the file is damaged, or made by a newer gmvqzip")
+    if len(data) <= _FIELDS_START:
+        raise FormatError(f"cut after {len(data)} bytes, inside the header: get the file again")
+    return flags
+
+
+def _file_check(data: bytes) -> int:
+    """CRC-8 of every byte of the file but the file check."""
+    return crc8(bytes(data[_FIELDS_START:]), crc8(bytes(data[:_FILE_CHECK])))
+
+
+def _ones(size: int) -> int:
+    return (1 << 8 * size) - 1
