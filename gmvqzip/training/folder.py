@@ -13,7 +13,7 @@ from PIL import Image
 from gmvqzip.errors import TrainingError
 from gmvqzip.images.picture import picture_size, read_picture
 from gmvqzip.training.imagesets import ImageSet, MixedSet, Pixels, StreamedSet, scaled_bytes
-from gmvqzip.training.splits import DataSplits, hold_out, memory_budget, only_read, read_many
+from gmvqzip.training.splits import DataSplits, hold_out, memory_budget, read_each
 
 ENDINGS = tuple(f".{name}" for name in (
     "png", "jpg", "jpeg", "jpe", "jfif", "webp", "avif", "bmp", "dib", "gif", "tif", "tiff",
@@ -56,7 +56,7 @@ def load_folder(root: Path, *, crop: int, say: Callable[[str], None], budget: in
     """
     paths = list_pictures(root)
     names = [path.relative_to(root).as_posix() for path in paths]
-    sizes = read_many(names, lambda index: stored_bytes(paths[index], crop), say, verb="looked at")
+    sizes = list(read_each(names, lambda index: stored_bytes(paths[index], crop), say, verb="looked at"))
     kept, held = hold_out(range(len(paths)))
     kept, held = ([i for i in part if sizes[i] is not None] for part in (kept, held))
     if not kept and not held:
@@ -74,7 +74,8 @@ def load_folder(root: Path, *, crop: int, say: Callable[[str], None], budget: in
 
 def _held(name: str, paths: Sequence[Path], crop: int, say: Callable[[str], None]) -> ImageSet:
     names = [path.name for path in paths]
-    pictures = only_read(read_many(names, lambda index: read_for_training(paths[index]), say))
+    read = read_each(names, lambda index: read_for_training(paths[index]), say)
+    pictures = [picture for picture in read if picture is not None]
     return MixedSet(name, pictures, crop=crop)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from gmvqzip.errors import ImageError
-from gmvqzip.training.imagesets import ImageSet, Pixels
+from gmvqzip.training.imagesets import ImageSet
 
 Item = TypeVar("Item")
 
@@ -52,11 +52,10 @@ def hold_out(items: Sequence[Item], every: int = VALIDATION_EVERY) -> tuple[list
     return kept, [item for position, item in enumerate(items) if position % every == every - 1]
 
 
-def read_many(
+def read_each(
     names: Sequence[str], read: Callable[[int], Item], say: Callable[[str], None], *, verb: str = "read"
-) -> list[Item | None]:
+) -> Iterator[Item | None]:
     """`read(0), read(1), ...` in threads, in order; None where it raised ImageError, which is said by name."""
-    results: list[Item | None] = []
     failed = 0
     reported = time.monotonic()
 
@@ -67,22 +66,16 @@ def read_many(
             return error
 
     with ThreadPoolExecutor() as pool:
-        for name, result in zip(names, pool.map(attempt, range(len(names))), strict=True):
+        for done, result in enumerate(pool.map(attempt, range(len(names)))):
             if isinstance(result, ImageError):
                 failed += 1
-                results.append(None)
                 if failed <= NAMED_AT_MOST:
-                    say(f"skipped {name}: {result}")
+                    say(f"skipped {names[done]}: {result}")
+                yield None
             else:
-                results.append(result)
+                yield result
             if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
                 reported = time.monotonic()
-                say(f"{verb} {len(results)} of {len(names)} pictures")
+                say(f"{verb} {done + 1} of {len(names)} pictures")
     if failed > NAMED_AT_MOST:
         say(f"skipped {failed - NAMED_AT_MOST} more pictures that cannot be read")
-    return results
-
-
-def only_read(results: Sequence[Pixels | None]) -> list[Pixels]:
-    """The pictures that could be read."""
-    return [result for result in results if result is not None]
