@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from gmvqzip.errors import ImageError
-
-if TYPE_CHECKING:
-    from gmvqzip.images.picture import Picture
+from gmvqzip.format.limits import MAX_PROFILE_BYTES
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La"})
+DEPTH_NOTE = "16 bits per channel reduced to 8"
 PROFILE_HEADER = 128  # bytes of the fixed header of an ICC profile
 PROFILE_SPACE = slice(16, 20)  # its colour space signature
 PROFILE_MAGIC = slice(36, 40)  # b"acsp"
@@ -31,18 +31,24 @@ def drop_opaque(alpha: Pixels | None) -> Pixels | None:
     return None if alpha is None or bool((alpha == 255).all()) else np.ascontiguousarray(alpha)
 
 
-def to_picture(
+@dataclass(frozen=True)
+class Planes:
+    """The parts of a picture."""
+
+    pixels: Pixels  # [H, W, 3]
+    gray: bool
+    alpha: Pixels | None  # [H, W]
+    icc: bytes | None
+
+
+def separate(
     image: Image.Image, info: dict[str, Any], file_format: str | None, *, strip: bool, notes: list[str]
-) -> Picture:
-    """A loaded, upright image -> Picture. `info` and `file_format` are those of the image as it was opened."""
-    from gmvqzip.images.picture import Picture
+) -> Planes:
+    """The planes of a loaded, upright image. `info` and `file_format` are those of the image as it was opened.
 
-    icc = info.get("icc_profile")
-    icc = icc if isinstance(icc, bytes) and icc else None
-    if icc is not None and (len(icc) < PROFILE_HEADER or icc[PROFILE_MAGIC] != b"acsp"):
-        notes.append("the colour profile is damaged; dropped")
-        icc = None
-
+    `notes` gets a line for everything that is lost. ImageError: samples without an 8-bit meaning.
+    """
+    icc = _profile(info.get("icc_profile"), notes)
     if image.mode.startswith("I") or image.mode == "F":
         image, alpha = _deep_gray(image, info, file_format, notes)
     else:
@@ -58,12 +64,24 @@ def to_picture(
 
     gray = image.mode == "L"
     if icc is not None and icc[PROFILE_SPACE] != (b"GRAY" if gray else b"RGB "):
-        notes.append("the colour profile does not belong to these samples; dropped")
+        notes.append("the colour profile does not belong to these samples: dropped")
         icc = None
     if strip and icc is not None:
         image, icc = _to_srgb(image, icc, notes), None
-    pixels = np.array(image.convert("RGB"), dtype=np.uint8)
-    return Picture(pixels, gray=gray, alpha=drop_opaque(alpha), icc=icc, warnings=notes)
+    return Planes(np.array(image.convert("RGB"), dtype=np.uint8), gray, drop_opaque(alpha), icc)
+
+
+def _profile(icc: Any, notes: list[str]) -> bytes | None:
+    """The colour profile where it looks like one and is not too long to be kept."""
+    if not isinstance(icc, bytes) or not icc:
+        return None
+    if len(icc) < PROFILE_HEADER or icc[PROFILE_MAGIC] != b"acsp":
+        notes.append("the colour profile is damaged: dropped")
+        return None
+    if len(icc) > MAX_PROFILE_BYTES:
+        notes.append(f"the colour profile is longer than {MAX_PROFILE_BYTES} bytes: dropped")
+        return None
+    return icc
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
@@ -96,7 +114,7 @@ def _deep_gray(
     samples = np.asarray(image).astype(np.int64)
     transparent = info.get("transparency")
     alpha = np.where(samples == transparent, 0, 255).astype(np.uint8) if isinstance(transparent, int) else None
-    notes.append("16 bits per channel reduced to 8")
+    notes.append(DEPTH_NOTE)
     return Image.fromarray(from_16_bit(np.clip(samples, 0, 65535))), alpha
 
 
@@ -113,7 +131,7 @@ def _print_to_screen(image: Image.Image, icc: bytes | None, notes: list[str]) ->
     except (ImageCms.PyCMSError, OSError) as error:
         if image.mode == "LAB":
             raise ImageError(f"LAB samples cannot be converted here ({error})") from error
-        notes.append("the colour profile cannot be used; converted without it")
+        notes.append("the colour profile cannot be used: converted without it")
     return image.convert("RGB")
 
 
@@ -126,7 +144,7 @@ def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
             return image  # sRGB already: the conversion would only add rounding
         converted = _cms_convert(image, profile)
     except (ImageCms.PyCMSError, OSError):
-        notes.append("the colour profile cannot be used; dropped, colours may be off")
+        notes.append("the colour profile cannot be used: dropped, colours may be off")
         return image
     return converted.getchannel(1) if image.mode == "L" else converted
 

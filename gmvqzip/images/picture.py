@@ -14,18 +14,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from gmvqzip.errors import ImageError
+from gmvqzip.format.container import MAGIC
+from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.images import colour
+from gmvqzip.images.colour import DEPTH_NOTE, Pixels
 
-MAX_PIXELS = 268_435_456
-"""Default limit on width x height, checked before the pixels are unpacked."""
+COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM")  # tried first: Pillow loads their readers in any case
+OTHER_FORMATS = (
+    "WEBP",
+    "AVIF",
+    "TIFF",
+    "JPEG2000",
+    "MPO",
+    "DIB",
+    "ICO",
+    "ICNS",
+    "PCX",
+    "PSD",
+    "QOI",
+    "SGI",
+    "XBM",
+    "XPM",
+)
+ADDED_FORMATS = ("HEIF", "JXL")  # read where an add-on of Pillow is installed and registered
+LAST_FORMAT = "TGA"  # it has no magic number
+"""What is read. Formats that run other programs (EPS), or are drawings or scientific arrays, are not."""
 
-GMVQ_MAGIC = b"\x9d\x47"
 EXIF_ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +58,6 @@ TURNS = {
 }
 """What brings a picture of each EXIF orientation upright."""
 
-Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any]
 
 
@@ -71,7 +90,7 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pillow(source.copy(), strip=strip, max_pixels=max_pixels)
+        return _from_pillow(source, strip=strip, max_pixels=max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
@@ -82,43 +101,57 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
             raise ImageError(f"cannot be read: {error.strerror or error}") from error
     if not hasattr(source, "read"):
         raise ImageError(f"a picture cannot be made of a {type(source).__name__}; give a path, bytes, image or array")
-    stream = source if _seekable(source) else io.BytesIO(source.read())
-    return _from_file(stream, strip=strip, max_pixels=max_pixels)
+    return _from_file(_rewindable(source), strip=strip, max_pixels=max_pixels)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
     """(width, height) as stored in the file's header, before any turn; no pixel is unpacked. ImageError."""
-    with _calm_pillow():
-        try:
-            with Image.open(path) as image:
-                return image.size
-        except OSError as error:
-            raise ImageError(f"cannot be read: {_line(error)}") from error
-        except Exception as error:
-            raise ImageError(f"the picture is damaged: {_line(error)}") from error
+    try:
+        with path.open("rb") as file, _calm_pillow(MAX_PIXELS), _open(file) as image:
+            return image.size
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _seekable(file: BinaryIO) -> bool:
-    return bool(getattr(file, "seekable", lambda: False)())
+def _rewindable(file: BinaryIO) -> BinaryIO:
+    """The file itself where it stands at its beginning and can go back there; otherwise the rest of it in memory."""
+    if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
+        return file
+    data = file.read()
+    if not isinstance(data, bytes):
+        raise ImageError("the file object gives text; open it in binary mode")
+    return io.BytesIO(data)
 
 
 def _from_file(file: BinaryIO, *, strip: bool, max_pixels: int) -> Picture:
-    start = file.tell()
-    head = file.read(2)
-    file.seek(start)
+    with _calm_pillow(max_pixels), _open(file) as image:
+        return _from_pillow(image, strip=strip, max_pixels=max_pixels)
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """Let Pillow read the header. To be called in `_calm_pillow`."""
+    head = file.read(len(MAGIC))
+    file.seek(0)
     if not head:
         raise ImageError("the file is empty")
-    if head == GMVQ_MAGIC:
-        raise ImageError("this is a .gmvq file already; decompress it to get a picture")
-    with _calm_pillow():
+    if head == MAGIC:
+        raise ImageError("this is a .gmvq file already: decompress it to get a picture")
+    try:
         try:
-            image = Image.open(file)
+            return Image.open(file, formats=COMMON_FORMATS)
         except UnidentifiedImageError:
-            raise ImageError("not a picture, or of a format that cannot be read here") from None
-        except Exception as error:  # on damaged files the readers of Pillow raise almost anything
-            raise ImageError(f"the picture is damaged: {_line(error)}") from error
-        with image:
-            return _from_pillow(image, strip=strip, max_pixels=max_pixels)
+            Image.init()
+            return Image.open(file, formats=_uncommon_formats())
+    except UnidentifiedImageError:
+        raise ImageError("not a picture, cut in its first bytes, or of a format that cannot be read here") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{_line(error)}: raise the limit with --max-pixels if it is meant") from error
+    except Exception as error:  # on damaged files the readers of Pillow raise almost anything
+        raise ImageError(f"the picture is damaged or cut: {_line(error)}") from error
+
+
+def _uncommon_formats() -> list[str]:
+    return [name for name in (*OTHER_FORMATS, *ADDED_FORMATS, LAST_FORMAT) if name in Image.OPEN]
 
 
 def _line(error: Exception) -> str:
@@ -128,46 +161,45 @@ def _line(error: Exception) -> str:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"the picture has no pixels ({width}x{height})")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{width}x{height}: a side has more than {MAX_SIDE} pixels, the limit of the format")
     if width * height > max_pixels:
-        raise ImageError(f"{width}x{height} is more than the limit of {max_pixels} pixels; raise it with --max-pixels")
+        raise ImageError(f"{width}x{height} is more than the limit of {max_pixels} pixels: raise it with --max-pixels")
 
 
 def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture:
     _check_size(*image.size, max_pixels)
     notes: list[str] = []
-    with _calm_pillow():
+    with _calm_pillow(max_pixels):
         try:
             _note_frames(image, notes)
             deep = ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I")
             image.load()
             if deep:
-                notes.append("16 bits per channel reduced to 8")
+                notes.append(DEPTH_NOTE)
             info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
-            upright = _upright(image, notes)
-            return colour.to_picture(upright, info, image.format, strip=strip, notes=notes)
+            planes = colour.separate(_upright(image, notes), info, image.format, strip=strip, notes=notes)
         except ImageError:
             raise
         except MemoryError as error:
             raise ImageError("not enough memory to unpack the picture") from error
         except Exception as error:
             raise ImageError(f"the picture is damaged or cut: {_line(error)}") from error
+    return Picture(planes.pixels, planes.gray, planes.alpha, planes.icc, notes)
 
 
 def _note_frames(image: Image.Image, notes: list[str]) -> None:
     frames = int(getattr(image, "n_frames", 1))
-    if frames < 2 or image.format == "MPO":  # MPO: a photograph with its preview
-        return
-    if image.tell() != 0:
-        image.seek(0)
-    what = "pages" if image.format == "TIFF" else "frames"
-    notes.append(f"only the first of {frames} {what} is kept")
+    if frames > 1 and image.format != "MPO":  # MPO: a photograph with its preview
+        what = "pages" if image.format == "TIFF" else "frames"
+        notes.append(f"only one of {frames} {what} is kept: number {image.tell() + 1}")
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     try:
         turn = TURNS.get(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception as error:  # a damaged EXIF block must not cost the picture
-        notes.append(f"the EXIF block is damaged ({_line(error)}); no rotation applied")
+        notes.append(f"the EXIF block is damaged ({_line(error)}): no rotation applied")
         return image
     return image if turn is None else image.transpose(turn)
 
@@ -179,7 +211,7 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     _check_size(shape[1], shape[0], max_pixels)
     if array.dtype == np.uint16:
         array = colour.from_16_bit(array)
-        notes.append("16 bits per channel reduced to 8")
+        notes.append(DEPTH_NOTE)
     elif array.dtype != np.uint8:
         raise ImageError(f"an array of {array.dtype} is no picture; give uint8 (0..255) or uint16")
     planes = array if array.ndim == 3 else array[:, :, None]
@@ -191,31 +223,49 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     )
 
 
+def to_pil(picture: Picture) -> Image.Image:
+    """The picture as a Pillow image of mode L, LA, RGB or RGBA, its colour profile in `info["icc_profile"]`."""
+    pixels = picture.pixels[:, :, 0] if picture.gray else picture.pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    if picture.icc is not None:
+        image.info["icc_profile"] = picture.icc
+    return image
+
+
 _calm_lock = threading.Lock()
-_calm_users = 0
-_calm_before: tuple[int | None, Any] = (None, None)
+_calm_limits: list[int] = []  # one for each thread inside
+_calm_before: tuple[int | None, warnings.catch_warnings[None]] | None = None
 
 
 @contextmanager
-def _calm_pillow() -> Iterator[None]:
-    """Lift Pillow's own pixel limit (ours is checked instead) and hush its warnings, while anyone is inside.
+def _calm_pillow(max_pixels: int) -> Iterator[None]:
+    """Put `max_pixels` in the place of Pillow's own limit, and hush Pillow's warnings, while any thread is inside.
 
-    Both are global in Pillow and Python; counting the users keeps threads from restoring them under each other.
+    Both are global in Pillow and Python; the list of those inside keeps threads from restoring them under each other.
     """
-    global _calm_users, _calm_before
+    global _calm_before
     with _calm_lock:
-        _calm_users += 1
-        if _calm_users == 1:
+        if _calm_before is None:
             hush = warnings.catch_warnings()
+            _calm_before = (Image.MAX_IMAGE_PIXELS, hush)
             hush.__enter__()
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-            _calm_before = (Image.MAX_IMAGE_PIXELS, hush)
-            Image.MAX_IMAGE_PIXELS = None
+        _calm_limits.append(max_pixels)
+        Image.MAX_IMAGE_PIXELS = _pillow_limit()
     try:
         yield
     finally:
         with _calm_lock:
-            _calm_users -= 1
-            if _calm_users == 0:
-                Image.MAX_IMAGE_PIXELS = _calm_before[0]
-                cast("warnings.catch_warnings[None]", _calm_before[1]).__exit__(None, None, None)
+            _calm_limits.remove(max_pixels)
+            if _calm_limits:
+                Image.MAX_IMAGE_PIXELS = _pillow_limit()
+            elif _calm_before is not None:
+                Image.MAX_IMAGE_PIXELS, hush = _calm_before
+                hush.__exit__(None, None, None)
+                _calm_before = None
+
+
+def _pillow_limit() -> int:
+    return (max(_calm_limits) + 1) // 2  # Pillow refuses what is beyond twice its limit

@@ -1,0 +1,175 @@
+"""Writing a file so that nothing is ever lost: the whole output appears at once under its name, or nothing changes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from gmvqzip.errors import OutputError
+
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".gmvqzip-", ".part"
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV})
+REASONS = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "your share of the disk is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.ENOENT: "the directory does not exist: create it first",
+    errno.ENOTDIR: "a part of the path is not a directory",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "the links go round in a circle",
+}
+
+
+def atomic_write(path: Path, data: bytes, *, force: bool = False, copy_from: Path | None = None) -> None:
+    """Write `data` under the name `path`, whole and synced to the disk, or raise and leave everything as it was.
+
+    force      replace an existing file; without it an existing file is refused, even one that appears meanwhile
+    copy_from  the file that was read: its modification time and permissions are copied, and it is never written over
+
+    A link to a file stays, the file it points to is replaced; a broken link is replaced itself, with force.
+    Devices and pipes are written to directly. The bytes go to a temporary file in the same directory (mode 0600),
+    which is removed whatever happens, if signals are turned into exceptions. OutputError: one line; BrokenPipeError
+    passes unchanged.
+    """
+    try:
+        if _is_stream(path):
+            _write_directly(path, data)
+            return
+        _check(path, force=force, source=copy_from)
+        target = Path(os.path.realpath(path)) if path.exists() else path
+        _write_whole(target, data, force=force, copy_from=copy_from)
+    except (BrokenPipeError, OutputError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise OutputError(f"cannot write {_shown(path)}: {_reason(error)}") from error
+
+
+def _shown(path: Path) -> str:
+    """The name on one line, as characters that can be printed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
+
+
+def _reason(error: OSError | ValueError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return REASONS.get(number or 0) or str(getattr(error, "strerror", None) or error)
+
+
+def _is_stream(path: Path) -> bool:
+    """A pipe, terminal, socket or character device (also where /dev/stdout stands for it)."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    if stat.S_ISBLK(mode):
+        raise OutputError(f"{_shown(path)} is a disk: name a file")
+    behind_descriptor = path.parent.as_posix() in ("/dev/fd", "/proc/self/fd") or path.as_posix() == "/dev/stdout"
+    return not stat.S_ISDIR(mode) and (behind_descriptor or not stat.S_ISREG(mode))
+
+
+def _write_directly(path: Path, data: bytes) -> None:
+    with path.open("wb", buffering=0) as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+
+def _check(path: Path, *, force: bool, source: Path | None) -> None:
+    if not os.path.lexists(path):
+        return
+    if not path.exists():
+        if not force:
+            raise OutputError(f"{_shown(path)} is a link to nothing: -f puts the file in its place")
+        return
+    if path.is_dir():
+        raise OutputError(f"{_shown(path)} is a directory: name a file in it")
+    if source is not None and source.exists() and path.samefile(source):
+        raise OutputError(f"{_shown(path)} is the input itself: give another name")
+    if not force:
+        raise OutputError(f"{_shown(path)} exists: -f replaces it")
+
+
+def _write_whole(target: Path, data: bytes, *, force: bool, copy_from: Path | None) -> None:
+    with _temporary(target.parent) as (temporary, descriptor):
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            _copy_metadata(file.fileno(), copy_from, target)
+            os.fsync(file.fileno())
+        if force:
+            temporary.replace(target)
+        else:
+            _place_new(temporary, target)
+    _sync_directory(target.parent)
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, int]]:
+    """(name, open descriptor) of a new file, mode 0600, that does not outlive the block under that name."""
+    # The name is known before the file exists: a signal between the two leaves nothing behind.
+    temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        yield temporary, os.open(temporary, flags, 0o600)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy_metadata(descriptor: int, source: Path | None, target: Path) -> None:
+    """Time and permissions of the source; without one, the permissions of the file replaced, or the usual ones."""
+    with contextlib.suppress(OSError):  # some file systems keep neither: no reason to refuse the output
+        if source is not None:
+            status = source.stat()
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
+            os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+        elif target.exists():
+            os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode) & 0o777)
+        else:
+            os.fchmod(descriptor, 0o666 & ~_umask())
+
+
+_umask_lock = threading.Lock()
+
+
+def _umask() -> int:
+    with _umask_lock:  # it can only be read by setting it
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return mask
+
+
+def _place_new(temporary: Path, target: Path) -> None:
+    """Give the file its name, but never over another: a link fails where the name is taken, a rename would not."""
+    try:
+        os.link(temporary, target)
+        return
+    except FileExistsError as error:
+        raise OutputError(f"{_shown(target)} exists: -f replaces it") from error
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+    try:  # no hard links here: take the name with an empty file first, then rename over that
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError as error:
+        raise OutputError(f"{_shown(target)} exists: -f replaces it") from error
+    try:
+        temporary.replace(target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _sync_directory(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not possible on every system; the file itself is synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
