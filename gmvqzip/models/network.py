@@ -94,14 +94,16 @@ class Stage(nn.Module):
 
 @dataclass
 class NetworkOutput:
-    """Result of a forward pass: reconstruction [B, 3, H, W] (in evaluation clamped to [0, 1]), one quantiser result a
-    stage in coding order, and the proxies z_hat [N, L] where they were asked for."""
+    """Result of a forward pass: reconstruction [B, 3, H, W] (in evaluation clamped to [0, 1]), one result for each
+    quantising stage in coding order, and the proxies z_hat [N, L] of open stages."""
 
     reconstruction: Tensor
     stages: list[QuantizerResult]
     proxies: list[Tensor] = field(default_factory=list)
 
 
+QUANTISE, OPEN, SKIP = "quantise", "open", "skip"
+OPEN_NOISE = 0.1  # noise of an open stage, in standard deviations of each latent dimension
 Visitor = Callable[[Stage, int, Tensor], Tensor]
 
 
@@ -129,6 +131,11 @@ class StagedAutoencoder(nn.Module):
         self.factors = factors
         self.final = nn.Conv2d(widths[0], 3 * strides[0] ** 2, 3, padding=1)
 
+    def reset_buffers(self) -> None:
+        """Materialise the buffers that are not part of the model file, after construction on the meta device."""
+        for quantizer in self.quantizers():
+            quantizer.average_posterior = torch.full((quantizer.codes,), 1.0 / quantizer.codes)
+
     def ordered_stages(self) -> list[Stage]:
         """All stages in coding order, coarse to fine."""
         return [stage for level in reversed(self.stages) for stage in _stages(level)]
@@ -137,25 +144,27 @@ class StagedAutoencoder(nn.Module):
         """The quantisers of all stages, in coding order."""
         return [stage.quantizer for stage in self.ordered_stages()]
 
-    def forward(
-        self, image: Tensor, *, temperature: float = 1.0, bypass: float | None = None, keep_proxies: bool = False
-    ) -> NetworkOutput:
+    def forward(self, image: Tensor, *, temperature: float = 1.0, modes: Sequence[str] | None = None) -> NetworkOutput:
         """Encode, quantise and decode `image` [B, 3, H, W], sides multiples of the alignment.
 
-        bypass: where given, no quantisation: the decoder reads z_hat plus Gaussian noise of this multiple of its
-        standard deviation (the plain-autoencoder start of training); keep_proxies: return z_hat of each stage.
+        modes: what each stage does, in coding order, all "quantise" where it is not given. "open" passes z_hat with a
+        little noise and keeps it in the output's `proxies` (the plain-autoencoder start of training); "skip" leaves
+        the stage out. Only quantising stages appear in the output's `stages`.
         """
         features = self.encoder(image)
         output = NetworkOutput(image, [])
+        queue = iter(modes or [QUANTISE] * len(self.ordered_stages()))
 
         def visit(stage: Stage, level: int, state: Tensor) -> Tensor:
+            mode = next(queue)
+            if mode == SKIP:
+                return state
             proxy, weights = stage.propose(features[level], state)
-            if keep_proxies:
+            if mode == OPEN:
                 output.proxies.append(proxy.detach())
-            if bypass is None:
-                output.stages.append(stage.quantizer(proxy, weights, temperature=temperature))
-                return stage.update(state, output.stages[-1].quantised)
-            return stage.update(state, proxy + bypass * proxy.detach().std(0) * torch.randn_like(proxy))
+                return stage.update(state, proxy + OPEN_NOISE * proxy.detach().std(0) * torch.randn_like(proxy))
+            output.stages.append(stage.quantizer(proxy, weights, temperature=temperature))
+            return stage.update(state, output.stages[-1].quantised)
 
         output.reconstruction = self._image(self._descend(self._start(image), visit))
         return output

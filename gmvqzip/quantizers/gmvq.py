@@ -64,12 +64,15 @@ class GMVQ(nn.Module):
     """Quantiser with K codes of L dimensions. See the module's docstring for the equations."""
 
     average_posterior: Tensor
+    precision: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: GMVQSettings | None = None) -> None:
         super().__init__()
         self.codes, self.dimensions = codes, dimensions
         self.settings = settings or GMVQSettings()
         self.codebook = nn.Parameter(torch.randn(codes, dimensions) / dimensions**0.5)
+        # w = precision * softplus(raw): eq. (15) in units in which the posterior starts neither flat nor frozen.
+        self.register_buffer("precision", torch.ones(()))
         self.register_buffer("average_posterior", torch.full((codes,), 1.0 / codes), persistent=False)
 
     def forward(
@@ -82,8 +85,9 @@ class GMVQ(nn.Module):
         Evaluation changes no state, and `lookup(result.indices)` equals `result.quantised` bit for bit.
         """
         with torch.autocast(proxy.device.type, enabled=False):
-            weights = F.softplus(raw_weights.float() if raw_weights.dtype != torch.float64 else raw_weights)
-            proxy = proxy.to(weights.dtype)
+            dtype = torch.promote_types(raw_weights.dtype, torch.float32)
+            weights = self.precision.to(dtype) * F.softplus(raw_weights.to(dtype))
+            proxy = proxy.to(dtype)
             rows = max(1, _BLOCK_ELEMENTS // self.codes)
             prior = log_prior if log_prior is None or log_prior.ndim == 2 else log_prior.expand(len(proxy), -1)
             blocks = [
@@ -169,12 +173,15 @@ class GMVQ(nn.Module):
         return F.embedding(indices, self.codebook)
 
     @torch.no_grad()
-    def initialise(self, proxies: Tensor, iterations: int = 10) -> Tensor:
-        """k-means start of the codebook on encoder outputs [N, L]. Returns the mean squared error per dimension."""
+    def initialise(self, proxies: Tensor, sharpness: float = 1.0, iterations: int = 10) -> None:
+        """k-means start of the codebook on encoder outputs [N, L].
+
+        The precision is set to `sharpness` over the mean squared quantisation error per dimension.
+        """
         centres = kmeans(proxies.to(self.codebook.dtype), self.codes, iterations)
         self.codebook.copy_(centres)
         nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in torch.split(proxies, 4096)])
-        return ((proxies - centres[nearest]) ** 2).mean()
+        self.precision.fill_(sharpness / float(((proxies - centres[nearest]) ** 2).mean().clamp_min(1e-6)))
 
 
 @torch.no_grad()

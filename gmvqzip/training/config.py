@@ -1,0 +1,174 @@
+"""The configuration of a training run, its presets, and its TOML form."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gmvqzip.errors import GmvqError, TrainingError
+from gmvqzip.models.config import GridConfig, NetworkConfig
+from gmvqzip.quantizers.gmvq import SAMPLINGS, GMVQSettings
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run's result, apart from the data. Fractions are of the whole run."""
+
+    network: NetworkConfig
+    quantizer: GMVQSettings = field(default_factory=GMVQSettings)
+    dataset: str = "folder"  # cifar10, celeba or folder
+    crop: int | None = None  # side of the training crops in pixels; None keeps the data set's own size
+    batch_size: int = 64  # pictures a step
+    steps: int | None = 2000  # length of the run in steps; exactly one of steps, epochs and seconds is set
+    epochs: float | None = None  # length of the run in passes over the training set
+    seconds: float | None = None  # length of the run in seconds of training time
+    seed: int = 0
+    precision: str = "bf16"  # autocast of the convolutions: bf16 or fp32; the quantiser is always float32
+    optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
+    muon_rate: float = 0.005  # peak learning rate of Muon
+    adam_rate: float = 2e-3  # peak learning rate of AdamW
+    weight_decay: float = 0.0  # of network and codebook alike
+    warmup: float = 0.02  # fraction of the run with rising learning rate
+    hold: float = 0.4  # fraction after which the rate falls
+    floor: float = 0.02  # last learning rate as a fraction of the peak
+    cosine: bool = False  # fall along a cosine instead of a line
+    clip: float = 2.0  # largest norm of the gradient of AdamW's parameters
+    reconstruction_weight: float = 100.0  # factor of the mean squared error in [0, 1]
+    temperature_start: float = 2.0  # tau of the Gumbel-softmax at the beginning
+    temperature_end: float = 0.1  # tau at the end of its fall (exponential)
+    temperature_until: float = 0.8  # fraction at which tau ends its fall
+    hard_after: float = 0.8  # fraction after which sampling is straight-through without noise
+    entropy_until: float = 1.0  # fraction over which gamma fades linearly to zero; 1 keeps it constant
+    open_steps: int = 80  # steps of each stage as a plain autoencoder before its k-means start
+    sharpness: float = 1.0  # precision of the start, in units of 1 / mean squared quantisation error
+    ema_decay: float = 0.998  # of the weights, over the second half of the run
+    evaluate_every: int = 500  # steps between evaluations on validation pictures
+    evaluate_images: int = 256  # validation pictures at most in an evaluation
+
+    def __post_init__(self) -> None:
+        if sum(length is not None for length in (self.steps, self.epochs, self.seconds)) != 1:
+            raise TrainingError("give exactly one of steps, epochs and seconds")
+        for name, value, allowed in (
+            ("precision", self.precision, ("bf16", "fp32")),
+            ("optimizer", self.optimizer, ("muon", "adamw")),
+            ("dataset", self.dataset, ("cifar10", "celeba", "folder")),
+            ("quantizer.sampling", self.quantizer.sampling, SAMPLINGS),
+        ):
+            if value not in allowed:
+                raise TrainingError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        if self.batch_size < 1 or self.open_steps < 1:
+            raise TrainingError("batch_size and open_steps must be at least 1")
+
+    def with_length(self, *, steps: int | None, epochs: float | None, seconds: float | None) -> TrainConfig:
+        """The same run with another length; exactly one argument is given."""
+        return replace(self, steps=steps, epochs=epochs, seconds=seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; `config_from_dict` reads it back."""
+        return asdict(self)
+
+
+def config_from_dict(data: Mapping[str, Any]) -> TrainConfig:
+    """Read a configuration. Raises TrainingError for unknown fields, or values that make no sense."""
+    unknown = set(data) - {f.name for f in fields(TrainConfig)}
+    if unknown:
+        raise TrainingError(f"unknown fields in the training configuration: {', '.join(sorted(unknown))}")
+    try:
+        values = dict(data)
+        values["network"] = NetworkConfig.from_dict(data["network"])
+        if "quantizer" in data:
+            values["quantizer"] = GMVQSettings(**data["quantizer"])
+        if "steps" not in values and ("epochs" in values or "seconds" in values):
+            values["steps"] = None
+        return TrainConfig(**values)
+    except (TypeError, KeyError) as error:
+        raise TrainingError(f"training configuration is incomplete or malformed: {error}") from None
+    except GmvqError as error:
+        raise TrainingError(str(error)) from None
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file with the fields of `TrainConfig`, tables `[network]` and `[quantizer]`, or `preset = NAME`.
+
+    With `preset`, the file's other fields replace the preset's, table by table.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path} is not valid TOML: {error}") from None
+    if "preset" in data:
+        base = preset(str(data.pop("preset"))).to_dict()
+        if "epochs" in data or "seconds" in data:
+            base["steps"] = None
+        for key, value in data.items():
+            base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        data = base
+    return config_from_dict(data)
+
+
+def preset(name: str) -> TrainConfig:
+    """A named configuration. Raises TrainingError with the names that exist."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise TrainingError(f"no preset {name!r}; there are {', '.join(PRESETS)}") from None
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "paper-cifar10": TrainConfig(
+        network=NetworkConfig(
+            strides=(2, 4),
+            channels=(64, 128),
+            encoder_blocks=(1, 4),
+            decoder_blocks=(1, 4),
+            grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
+        ),
+        dataset="cifar10",
+        batch_size=128,
+        steps=6000,
+    ),
+    "paper-celeba": TrainConfig(
+        network=NetworkConfig(
+            strides=(4, 8),
+            channels=(128, 128),
+            encoder_blocks=(4, 0),
+            decoder_blocks=(4, 0),
+            grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
+        ),
+        dataset="celeba",
+        crop=128,
+        batch_size=8,
+        steps=6000,
+    ),
+    "photo": TrainConfig(
+        network=NetworkConfig(
+            strides=(4, 8, 16),
+            channels=(64, 128, 192),
+            encoder_blocks=(2, 3, 3),
+            decoder_blocks=(2, 3, 2),
+            grids=(GridConfig(stride=16, codes=1024, dimensions=16), GridConfig(stride=8, codes=1024, dimensions=16)),
+        ),
+        dataset="folder",
+        crop=128,
+        batch_size=12,
+        steps=10000,
+    ),
+    "small": TrainConfig(
+        network=NetworkConfig(
+            strides=(4, 8),
+            channels=(48, 64),
+            encoder_blocks=(1, 2),
+            decoder_blocks=(1, 2),
+            grids=(GridConfig(stride=8, codes=256, dimensions=8),),
+        ),
+        dataset="folder",
+        crop=64,
+        batch_size=16,
+        steps=1000,
+    ),
+}

@@ -1,0 +1,93 @@
+"""Optimisers: Muon for convolution weights, AdamW for everything else, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients of Jordan et al. 2024, "Muon"
+_NEWTON_SCHULZ_STEPS = 5
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """The nearest semi-orthogonal matrix of `matrix` [R, C], roughly: singular values end between 0.7 and 1.2."""
+    a, b, c = _NEWTON_SCHULZ
+    x = matrix.bfloat16()
+    x = x / (x.norm() + 1e-7)
+    transposed = x.shape[0] > x.shape[1]
+    if transposed:
+        x = x.t()
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        gram = x @ x.t()
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.t() if transposed else x).to(matrix.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum orthogonalised by a Newton-Schulz iteration (Jordan et al. 2024), for weights of 2 or more axes.
+
+    A convolution's weight [out, in, kh, kw] counts as a matrix [out, in*kh*kw]. The step is scaled by
+    sqrt(max(1, rows / columns)).
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step from the gradients in place; `closure` is not supported and must be None."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad.flatten(1)
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(gradient)
+                state["momentum"].lerp_(gradient, 1 - group["momentum"])
+                update = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]))  # Nesterov
+                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
+
+
+def build_optimizers(
+    network: nn.Module, *, muon_rate: float, adam_rate: float, weight_decay: float, use_muon: bool
+) -> list[torch.optim.Optimizer]:
+    """The optimisers of a network, with each group's peak rate kept under the key "peak".
+
+    With Muon: the wide convolutions of encoder and decoder go to it; stems, heads, biases, codebooks go to AdamW.
+    """
+    wide, rest = [], []
+    for name, parameter in network.named_parameters():
+        inner = not any(part in name for part in ("stem", "head", "final", "codebook"))
+        (wide if use_muon and inner and parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 else rest).append(
+            parameter
+        )
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=adam_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
+    ]
+    if wide:
+        optimizers.append(Muon(wide, lr=muon_rate, weight_decay=weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def rate_factor(progress: float, *, warmup: float, hold: float, floor: float, cosine: bool) -> float:
+    """Learning rate as a fraction of its peak. progress, warmup, hold: fractions of the run.
+
+    A linear warm-up from a fifth of the peak, constant until `hold`, then linear (or a cosine) down to `floor`.
+    """
+    if progress < warmup:
+        return 0.2 + 0.8 * progress / warmup
+    if progress < hold:
+        return 1.0
+    left = min(1.0, max(0.0, (1 - progress) / max(1e-9, 1 - max(hold, warmup))))
+    shape = 0.5 - 0.5 * math.cos(math.pi * left) if cosine else left
+    return floor + (1 - floor) * shape

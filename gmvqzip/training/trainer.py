@@ -1,0 +1,248 @@
+"""The training loop: stage starts, objective, schedules, evaluation, checkpoints, exact resumption."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmvqzip.errors import TrainingError
+from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
+from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
+from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.evaluation import Evaluation, evaluate, to_tensor
+from gmvqzip.training.optim import build_optimizers, rate_factor
+
+CHECKPOINT_SECONDS = 300.0
+_KMEANS_SITES = 64  # sites collected per code for the k-means start, at most
+
+
+class PictureSet(Protocol):
+    """What the loop needs of a set of pictures (`gmvqzip.training.imagesets.ImageSet`)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, step: int, batch_size: int, crop: int | None, seed: int) -> np.ndarray[Any, Any]: ...
+
+
+@dataclass
+class StepRecord:
+    """What is told of one step: floats by name, as they go to the log."""
+
+    step: int
+    progress: float
+    values: dict[str, float]
+
+
+class Trainer:
+    """One run: network, its running average, optimisers, position. `run` goes on until the end or until asked to stop.
+
+    Everything random in a step derives from the seed and the step or is stored in checkpoints, so a resumed run of
+    fixed length gives the same losses as an uninterrupted one.
+    """
+
+    def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
+        self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
+        torch.manual_seed(config.seed)
+        self.network = StagedAutoencoder(config.network, config.quantizer)
+        self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.train()
+        self.average: StagedAutoencoder | None = None
+        self.optimizers = build_optimizers(
+            self.network,
+            muon_rate=config.muon_rate,
+            adam_rate=config.adam_rate,
+            weight_decay=config.weight_decay,
+            use_muon=config.optimizer == "muon",
+        )
+        self.step, self.elapsed = 0, 0.0
+        self._collected: dict[int, list[Tensor]] = {}
+
+    @property
+    def steps(self) -> int | None:
+        """Length of the run in steps, None for a run of a given time."""
+        if self.config.epochs is not None:
+            return max(1, round(self.config.epochs * len(self.pictures) / self.config.batch_size))
+        return self.config.steps
+
+    @property
+    def progress(self) -> float:
+        """Done fraction of the run, from 0 to 1."""
+        if self.steps is not None:
+            return min(1.0, self.step / self.steps)
+        return min(1.0, self.elapsed / (self.config.seconds or 1.0))
+
+    @property
+    def exported(self) -> StagedAutoencoder:
+        """The network to measure and to ship: the running average once there is one."""
+        return self.average or self.network
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[StepRecord], None],
+        on_evaluation: Callable[[StagedAutoencoder], None],
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Train to the end of the run. Returns False where `stop` asked for an early end; a checkpoint is written then.
+
+        Raises TrainingError where the loss stops being finite; the last checkpoint is from before that.
+        """
+        saved = time.monotonic()
+        while self.progress < 1:
+            if stop():
+                self.save()
+                return False
+            started = time.monotonic()
+            record = self._train_step()
+            self.elapsed += time.monotonic() - started
+            on_step(record)
+            if self.step % self.config.evaluate_every == 0 and self.progress < 1:
+                on_evaluation(self.exported)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+        return True
+
+    def _train_step(self) -> StepRecord:
+        config, progress = self.config, self.progress
+        self._start_stages()
+        image = to_tensor(self.pictures.batch(self.step, config.batch_size, config.crop, config.seed), self.device)
+        temperature = self._prepare(progress)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            output: NetworkOutput = self.network(image, temperature=temperature, modes=self._modes())
+        error = ((output.reconstruction - image) ** 2).mean()
+        loss = config.reconstruction_weight * error + sum((stage.loss for stage in output.stages), torch.zeros(()))
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingError(
+                f"the loss is not finite at step {self.step}; the last checkpoint is kept: resume with lower rates"
+            )
+        self._collect(output)
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, torch.optim.AdamW):
+                torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step += 1
+        self._follow(progress)
+        return StepRecord(self.step, progress, self._values(value, float(error.detach()), temperature, output))
+
+    def _prepare(self, progress: float) -> float:
+        """Set rates and sampling for this step; returns the temperature."""
+        config = self.config
+        factor = rate_factor(progress, warmup=config.warmup, hold=config.hold, floor=config.floor, cosine=config.cosine)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+        settings = config.quantizer
+        if config.entropy_until < 1:
+            settings = replace(settings, gamma=settings.gamma * max(0.0, 1 - progress / config.entropy_until))
+        if progress >= config.hard_after:
+            settings = replace(settings, sampling="straight-through", noise=False)
+        for quantizer in self.network.quantizers():
+            quantizer.settings = settings
+        fall = min(1.0, progress / max(config.temperature_until, 1e-9))
+        return float(config.temperature_start * (config.temperature_end / config.temperature_start) ** fall)
+
+    def _modes(self) -> list[str]:
+        """Stages open one after another, `open_steps` each, and quantise from then on."""
+        turn = self.step // self.config.open_steps
+        count = len(self.network.quantizers())
+        return [QUANTISE if stage < turn else OPEN if stage == turn else SKIP for stage in range(count)]
+
+    def _collect(self, output: NetworkOutput) -> None:
+        stage = self.step // self.config.open_steps
+        if output.proxies:
+            kept = self._collected.setdefault(stage, [])
+            kept.append(output.proxies[0])
+            limit = _KMEANS_SITES * self.network.quantizers()[stage].codes
+            while len(kept) > 1 and sum(len(part) for part in kept[1:]) >= limit:
+                kept.pop(0)
+
+    def _start_stages(self) -> None:
+        """The k-means start of the stage whose open steps have just ended."""
+        turn, rest = divmod(self.step, self.config.open_steps)
+        if rest == 0 and turn - 1 in self._collected:
+            proxies = torch.cat(self._collected.pop(turn - 1))
+            self.network.quantizers()[turn - 1].initialise(proxies, self.config.sharpness)
+
+    def _follow(self, progress: float) -> None:
+        """The running average of the weights, over the second half of the run."""
+        if progress < 0.5:
+            return
+        if self.average is None:
+            self.average = copy.deepcopy(self.network).requires_grad_(False)
+        with torch.no_grad():
+            weight = 1 - self.config.ema_decay
+            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, weight)
+
+    def _values(self, loss: float, error: float, temperature: float, output: NetworkOutput) -> dict[str, float]:
+        values = {"loss": loss, "mse": error, "psnr": -10 * float(np.log10(max(error, 1e-10)))}
+        for number, stage in enumerate(output.stages):
+            values |= {f"{name}.{number}": float(term.detach()) for name, term in stage.terms.items()}
+            values[f"perplexity_soft.{number}"] = float(stage.perplexity_soft)
+            values[f"perplexity_hard.{number}"] = float(stage.perplexity_hard)
+            values[f"utilisation.{number}"] = float(stage.utilisation)
+        values["temperature"] = temperature
+        values["rate"] = float(self.optimizers[0].param_groups[0]["lr"])
+        return values
+
+    def save(self) -> Path:
+        """Write a checkpoint of the whole state."""
+        state = {
+            "config": self.config.to_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "collected": dict(self._collected),
+            "posteriors": [quantizer.average_posterior for quantizer in self.network.quantizers()],
+            "generator": torch.get_rng_state(),
+            "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        return save_checkpoint(self.folder, self.step, state)
+
+    def resume(self) -> None:
+        """Continue from the newest checkpoint. Raises TrainingError where it is of another configuration."""
+        state = load_checkpoint(self.folder)
+        mine, theirs = self.config.to_dict(), dict(state["config"])
+        length = {"steps", "epochs", "seconds"}  # a longer run may go on from a shorter one
+        differing = sorted(k for k in mine if k not in length and _plain(mine[k]) != _plain(theirs.get(k)))
+        if differing:
+            raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
+        self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+        self.network.load_state_dict(state["network"])
+        if state["average"] is not None:
+            self.average = copy.deepcopy(self.network).requires_grad_(False)
+            self.average.load_state_dict(state["average"])
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        self._collected = {int(k): list(v) for k, v in state["collected"].items()}
+        for quantizer, posterior in zip(self.network.quantizers(), state["posteriors"], strict=True):
+            quantizer.average_posterior = posterior.to(self.device)
+        torch.set_rng_state(state["generator"])
+        if state["cuda_generators"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_generators"])
+
+    def evaluate(self, batches: Any) -> Evaluation:
+        """Measure the network that would be shipped on batches of pictures."""
+        return evaluate(self.exported, batches, self.device)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that a configuration equals itself after a round trip through a file."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
