@@ -7,7 +7,7 @@ from __future__ import annotations
 
 POLYNOMIAL = 0x2F
 INITIAL = 0xFF  # the register at the start; the finished register is inverted as well
-_FOLD_FROM = 128  # bytes; below this the plain loop is the faster way
+_FOLD_FROM = 512  # bytes; below this the plain loop is the faster way
 
 
 def crc8(data: bytes, value: int = 0) -> int:
@@ -25,8 +25,7 @@ def crc8(data: bytes, value: int = 0) -> int:
         while len(data) >= _FOLD_FROM:
             half = len(data) // 2
             high, low = data[:-half], data[-half:]  # equal lengths, or high has one byte more
-            factor = _power(half)
-            folded = high.translate(bytes(_product(byte, factor) for byte in range(256)))
+            folded = high.translate(_multiples(_power(half)))
             total = int.from_bytes(folded, "big") ^ int.from_bytes(low, "big")
             data = total.to_bytes(len(high), "big")
     for byte in data:
@@ -45,6 +44,15 @@ def _product(left: int, right: int) -> int:
     return result
 
 
+def _multiples(factor: int) -> bytes:
+    """The products of all 256 bytes with a factor; a product of a sum is the sum of the products."""
+    multiples = [0]
+    for bit in range(8):
+        product = _product(1 << bit, factor)
+        multiples += [multiple ^ product for multiple in multiples]
+    return bytes(multiples)
+
+
 def _power(count: int) -> int:
     """x^(8 count) modulo P."""
     result, square = 1, POLYNOMIAL  # x^8 mod P is P without its leading term
@@ -56,4 +64,4 @@ def _power(count: int) -> int:
     return result
 
 
-_TABLE = bytes(_product(byte, POLYNOMIAL) for byte in range(256))  # byte -> byte * x^8 mod P
+_TABLE = _multiples(POLYNOMIAL)  # byte -> byte * x^8 mod P

@@ -1,0 +1,111 @@
+"""The examples in docs/format.md are true."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmvqzip.entropy import coder
+from gmvqzip.entropy.alpha import decompress_alpha
+from gmvqzip.entropy.codes import codes_crc32
+from gmvqzip.entropy.twin import TwinEncoder
+from gmvqzip.format import limits
+from gmvqzip.format.checksum import crc8
+from gmvqzip.format.container import pack, unpack
+from gmvqzip.format.varint import read_varint, write_varint
+
+TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+Lines = list[tuple[str, str]]
+
+
+def blocks(kind: str) -> list[Lines]:
+    """The `key = value` lines of each fenced block of this kind."""
+    found = re.findall(rf"^```{kind}\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+    parsed = [[tuple(part.strip() for part in line.split("=")) for line in block.splitlines()] for block in found]
+    assert parsed, kind
+    return parsed  # type: ignore[return-value]
+
+
+def numbers(text: str) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array([int(word) for word in text.split()], dtype=np.int64)
+
+
+def test_varints() -> None:
+    for number, data in blocks("vector varint")[0]:
+        assert write_varint(int(number)) == bytes.fromhex(data)
+        assert read_varint(bytes.fromhex(data), 0, longest=3, what="number") == (int(number), len(data.split()))
+
+
+def test_checksums() -> None:
+    for data, value in blocks("vector crc8")[0]:
+        assert f"{crc8(bytes.fromhex(data)):02x}" == value
+    for data, value in blocks("vector crc32")[0]:
+        assert f"{zlib.crc32(bytes.fromhex(data)):08x}" == value
+
+
+def test_alpha() -> None:
+    for block in blocks("vector alpha"):
+        fields = dict(block)
+        plane = decompress_alpha(bytes.fromhex(fields["section"]), int(fields["width"]), int(fields["height"]))
+        assert plane.tobytes().hex(" ") == fields["plane"]
+
+
+def test_traces() -> None:
+    for block in blocks("trace"):
+        table = numbers(block[0][1])
+        cumulative = [0, *np.cumsum(table).tolist()]
+        twin = TwinEncoder()
+        for symbol, state in block[1:-1]:
+            twin.encode([int(symbol)], cumulative)
+            words, low, width = twin.interval()
+            assert f"{words.hex(' ', 4)} | {low:016x} {width:016x}".strip() == state
+        symbols = np.array([int(symbol) for symbol, _ in block[1:-1]])
+        assert coder.encode([(symbols, table)]).hex(" ") == block[-1][1]
+
+
+@pytest.mark.parametrize("name", ["constriction", "python"])
+def test_payloads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "constriction":
+        pytest.importorskip("constriction")
+    monkeypatch.setenv("GMVQZIP_CODER", name)
+    for block in blocks("vector coder"):
+        values = [numbers(value) for key, value in block if key in ("table", "codes")]
+        parts = list(zip(values[1::2], values[::2], strict=True))
+        payload = bytes.fromhex(block[-1][1])
+        assert coder.encode(parts) == payload
+        decoded = coder.decode(payload, [(symbols.size, table) for symbols, table in parts])
+        assert all((got == symbols).all() for got, (symbols, _) in zip(decoded, parts, strict=True))
+
+
+def test_complete_files() -> None:
+    tables = [numbers("8388608 4194304 4194304"), numbers("12582912 4194304")]
+    for block in blocks("vector file"):
+        fields = dict(block)
+        width, height = int(fields["width"]), int(fields["height"])
+        shapes = [(-(-height // 32) * 32 // stride, -(-width // 32) * 32 // stride) for stride in (32, 16)]
+        stages = [numbers(fields[f"codes {i}"]).reshape(shape) for i, shape in enumerate(shapes)]
+        sections = {int(k.split()[1]): bytes.fromhex(v) for k, v in block if k.startswith("section")}
+        assert f"{codes_crc32(stages):08x}" == fields["codes crc32"]
+        payload = coder.encode(list(zip(stages, tables, strict=True)))
+        assert payload.hex(" ") == fields["payload"]
+        data = pack(
+            width=width,
+            height=height,
+            model_id=bytes.fromhex("c0ffee11") + bytes(28),
+            quality=int(fields["quality"]),
+            gray=fields["gray"] == "yes",
+            codes_crc32=codes_crc32(stages),
+            payload=payload,
+            sections=sections,
+        )
+        assert data.hex(" ") == fields["file"]
+        assert unpack(data).sections == sections
+
+
+def test_limits() -> None:
+    for value in (limits.MAX_SIDE, limits.MAX_PIXELS, limits.MAX_SECTION_TYPE, limits.MAX_TABLE):
+        assert f"{value:,}" in TEXT
