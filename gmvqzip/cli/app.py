@@ -1,0 +1,44 @@
+"""The command line's table of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import gmvqzip
+from gmvqzip.cli.codes import codes
+from gmvqzip.cli.compress import compress
+from gmvqzip.cli.decompress import decompress
+from gmvqzip.cli.info import info
+from gmvqzip.cli.models import models
+from gmvqzip.cli.run import guarded
+from gmvqzip.cli.test import test
+
+app = typer.Typer(
+    name="gmvqzip",
+    help="Compress pictures with trained Gaussian-mixture codebooks and exact range coding.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gmvqzip {gmvqzip.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", show_default=False)
+    ] = False,
+) -> None:
+    pass
+
+
+for _command in (compress, decompress, info, test, codes):
+    app.command()(guarded(_command))
+app.add_typer(models, name="models")

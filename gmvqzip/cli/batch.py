@@ -1,0 +1,123 @@
+"""Working through many files: one that fails does not stop the others, and nothing is ever lost."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from gmvqzip.cli.plan import Task, check_target
+from gmvqzip.cli.records import Fields
+from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import OutputError
+
+_HEAD_BYTES = 64  # more than any header: a foreign file is refused before the rest is read
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    work: Callable[[Task], Fields],
+    show: Callable[[Fields], None],
+    report: Report,
+    *,
+    jobs: int = 1,
+    what: str,
+) -> None:
+    """Do `work` on each task, `jobs` at once, and `show` its result in the order of the tasks.
+
+    The errors of a file are reported and counted; a closed pipe or a signal ends the whole.
+    """
+    with report.progress(len(tasks), what) as advance:
+        if jobs == 1 or len(tasks) < 2:
+            for task in tasks:
+                _finish(task, partial(work, task), show, report)
+                advance()
+            return
+        stopped = threading.Event()
+
+        def work_unless_stopped(task: Task) -> Fields:
+            if stopped.is_set():
+                raise OutputError("not done: the command was ended")
+            return work(task)
+
+        with ThreadPoolExecutor(min(jobs, len(tasks))) as pool:
+            futures = [pool.submit(work_unless_stopped, task) for task in tasks]
+            try:
+                for task, future in zip(tasks, futures, strict=True):
+                    _finish(task, future.result, show, report)
+                    advance()
+            except BaseException:
+                stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def _finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> None:
+    try:
+        fields = result()
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        report.fail(task.name, error)
+    else:
+        show(fields)
+
+
+def read_gmvq(task: Task) -> bytes:
+    """The bytes of a `.gmvq` file or of standard input; a foreign file is refused after its first bytes."""
+    from gmvqzip.format.container import read_header
+
+    if task.source is None:
+        return sys.stdin.buffer.read()
+    with task.source.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        read_header(head)
+        return head + file.read()
+
+
+def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
+    """Raise UsageError where an output would go to a terminal, or among JSON."""
+    if all(task.target is not None for task in tasks):
+        return
+    if as_json:
+        raise UsageError("--json and the output would both go to standard output: use -o FILE")
+    if not force and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("binary data would go to the terminal: use -o FILE, or -f if you mean it")
+
+
+def prepare(task: Task, *, force: bool, make_directory: bool) -> None:
+    """Check the output before any work is spent on it, and make its directory where --output-dir asks for it."""
+    check_target(task, force=force)
+    if task.target is None:
+        return
+    folder = task.target.parent
+    if make_directory:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise OutputError(f"output directory {safe_name(folder)} is a file: give another name") from None
+    elif not folder.is_dir():
+        raise OutputError(f"output directory {safe_name(folder)} does not exist: create it, or use --output-dir")
+
+
+def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
+    """Write the finished output; only when it is safe on disk is the source removed, where --rm asks for it."""
+    from gmvqzip.images.files import atomic_write
+
+    if task.target is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    atomic_write(task.target, data, force=force, copy_from=task.source)
+    if remove and task.source is not None:
+        _remove(task.source, task.target)
+
+
+def _remove(source: Path, target: Path) -> None:
+    if not target.is_file():  # what went into a pipe or a device may be gone
+        raise OutputError(f"the source is kept: output {safe_name(target)} is not a regular file")
+    source.unlink()

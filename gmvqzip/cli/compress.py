@@ -1,0 +1,113 @@
+"""gmvqzip compress: pictures -> .gmvq files."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from gmvqzip.cli import options
+from gmvqzip.cli.batch import deliver, prepare, refuse_stream, run_tasks
+from gmvqzip.cli.plan import IMAGE_SUFFIXES, Destination, Task, image_to_gmvq, plan
+from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
+from gmvqzip.cli.report import Report
+from gmvqzip.models.registry import DEFAULT_MODEL
+
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "-q",
+        "--quality",
+        min=1,
+        max=100,
+        help="Quality. A model with a single rate takes any and has one.",
+        rich_help_panel=options.MODEL_PANEL,
+    ),
+]
+Strip = Annotated[
+    bool,
+    typer.Option(
+        "--strip",
+        help="Convert to sRGB and drop the colour profile.",
+        rich_help_panel=options.OUTPUT_PANEL,
+        show_default=False,
+    ),
+]
+
+
+def compress(
+    files: options.Files,
+    output: options.Output = None,
+    output_dir: options.OutputDir = None,
+    stdout: options.Stdout = False,
+    recursive: options.Recursive = False,
+    force: options.Force = False,
+    remove: options.Remove = False,
+    strip: Strip = False,
+    quality: Quality = None,
+    model: options.Model = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    threads: options.Threads = None,
+    jobs: options.Jobs = 1,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> int:
+    """Compress pictures into .gmvq files.
+
+    img.png becomes img.gmvq beside it. The source is kept, and an existing output is never overwritten unasked.
+    """
+    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
+    destination = Destination(output, output_dir, stdout, remove)
+    tasks, total = plan(files, destination, report, recursive=recursive, suffixes=IMAGE_SUFFIXES, rename=image_to_gmvq)
+    refuse_stream(tasks, force=force, as_json=as_json)
+    if not tasks:
+        return report.finish(total)
+
+    from gmvqzip import codec as codecs
+    from gmvqzip.images.picture import read_picture
+
+    codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
+    if threads is not None:
+        codecs.set_threads(threads)
+    if quality is not None:
+        report.note(f"model {codec.name} has a single rate: --quality {quality} changes nothing")
+
+    def work(task: Task) -> Fields:
+        start = time.perf_counter()
+        prepare(task, force=force, make_directory=output_dir is not None)
+        source = sys.stdin.buffer.read() if task.source is None else task.source
+        in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
+        picture = read_picture(source, strip=strip, max_pixels=max_pixels)
+        for warning in picture.warnings:
+            report.warn(task.name, warning)
+        done = codec.compress_picture(picture, quality=quality)
+        deliver(task, done.data, force=force, remove=remove)
+        return {
+            "input": input_name(task),
+            "output": output_name(task),
+            "width": done.codes.width,
+            "height": done.codes.height,
+            "in_bytes": in_bytes,
+            "out_bytes": len(done.data),
+            "bpp": done.bpp,
+            "model": codec.name,
+            "model_id": codec.model_id,
+            "quality": done.codes.quality,
+            "gray": done.codes.gray,
+            "alpha": picture.alpha is not None,
+            "icc": picture.icc is not None,
+            "header_bytes": done.header_bytes,
+            "sections_bytes": done.sections_bytes,
+            "payload_bytes": done.payload_bytes,
+            "ideal_bits": done.ideal_bits,
+            "codes_crc32": f"{done.codes.crc32():08x}",
+            "seconds": time.perf_counter() - start,
+        }
+
+    run_tasks(tasks, work, conversion_shower(report), report, jobs=jobs, what="compressing")
+    return report.finish(total)

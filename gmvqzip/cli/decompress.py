@@ -1,0 +1,115 @@
+"""gmvqzip decompress: .gmvq files -> pictures."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gmvqzip.cli import options
+from gmvqzip.cli.batch import deliver, prepare, read_gmvq, refuse_stream, run_tasks
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, plan, swap_suffix
+from gmvqzip.cli.records import Fields, conversion_shower, file_fields, input_name, output_name
+from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.run import UsageError
+
+
+class Format(StrEnum):
+    """A format to decompress to."""
+
+    PNG = "png"
+    WEBP = "webp"
+    JPG = "jpg"
+    PPM = "ppm"
+    NPY = "npy"
+
+
+_ENDINGS = {f".{name.value}": name for name in Format} | {".jpeg": Format.JPG}
+
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        help="Picture format [default: the ending of -o, or png]; npy is a uint8 array.",
+        rich_help_panel=options.OUTPUT_PANEL,
+    ),
+]
+
+
+def decompress(
+    files: options.Files,
+    output: options.Output = None,
+    output_dir: options.OutputDir = None,
+    stdout: options.Stdout = False,
+    picture_format: FormatOption = None,
+    recursive: options.Recursive = False,
+    force: options.Force = False,
+    remove: options.Remove = False,
+    model: options.Model = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    threads: options.Threads = None,
+    jobs: options.Jobs = 1,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> int:
+    """Decompress .gmvq files into pictures.
+
+    img.gmvq becomes img.png beside it. The source is kept, and an existing output is never overwritten unasked. Each
+    file names its model; --model is for one that is not installed.
+    """
+    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
+    chosen = picture_format or _format_of(output)
+    destination = Destination(output, output_dir, stdout, remove)
+    rename = swap_suffix(SUFFIX, f".{chosen.value}")
+    tasks, total = plan(files, destination, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
+    refuse_stream(tasks, force=force, as_json=as_json)
+    if not tasks:
+        return report.finish(total)
+
+    from gmvqzip import codec as codecs
+    from gmvqzip.format.container import read_header
+    from gmvqzip.images.writing import picture_bytes
+
+    if threads is not None:
+        codecs.set_threads(threads)
+
+    def work(task: Task) -> Fields:
+        start = time.perf_counter()
+        prepare(task, force=force, make_directory=output_dir is not None)
+        data = read_gmvq(task)
+        header, _ = read_header(data)
+        codec = codecs.load_for(header.model_id, model=model, device=device.value)
+        box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
+        picture = codec.restore(box, codes)
+        encoded, warnings = picture_bytes(picture, chosen.value)
+        for warning in warnings:
+            report.warn(task.name, warning)
+        deliver(task, encoded, force=force, remove=remove)
+        return {
+            "input": input_name(task),
+            "output": output_name(task),
+            "in_bytes": len(data),
+            "out_bytes": len(encoded),
+            **file_fields(box, codes, codec),
+            "seconds": time.perf_counter() - start,
+        }
+
+    run_tasks(tasks, work, conversion_shower(report), report, jobs=jobs, what="decompressing")
+    return report.finish(total)
+
+
+def _format_of(output: str | None) -> Format:
+    """The format that the ending of -o asks for; png where nothing does."""
+    suffix = Path(output).suffix.lower() if output is not None else ""
+    if suffix in _ENDINGS:
+        return _ENDINGS[suffix]
+    if output is None or not suffix:
+        return Format.PNG
+    names = ", ".join(_ENDINGS)
+    raise UsageError(f"no format is known for the ending of {safe_name(output)}: use {names}, or --format")

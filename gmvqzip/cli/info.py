@@ -1,0 +1,103 @@
+"""gmvqzip info: what is inside a .gmvq file, from its header, without weights, torch or numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gmvqzip.cli import options
+from gmvqzip.cli.batch import read_gmvq, run_tasks
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task, inputs
+from gmvqzip.cli.records import Fields, input_name, shown_input
+from gmvqzip.cli.report import Report
+
+if TYPE_CHECKING:
+    from gmvqzip.inspection import Info
+
+_KINDS = {(False, False): "colour", (False, True): "colour, transparency", (True, False): "gray"}
+_KINDS[True, True] = "gray, transparency"
+
+
+def info(
+    files: options.Files,
+    recursive: options.Recursive = False,
+    model: options.Model = None,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> int:
+    """Say what is inside .gmvq files: size, model, quality, bytes of each part.
+
+    -v adds the bits of each stage, for which the codes are decoded.
+    """
+    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=False)
+    tasks, total = inputs(files, report, recursive=recursive, suffixes=GMVQ_SUFFIXES)
+
+    def work(task: Task) -> Fields:
+        from gmvqzip import inspection
+
+        data = read_gmvq(task)
+        found = inspection.info(data, model=model)
+        fields = _fields(task, found)
+        if verbose and found.model is not None:
+            fields["stages"] = _stages(data, found)
+        return fields | ({} if as_json else {"text": _text(found)})
+
+    def show(fields: Fields) -> None:
+        if as_json:
+            report.record(fields)
+            return
+        report.line(f"{shown_input(fields)}:")
+        for title, value in fields["text"]:
+            report.line(f"  {title + ':':<12} {value}")
+        for number, stage in enumerate(fields.get("stages", [])):
+            grid = f"{stage['columns']}x{stage['rows']} of {stage['codes']}"
+            report.line(f"  stage {number:<6} {grid}, {stage['bits']:.1f} bits")
+
+    run_tasks(tasks, work, show, report, what="reading")
+    return report.finish(total)
+
+
+def _fields(task: Task, found: Info) -> Fields:
+    return {
+        "input": input_name(task),
+        "width": found.width,
+        "height": found.height,
+        "in_bytes": found.file_bytes,
+        "bpp": found.bpp,
+        "model": found.model.name if found.model else None,
+        "model_id": found.model_id,
+        "quality": found.quality,
+        "gray": found.gray,
+        "alpha": found.alpha,
+        "icc": found.icc,
+        "version": found.header.version,
+        "header_bytes": found.header_bytes,
+        "sections_bytes": found.sections_bytes,
+        "payload_bytes": found.payload_bytes,
+        "codes_crc32": found.codes_crc32,
+    }
+
+
+def _text(found: Info) -> list[tuple[str, str]]:
+    parts = [f"header {found.header_bytes}"]
+    parts += [f"{name} {size}" for name, size in found.sections.items()]
+    parts += [f"payload {found.payload_bytes}"]
+    return [
+        ("picture", f"{found.width}x{found.height}, {_KINDS[found.gray, found.alpha]}"),
+        ("file", f"{found.file_bytes} bytes, {found.bpp:.3f} bits per pixel"),
+        ("bytes", ", ".join(parts)),
+        ("model", f"{found.model.name} ({found.model_id[:8]})" if found.model else found.model_error),
+        ("quality", str(found.quality) if found.quality else "the model's single rate"),
+    ]
+
+
+def _stages(data: bytes, found: Info) -> list[Fields]:
+    from gmvqzip import codec as codecs
+    from gmvqzip.format.limits import MAX_PIXELS
+
+    if found.model is None:
+        return []
+    codec = codecs.load_info(found.model)
+    codes = codec.decode_codes(data, max_pixels=MAX_PIXELS)
+    rows = zip(codes.stages, codec.config.stages(), codec.stage_bits(codes), strict=True)
+    return [{"rows": s.shape[0], "columns": s.shape[1], "codes": grid.codes, "bits": bits} for s, grid, bits in rows]

@@ -1,0 +1,214 @@
+"""Which input gives which output: names, directories, and the refusals that come before anything is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import OutputError
+
+STREAM = "-"  # standard input or output
+_STREAMS = (STREAM, "/dev/stdout")
+SUFFIX = ".gmvq"
+GMVQ_SUFFIXES = frozenset({SUFFIX})
+_IMAGE_ENDINGS = (
+    "apng avif avifs bmp dib gif icb icns ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx pbm pcx "
+    "pgm png pnm ppm psd qoi sgi tga tif tiff vda vst webp xbm xpm"
+)
+IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _IMAGE_ENDINGS.split())
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to work on. `name` is for messages; `source` None is standard input, `target` None standard output."""
+
+    name: str
+    source: Path | None
+    target: Path | None
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the outputs go, as the options say."""
+
+    output: str | None = None
+    output_dir: str | None = None
+    stdout: bool = False
+    remove: bool = False
+
+
+def plan(
+    files: Sequence[str],
+    destination: Destination,
+    report: Report,
+    *,
+    recursive: bool,
+    suffixes: frozenset[str],
+    rename: Callable[[Path], Path],
+) -> tuple[list[Task], int]:
+    """The tasks for these inputs, and how many inputs there were.
+
+    suffixes: what is taken from directories; rename: from an input's name to its output's. An input that does not
+    exist is reported as failed. Raises UsageError where the options contradict each other, or where an output would
+    be written twice or would be another input.
+    """
+    _check_options(files, destination)
+    tasks, missing = [], 0
+    for name, source, below in _expand(files, report, recursive=recursive, suffixes=suffixes):
+        if below is None:
+            missing += 1
+        else:
+            tasks.append(Task(name, source, _target(source, below, destination, rename)))
+    to_stream = destination.stdout or destination.output in _STREAMS
+    if (destination.output is not None or to_stream) and len(tasks) + missing > 1:
+        raise UsageError(f"{len(tasks) + missing} inputs cannot go into one output: use --output-dir")
+    _check_collisions(tasks)
+    return tasks, len(tasks) + missing
+
+
+def inputs(
+    files: Sequence[str], report: Report, *, recursive: bool, suffixes: frozenset[str]
+) -> tuple[list[Task], int]:
+    """As `plan`, for a command that writes no files."""
+    if list(files).count(STREAM) > 1:
+        raise UsageError("standard input can be read only once")
+    found = list(_expand(files, report, recursive=recursive, suffixes=suffixes))
+    return [Task(name, source, None) for name, source, below in found if below is not None], len(found)
+
+
+def image_to_gmvq(path: Path) -> Path:
+    """img.png -> img.gmvq; an ending that is not an image's stays."""
+    return path.with_suffix(SUFFIX) if path.suffix.lower() in IMAGE_SUFFIXES else path.with_name(path.name + SUFFIX)
+
+
+def swap_suffix(old: str, new: str) -> Callable[[Path], Path]:
+    """img.old -> img.new; another ending stays and gets the new one behind it."""
+
+    def rename(path: Path) -> Path:
+        return path.with_suffix(new) if path.suffix.lower() == old else path.with_name(path.name + new)
+
+    return rename
+
+
+def check_target(task: Task, *, force: bool) -> None:
+    """Refuse, before any work, an output that is the input, a directory, or exists without --force."""
+    target = task.target
+    if target is None or not os.path.lexists(target):
+        return
+    shown = safe_name(target)
+    if task.source is not None and target.exists() and target.samefile(task.source):
+        raise OutputError(f"output {shown} is the input itself: give another name with -o")
+    if target.is_dir():
+        raise OutputError(f"output {shown} is a directory: name a file in it, or use --output-dir")
+    if not force and (target.is_file() or target.is_symlink()):
+        raise OutputError(f"output {shown} exists: skipped; -f overwrites it")
+
+
+def _check_options(files: Sequence[str], destination: Destination) -> None:
+    chosen = [
+        name
+        for name, given in (
+            ("--output", destination.output is not None),
+            ("--output-dir", destination.output_dir is not None),
+            ("--stdout", destination.stdout),
+        )
+        if given
+    ]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
+    if destination.output == "" or destination.output_dir == "":
+        raise UsageError("the name of the output is empty")
+    if list(files).count(STREAM) > 1:
+        raise UsageError("standard input can be read only once")
+    if STREAM in files and destination.output_dir is not None:
+        raise UsageError("standard input has no name to use in --output-dir: use -o FILE")
+    to_stream = destination.stdout or destination.output in _STREAMS or (STREAM in files and destination.output is None)
+    if destination.remove and to_stream:
+        raise UsageError("--rm needs an output on disk: what goes to standard output may be lost")
+
+
+def _expand(
+    files: Sequence[str], report: Report, *, recursive: bool, suffixes: frozenset[str]
+) -> Iterator[tuple[str, Path | None, Path | None]]:
+    """Yield (name for messages, path or None for standard input, path below the given directory); None: it failed."""
+    for name in files:
+        if name == STREAM:
+            yield "(standard input)", None, Path()
+            continue
+        path = Path(name)
+        if name and recursive and path.is_dir():
+            found = sorted(_walk(path, suffixes, report))
+            if not found:
+                report.note(f"{safe_name(name)}: nothing to do in this directory", level=0)
+        else:
+            found = [path]
+        for inner in found:
+            shown = name if inner is path else str(inner)
+            problem = _problem(shown)
+            if problem is not None:
+                report.fail(shown, problem)
+            below = Path(path.name) if inner is path else inner.relative_to(path)
+            yield shown, inner, below if problem is None else None
+
+
+def _problem(name: str) -> Exception | None:
+    """Why an input cannot be read, or None."""
+    path = Path(name)
+    try:
+        if not name:
+            return OutputError("the name is empty: name a file, or - for standard input")
+        if path.is_symlink() and not path.exists():
+            return OutputError(f"a broken link to {safe_name(path.readlink())}")
+        path.stat()
+    except (OSError, ValueError) as error:
+        return error
+    return OutputError("is a directory: add -r to take the files in it") if path.is_dir() else None
+
+
+def _walk(top: Path, suffixes: frozenset[str], report: Report) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        report.fail(str(error.filename), error)
+
+    for folder, _, names in os.walk(top, onerror=unreadable):  # links to directories are not followed
+        for name in names:
+            if Path(name).suffix.lower() in suffixes:
+                yield Path(folder, name)
+
+
+def _target(source: Path | None, below: Path, destination: Destination, rename: Callable[[Path], Path]) -> Path | None:
+    if destination.stdout or destination.output in _STREAMS:
+        return None
+    if destination.output is not None:
+        return Path(destination.output)
+    if source is None:
+        return None
+    if destination.output_dir is not None:
+        return rename(Path(destination.output_dir, below))
+    return rename(source)
+
+
+def _check_collisions(tasks: Sequence[Task]) -> None:
+    sources = {_key(task.source): task for task in tasks if task.source is not None}
+    targets: dict[str, Task] = {}
+    for task in tasks:
+        if task.target is None:
+            continue
+        key = _key(task.target)
+        if key in targets:
+            both = f"{safe_name(targets[key].name)} and {safe_name(task.name)}"
+            raise UsageError(f"{both} would both be written to {safe_name(task.target)}: nothing was done")
+        targets[key] = task
+        if key in sources and sources[key] is not task:
+            raise UsageError(
+                f"{safe_name(task.name)} would be written over another input, {safe_name(task.target)}: "
+                "nothing was done"
+            )
+
+
+def _key(path: Path) -> str:
+    """The same for all spellings of one file, links followed."""
+    return os.path.realpath(path)

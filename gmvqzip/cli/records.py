@@ -1,0 +1,78 @@
+"""The fields of a result: as a JSON object for scripts, as a line for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gmvqzip.cli.plan import STREAM, Task
+from gmvqzip.cli.report import Report, json_name, safe_name
+
+if TYPE_CHECKING:
+    from gmvqzip.codec import Codec
+    from gmvqzip.entropy.codes import Codes
+    from gmvqzip.format.container import Container
+
+Fields = dict[str, Any]
+
+
+def input_name(task: Task) -> str:
+    """The input for JSON; - is standard input."""
+    return STREAM if task.source is None else json_name(task.source)
+
+
+def output_name(task: Task) -> str:
+    """The output for JSON; - is standard output."""
+    return STREAM if task.target is None else json_name(task.target)
+
+
+def file_fields(box: Container, codes: Codes, codec: Codec) -> Fields:
+    """What a `.gmvq` file and its decoded codes say; the numbers that `compress` prints for the same file."""
+    header = box.header
+    size = box.header_bytes + box.sections_bytes + len(box.payload)
+    return {
+        "width": header.width,
+        "height": header.height,
+        "bpp": 8 * size / (header.width * header.height),
+        "model": codec.name,
+        "model_id": codec.model_id,
+        "quality": header.quality,
+        "gray": header.gray,
+        "header_bytes": box.header_bytes,
+        "sections_bytes": box.sections_bytes,
+        "payload_bytes": len(box.payload),
+        "ideal_bits": sum(codec.stage_bits(codes)),
+        "codes_crc32": f"{codes.crc32():08x}",
+    }
+
+
+def conversion_shower(report: Report) -> Callable[[Fields], None]:
+    """What compress, decompress and codes do with a finished file: JSON, or a line for people.
+
+    Somebody at a terminal is told each result; into a log it goes with -v only.
+    """
+    watched = sys.stderr is not None and sys.stderr.isatty()
+
+    def show(fields: Fields) -> None:
+        if report.as_json:
+            report.record(fields)
+        else:
+            report.note(_conversion_line(fields), level=0 if watched else 1)
+
+    return show
+
+
+def _conversion_line(fields: Fields) -> str:
+    names = f"{_shown(fields['input'], 'input')} -> {_shown(fields['output'], 'output')}"
+    sizes = f"{fields['in_bytes']:,} -> {fields['out_bytes']:,} bytes"
+    return f"{names}: {fields['width']}x{fields['height']}, {sizes}, {fields['bpp']:.3f} bits per pixel"
+
+
+def shown_input(fields: Fields) -> str:
+    """The input's name, for people."""
+    return _shown(fields["input"], "input")
+
+
+def _shown(name: str, which: str) -> str:
+    return f"(standard {which})" if name == STREAM else safe_name(name)

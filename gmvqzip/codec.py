@@ -1,0 +1,358 @@
+"""Image <-> codes <-> bytes: the one room that joins network, tables, range coder, container and pictures.
+
+The way down, `Codec.compress`: a picture is padded to the model's alignment, the network turns it into one array of
+code indices per stage, the range coder turns these into a payload, and the container seals it. The way up reverses
+each step and compares a checksum of the indices before any pixel is made. Only the two ends need torch: a file is
+tested, or its codes are read, with numpy alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.entropy import alpha, coder
+from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.tables import ideal_bits
+from gmvqzip.errors import FormatError, ModelError
+from gmvqzip.format import container
+from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.sections import compress_profile, decompress_profile
+from gmvqzip.images.picture import Picture, read_picture, to_pil
+from gmvqzip.inspection import check_model
+from gmvqzip.models import registry
+from gmvqzip.models.config import NetworkConfig
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from gmvqzip.models.network import StagedAutoencoder
+
+DEVICES = ("auto", "cpu", "cuda")
+SINGLE_RATE = 0  # the quality field of a file whose model has one rate
+_QUALITIES = range(1, 101)
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A finished file and its numbers. `data` is header, sections and payload, of the three sizes in bytes."""
+
+    data: bytes
+    codes: Codes
+    header_bytes: int
+    sections_bytes: int
+    payload_bytes: int
+    stage_bits: tuple[float, ...]  # the ideal code length of each stage under its table
+
+    @property
+    def ideal_bits(self) -> float:
+        """Ideal code length of all indices, in bits; the payload is at most 0.1 % and 16 bits above it."""
+        return sum(self.stage_bits)
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file per pixel."""
+        return 8 * len(self.data) / (self.codes.width * self.codes.height)
+
+
+class Codec:
+    """One model, ready to compress and decompress. Tables and network are loaded when first needed.
+
+    info: the model; device: auto, cpu or cuda (a file decodes to the same codes on each). An instance may be shared
+    by threads. Raises ModelError for an unknown device or an unreadable configuration.
+    """
+
+    def __init__(self, info: registry.ModelInfo, device: str = "auto") -> None:
+        if device not in DEVICES:
+            raise ModelError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+        self.info = info
+        self.device = device
+        self.config = NetworkConfig.from_dict(info.config)
+        self._tables: list[NDArray[np.int64]] | None = None
+        self._network: StagedAutoencoder | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The model's short name."""
+        return self.info.name
+
+    @property
+    def model_id(self) -> str:
+        """The model's identity, 64 hexadecimal digits."""
+        return self.info.model_id
+
+    # The public four, and the two that a command line needs besides.
+
+    def compress(
+        self, image: Any, *, quality: int | None = None, strip: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> bytes:
+        """Compress a picture into the bytes of a `.gmvq` file.
+
+        image: a path, a binary file object, encoded bytes, a PIL image, or a uint8 array [H, W], [H, W, 3] or
+        [H, W, 4]; quality: 1 to 100, without effect where the model has a single rate; strip: drop the ICC profile.
+        Raises ImageError, ModelError.
+        """
+        picture = read_picture(image, strip=strip, max_pixels=max_pixels)
+        return self.compress_picture(picture, quality=quality).data
+
+    def decompress(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decompress the bytes of a `.gmvq` file made with this model. Raises FormatError, ModelError."""
+        return to_pil(self.decompress_picture(data, max_pixels=max_pixels))
+
+    def encode(
+        self, image: Any, *, quality: int | None = None, strip: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Codes:
+        """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
+        return self.encode_picture(read_picture(image, strip=strip, max_pixels=max_pixels), quality=quality)
+
+    def decode(self, codes: Codes) -> Image.Image:
+        """The picture of these codes, RGB or gray. Raises ModelError if they are of another model or do not fit."""
+        return to_pil(self.decode_picture(codes))
+
+    def compress_picture(self, picture: Picture, *, quality: int | None = None) -> Compressed:
+        """Compress pixels, transparency and colour profile; returns the file with its numbers."""
+        sections = make_sections(picture.alpha, picture.icc)
+        return self.pack_codes(self.encode_picture(picture, quality=quality), sections)
+
+    def decompress_picture(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+        """The picture in a file, with its transparency and colour profile."""
+        box, codes = self.unpack_codes(data, max_pixels=max_pixels)
+        return self.restore(box, codes)
+
+    def restore(self, box: container.Container, codes: Codes) -> Picture:
+        """The picture of an opened file and its codes."""
+        plane, profile = read_extras(box)  # before the pixels: a damaged section is found at once
+        return replace(self.decode_picture(codes), alpha=plane, icc=profile)
+
+    # Picture <-> codes: the network.
+
+    def encode_picture(self, picture: Picture, *, quality: int | None = None) -> Codes:
+        """The code indices of a picture [H, W, 3], padded by its edge to the model's alignment."""
+        import torch
+
+        self.resolve_quality(quality)
+        height, width = picture.pixels.shape[:2]
+        down, right = -height % self.config.alignment, -width % self.config.alignment
+        padded = np.pad(picture.pixels, ((0, down), (0, right), (0, 0)), mode="edge")
+        network, device = self._loaded_network()
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(padded)).to(device).permute(2, 0, 1)[None]  # [1, 3, H, W]
+            stages = network.encode(batch.to(torch.float32).div_(255))
+            arrays = tuple(stage[0].to("cpu", torch.int32).numpy() for stage in stages)
+        return Codes(arrays, width, height, self.model_id, SINGLE_RATE, picture.gray)
+
+    def decode_picture(self, codes: Codes) -> Picture:
+        """The pixels of these codes: the network's output times 255, rounded and clipped.
+
+        A gray picture is the mean of the three channels, taken before rounding.
+        """
+        import torch
+
+        self.check_codes(codes)
+        network, device = self._loaded_network()
+        with torch.inference_mode():
+            stages = [torch.from_numpy(np.ascontiguousarray(s)).to(device, torch.int64)[None] for s in codes.stages]
+            image = network.decode(stages)[0, :, : codes.height, : codes.width]  # [3, H, W]
+            if codes.gray:
+                image = image.mean(dim=0, keepdim=True).expand(3, -1, -1)
+            levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+            pixels = levels.permute(1, 2, 0).contiguous().cpu().numpy()
+        return Picture(pixels, gray=codes.gray)
+
+    # Codes <-> bytes: tables, range coder, container. No torch from here on.
+
+    def pack_codes(self, codes: Codes, sections: Mapping[int, bytes] | None = None) -> Compressed:
+        """Seal codes of this model, and extra sections, into a file. Raises ModelError if they do not fit."""
+        self.check_codes(codes)
+        tables = self.tables()
+        payload = coder.encode([(stage.ravel(), table) for stage, table in zip(codes.stages, tables, strict=True)])
+        data = container.pack(
+            width=codes.width,
+            height=codes.height,
+            model_id=bytes.fromhex(self.model_id),
+            quality=codes.quality,
+            gray=codes.gray,
+            codes_crc32=codes.crc32(),
+            payload=payload,
+            sections=sections or {},
+        )
+        _, header_bytes = container.read_header(data)
+        sections_bytes = len(data) - header_bytes - len(payload)
+        return Compressed(data, codes, header_bytes, sections_bytes, len(payload), self.stage_bits(codes))
+
+    def unpack_codes(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[container.Container, Codes]:
+        """Open a file of this model and decode its indices, compared with the file's checksum.
+
+        Raises FormatError for a file that is foreign, damaged or over the limit, ModelError for another model.
+        """
+        box = container.unpack(data, max_pixels=max_pixels)
+        header = box.header
+        check_model(self.info, header.model_id)
+        if header.quality != SINGLE_RATE:
+            raise FormatError(f"quality {header.quality}, but model {self.name} has a single rate: the file is damaged")
+        shapes = self.config.stage_shapes(header.width, header.height)
+        parts = [(rows * columns, table) for (rows, columns), table in zip(shapes, self.tables(), strict=True)]
+        flat = coder.decode(box.payload, parts)
+        stages = tuple(part.reshape(shape) for part, shape in zip(flat, shapes, strict=True))
+        codes = Codes(stages, header.width, header.height, self.model_id, header.quality, header.gray)
+        if not header.accepts(codes.crc32()):
+            raise FormatError("the decoded codes differ from the file's checksum: the file is damaged; get it again")
+        return box, codes
+
+    def decode_codes(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Codes:
+        """The code indices in a file, without torch. Raises as `unpack_codes`."""
+        return self.unpack_codes(data, max_pixels=max_pixels)[1]
+
+    def stage_bits(self, codes: Codes) -> tuple[float, ...]:
+        """Ideal code length of each stage under its table, in bits."""
+        return tuple(ideal_bits(table, s) for table, s in zip(self.tables(), codes.stages, strict=True))
+
+    def tables(self) -> list[NDArray[np.int64]]:
+        """The integer frequency tables, one per stage, each summing to 2^24. Raises ModelError."""
+        from gmvqzip.models.store import load_tables
+
+        with self._lock:
+            if self._tables is None:
+                self._tables = load_tables(self.info)
+            return self._tables
+
+    # Checks.
+
+    def resolve_quality(self, quality: int | None) -> int:
+        """The quality field for a wanted quality: this model has a single rate, so any of 1 to 100 gives it."""
+        if quality is not None and quality not in _QUALITIES:
+            raise ModelError(f"quality {quality} is out of range: give 1 to 100")
+        return SINGLE_RATE
+
+    def check_codes(self, codes: Codes) -> None:
+        """Raise ModelError unless these codes are of this model, with its grids and codebook sizes."""
+        if codes.model_id != self.model_id:
+            raise ModelError(f"codes of model {codes.model_id[:8]}, but model {self.name} is {self.model_id[:8]}")
+        shapes = self.config.stage_shapes(codes.width, codes.height)
+        if [stage.shape for stage in codes.stages] != shapes:
+            raise ModelError(f"codes do not fit: {codes.width}x{codes.height} pixels take grids {shapes}")
+        for number, (stage, grid) in enumerate(zip(codes.stages, self.config.stages(), strict=True)):
+            if stage.min() < 0 or stage.max() >= grid.codes:
+                raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {grid.codes - 1}")
+
+    def _loaded_network(self) -> tuple[StagedAutoencoder, torch.device]:
+        from gmvqzip.models.store import load_network
+
+        device = _torch_device(self.device)
+        with self._lock:
+            if self._network is None:
+                self._network = load_network(self.info, str(device))
+            return self._network, device
+
+
+def make_sections(plane: NDArray[np.uint8] | None, profile: bytes | None) -> dict[int, bytes]:
+    """The sections of a transparency plane [H, W] and a colour profile, as far as there are any."""
+    sections = {}
+    if plane is not None:
+        sections[container.SECTION_ALPHA] = alpha.compress_alpha(plane)
+    if profile is not None:
+        sections[container.SECTION_ICC] = compress_profile(profile)
+    return sections
+
+
+def read_extras(box: container.Container) -> tuple[NDArray[np.uint8] | None, bytes | None]:
+    """The transparency plane [H, W] and the colour profile in a file's sections. Raises FormatError."""
+    plane = box.sections.get(container.SECTION_ALPHA)
+    profile = box.sections.get(container.SECTION_ICC)
+    return (
+        None if plane is None else alpha.decompress_alpha(plane, box.header.width, box.header.height),
+        None if profile is None else decompress_profile(profile),
+    )
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use this many threads for one picture."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+_loaded: dict[tuple[Path, str, str], Codec] = {}
+_loaded_lock = threading.Lock()
+
+
+def load(model: str | os.PathLike[str] = registry.DEFAULT_MODEL, *, device: str = "auto") -> Codec:
+    """The codec of a model by name or path; loaded once. Raises ModelError."""
+    return load_info(registry.find(model), device=device)
+
+
+def load_info(info: registry.ModelInfo, *, device: str = "auto") -> Codec:
+    """The codec of a known model; the same one for the same file, identity and device."""
+    key = (Path(info.path).absolute(), info.model_id, device)
+    with _loaded_lock:
+        if key not in _loaded:
+            _loaded[key] = Codec(info, device)
+        return _loaded[key]
+
+
+def load_for(model_id: bytes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Codec:
+    """The codec for a file that stores this identity (2, 4 or 32 bytes): the named model, or the installed one."""
+    if model is None:
+        return load_info(registry.find_by_id(model_id), device=device)
+    codec = load(model, device=device)
+    check_model(codec.info, model_id)
+    return codec
+
+
+def compress(
+    image: Any,
+    *,
+    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
+    quality: int | None = None,
+    strip: bool = False,
+    device: str = "auto",
+) -> bytes:
+    """Compress a picture, given as for `Codec.compress`, with the default model or another one."""
+    return load(model, device=device).compress(image, quality=quality, strip=strip)
+
+
+def decompress(
+    data: bytes,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Decompress the bytes of a `.gmvq` file; the file names its model."""
+    header, _ = container.read_header(data)
+    return load_for(header.model_id, model=model, device=device).decompress(data, max_pixels=max_pixels)
+
+
+def encode(
+    image: Any,
+    *,
+    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
+    quality: int | None = None,
+    device: str = "auto",
+) -> Codes:
+    """The code indices of a picture under the default model or another one."""
+    return load(model, device=device).encode(image, quality=quality)
+
+
+def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
+    """The picture of these codes; they name their model."""
+    return load_for(bytes.fromhex(codes.model_id), model=model, device=device).decode(codes)
+
+
+def _torch_device(name: str) -> torch.device:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("no CUDA device was found: use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

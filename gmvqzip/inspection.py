@@ -1,0 +1,130 @@
+"""What a `.gmvq` file says of itself, without tables, network, numpy or torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gmvqzip.errors import ModelError
+from gmvqzip.format import container
+from gmvqzip.format.limits import MAX_SIDE
+from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, section_name
+from gmvqzip.models import registry
+from gmvqzip.models.config import NetworkConfig
+
+
+@dataclass(frozen=True)
+class Info:
+    """The header of a file, the bytes of its parts, and the model that made it, if that is installed."""
+
+    header: container.Header
+    sections: Mapping[str, int]  # bytes of each section's content, by name: alpha, icc
+    header_bytes: int
+    sections_bytes: int
+    payload_bytes: int
+    model: registry.ModelInfo | None  # None: not installed, or several installed models share the stored prefix
+    model_error: str  # why there is no model, and what to do; empty if there is one
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.header.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.header.height
+
+    @property
+    def gray(self) -> bool:
+        """Whether the picture has one channel."""
+        return self.header.gray
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the picture has transparency."""
+        return section_name(SECTION_ALPHA) in self.sections
+
+    @property
+    def icc(self) -> bool:
+        """Whether the file holds a colour profile."""
+        return section_name(SECTION_ICC) in self.sections
+
+    @property
+    def quality(self) -> int:
+        """1 to 100, or 0 for a model with a single rate."""
+        return self.header.quality
+
+    @property
+    def model_id(self) -> str:
+        """The model's identity: 64 hexadecimal digits if it is installed, otherwise the 4 or 8 that the file stores."""
+        return self.model.model_id if self.model else self.header.model_id.hex()
+
+    @property
+    def codes_crc32(self) -> str | None:
+        """The CRC-32 of the indices, 8 hexadecimal digits; None in the short form, which stores half of it."""
+        return None if self.header.short else f"{self.header.codes_check:08x}"
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the whole file."""
+        return self.header_bytes + self.sections_bytes + self.payload_bytes
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file per pixel."""
+        return 8 * self.file_bytes / (self.width * self.height)
+
+
+def info(source: bytes | str | os.PathLike[str], *, model: str | os.PathLike[str] | None = None) -> Info:
+    """What is inside a `.gmvq` file, given as bytes or as a path.
+
+    model: the name or file of the model that made it; by default the installed one is sought. The file's checks are
+    verified, its codes are not decoded. Raises FormatError; ModelError where `model` is another one; OSError where a
+    path is unreadable.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    box = container.unpack(data, max_pixels=MAX_SIDE * MAX_SIDE)  # nothing of that size is allocated here
+    found, error = None, ""
+    if model is not None:
+        found = registry.find(model)
+        check_model(found, box.header.model_id)
+    else:
+        try:
+            found = registry.find_by_id(box.header.model_id)
+        except ModelError as missing:
+            error = str(missing)
+    sections = {section_name(kind): len(content) for kind, content in box.sections.items()}
+    return Info(box.header, sections, box.header_bytes, box.sections_bytes, len(box.payload), found, error)
+
+
+def check_model(model: registry.ModelInfo, prefix: bytes) -> None:
+    """Raise ModelError unless the model's identity starts with `prefix`, as a file stores it."""
+    if not bytes.fromhex(model.model_id).startswith(prefix):
+        raise ModelError(
+            f"made with model {prefix.hex()}, but model {model.name} is {model.model_id[:8]}: name another"
+        )
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Figures of a model file that its header tells."""
+
+    file_bytes: int
+    parameters: int  # numbers in the network's tensors
+    max_bpp: float  # bits per pixel of the indices if all codes were equally likely
+
+
+def summarise(model: registry.ModelInfo) -> ModelSummary:
+    """The size of a model, without loading it. Raises ModelError; OSError where the file is unreadable."""
+    config = NetworkConfig.from_dict(model.config)
+    with Path(model.path).open("rb") as file:
+        tensors = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        size = file.seek(0, os.SEEK_END)
+    shapes = [entry["shape"] for name, entry in tensors.items() if name.startswith("network.")]
+    bits = sum(math.log2(grid.codes) / grid.stride**2 for grid in config.stages())
+    return ModelSummary(size, sum(math.prod(shape) for shape in shapes), bits)
