@@ -14,6 +14,7 @@ from gmvqzip.cli.info import info
 from gmvqzip.cli.models import models
 from gmvqzip.cli.run import guarded
 from gmvqzip.cli.test import test
+from gmvqzip.cli.train import train
 
 app = typer.Typer(
     name="gmvqzip",
@@ -39,6 +40,6 @@ def _main(
     pass
 
 
-for _command in (compress, decompress, info, test, codes):
+for _command in (compress, decompress, info, test, codes, train):
     app.command()(guarded(_command))
 app.add_typer(models, name="models")

@@ -28,7 +28,7 @@ def from_16_bit(samples: np.ndarray[Any, Any]) -> Pixels:
 
 def drop_opaque(alpha: Pixels | None) -> Pixels | None:
     """The alpha plane, or None where it is 255 everywhere."""
-    return None if alpha is None or bool((alpha == 255).all()) else np.ascontiguousarray(alpha)
+    return None if alpha is None or bool((alpha == 255).all()) else np.array(alpha, order="C")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ def separate(
     `notes` gets a line for everything that is lost. ImageError: samples without an 8-bit meaning.
     """
     icc = _profile(info.get("icc_profile"), notes)
+    palette = image.mode in ("P", "PA")
     if image.mode.startswith("I") or image.mode == "F":
         image, alpha = _deep_gray(image, info, file_format, notes)
     else:
         image, alpha = _split_alpha(image)
-    if image.mode == "P":
+    if palette:
         image = image.convert("RGB")
         if icc is None and _is_gray(np.asarray(image)):
             image = image.getchannel(0)

@@ -97,8 +97,8 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
         try:
             with Path(source).open("rb") as file:
                 return _from_file(file, strip=strip, max_pixels=max_pixels)
-        except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not hasattr(source, "read"):
         raise ImageError(f"a picture cannot be made of a {type(source).__name__}; give a path, bytes, image or array")
     return _from_file(_rewindable(source), strip=strip, max_pixels=max_pixels)
@@ -115,12 +115,11 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 def _rewindable(file: BinaryIO) -> BinaryIO:
     """The file itself where it stands at its beginning and can go back there; otherwise the rest of it in memory."""
+    if not isinstance(file.read(0), bytes):
+        raise ImageError("the file object gives text: open it in binary mode")
     if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
         return file
-    data = file.read()
-    if not isinstance(data, bytes):
-        raise ImageError("the file object gives text; open it in binary mode")
-    return io.BytesIO(data)
+    return io.BytesIO(file.read())
 
 
 def _from_file(file: BinaryIO, *, strip: bool, max_pixels: int) -> Picture:
@@ -173,12 +172,15 @@ def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture
     with _calm_pillow(max_pixels):
         try:
             _note_frames(image, notes)
-            deep = ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I")
+            stored = str(getattr(image, "tile", ""))  # how the samples lie in the file; gone after loading
             image.load()
-            if deep:
+            if ";16" in stored and not image.mode.startswith("I"):
                 notes.append(DEPTH_NOTE)
             info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
-            planes = colour.separate(_upright(image, notes), info, image.format, strip=strip, notes=notes)
+            upright = _upright(image, notes)
+            if "LA;16" in stored:  # gray with alpha of 16 bits, which Pillow gives as RGBA
+                upright = upright.convert("LA")
+            planes = colour.separate(upright, info, image.format, strip=strip, notes=notes)
         except ImageError:
             raise
         except MemoryError as error:
@@ -218,9 +220,7 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     colours = 1 if planes.shape[2] <= 2 else 3
     alpha = planes[:, :, colours] if planes.shape[2] > colours else None
     pixels = np.repeat(planes[:, :, :1], 3, axis=2) if colours == 1 else planes[:, :, :3]
-    return Picture(
-        np.ascontiguousarray(pixels), gray=colours == 1, alpha=colour.drop_opaque(alpha), icc=None, warnings=notes
-    )
+    return Picture(np.array(pixels, order="C"), colours == 1, colour.drop_opaque(alpha), None, notes)
 
 
 def to_pil(picture: Picture) -> Image.Image:

@@ -55,10 +55,7 @@ def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[st
     if icc is not None and (name in ("ppm", "npy") or (name == "webp" and picture.gray)):
         icc = None
         notes.append(f"{name} cannot hold this colour profile: dropped")
-    if name == "npy":
-        np.save(file, _as_array(picture), allow_pickle=False)
-    else:
-        file.write(_encode(to_pil(picture), name, icc))
+    file.write(_as_npy(picture) if name == "npy" else _encode(to_pil(picture), name, icc))
     return notes
 
 
@@ -81,7 +78,7 @@ def _encode(image: Image.Image, name: str, icc: bytes | None) -> bytes:
         else:
             image.save(file, "PPM")
     except (OSError, ValueError, MemoryError) as error:
-        raise ImageError(f"cannot be written as {name}: {error}") from error
+        raise ImageError(f"cannot be written as {name}: {' '.join(str(error).split())}") from error
     return file.getvalue()
 
 
@@ -93,8 +90,12 @@ def _over_white(picture: Picture, alpha: Pixels) -> Picture:
     return Picture(pixels, gray=picture.gray, icc=picture.icc)
 
 
-def _as_array(picture: Picture) -> Pixels:
-    pixels = picture.pixels[:, :, :1] if picture.gray else picture.pixels
+def _as_npy(picture: Picture) -> bytes:
+    array = picture.pixels[:, :, :1] if picture.gray else picture.pixels
     if picture.alpha is not None:
-        return np.concatenate([pixels, picture.alpha[:, :, None]], axis=2)
-    return pixels[:, :, 0] if picture.gray else pixels
+        array = np.concatenate([array, picture.alpha[:, :, None]], axis=2)
+    elif picture.gray:
+        array = array[:, :, 0]
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()

@@ -83,7 +83,7 @@ class NetworkConfig:
         if unknown:
             raise ModelError(f"model configuration has unknown fields: {', '.join(sorted(unknown))}")
         try:
-            values = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()}
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()}
             values["grids"] = tuple(GridConfig(**grid) for grid in data["grids"])
             return cls(**values)
         except (TypeError, KeyError) as error:

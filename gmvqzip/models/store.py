@@ -103,7 +103,8 @@ def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False)
     network.reset_buffers()
-    return network.eval().to(device=device, memory_format=torch.channels_last)
+    network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def verify(info: ModelInfo) -> None:

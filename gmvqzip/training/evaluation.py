@@ -51,7 +51,7 @@ class Evaluation:
     @property
     def bits_per_pixel(self) -> float:
         """Order-0 entropy of all indices under their own counts, over pixels: a lower bound of the payload."""
-        return sum(_entropy(count) / np.log(2) * count.sum() for count in self.counts) / self.pixels
+        return sum(_entropy(count) / float(np.log(2)) * int(count.sum()) for count in self.counts) / self.pixels
 
     def summary(self) -> dict[str, Any]:
         """The figures, JSON-ready, with the names used in logs and cards."""

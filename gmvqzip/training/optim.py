@@ -24,7 +24,8 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     for _ in range(_NEWTON_SCHULZ_STEPS):
         gram = x @ x.t()
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.t() if transposed else x).to(matrix.dtype)
+    result: Tensor = (x.t() if transposed else x).to(matrix.dtype)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -62,7 +63,8 @@ def build_optimizers(
 
     With Muon: the wide convolutions of encoder and decoder go to it; stems, heads, biases, codebooks go to AdamW.
     """
-    wide, rest = [], []
+    wide: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         inner = not any(part in name for part in ("stem", "head", "final", "codebook"))
         (wide if use_muon and inner and parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 else rest).append(

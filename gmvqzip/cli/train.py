@@ -1,0 +1,179 @@
+"""`gmvqzip train`: trains a model and writes it as one .safetensors file."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gmvqzip.cli.options import Device, DeviceOption, Force, NoProgress, Quiet, Threads, Verbose
+from gmvqzip.cli.run import UsageError
+
+if TYPE_CHECKING:
+    from gmvqzip.training.config import TrainConfig
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DEFAULT_PRESETS = {"cifar10": "paper-cifar10", "celeba": "paper-celeba", "folder": "photo"}
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a duration such as 90, 90s, 10m or 1.5h. Raises UsageError."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"--time {text}: give a duration such as 90s, 10m or 1.5h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def train(
+    dataset: Annotated[str, typer.Option("--dataset", help="cifar10, celeba, or folder (any tree of pictures).")],
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="paper-cifar10, paper-celeba, photo or small.", metavar="NAME")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; may name a preset to start from.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The model file. Default: DATASET.safetensors.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run in steps.")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Length in passes over the training set.")] = None,
+    time: Annotated[str | None, typer.Option("--time", metavar="10m", help="Length in time: 90s, 10m, 1.5h.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a step.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", metavar="DIR", help="Checkpoints, log, samples. Default: runs/MODEL.")
+    ] = None,
+    note: Annotated[
+        str, typer.Option("--note", help="A line for the model's card: licence of the data, permitted use.")
+    ] = "",
+    device: DeviceOption = Device.AUTO,
+    threads: Threads = None,
+    force: Force = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> int:
+    """Train a model on a data set and write it as one .safetensors file.
+
+    The run ends with the model: averaged weights, the aggregated prior frozen into integer tables, a card with measured
+    results. Use it with `--model FILE`. Ctrl-C saves a checkpoint; `--resume` goes on exactly there.
+    """
+    settings = _settings(dataset, preset, config, steps, epochs, time, batch_size, seed)
+    output = out or Path(f"{dataset}.safetensors")
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--out {output}: a model file must end in .safetensors")
+    if output.exists() and not (force or resume):
+        raise UsageError(f"{output} exists; -f overwrites it")
+
+    import torch
+
+    from gmvqzip.cli.progress import TrainingDisplay
+    from gmvqzip.training.datasets import load_dataset
+    from gmvqzip.training.run import RunCallbacks, train_model
+
+    chosen = torch.device(_device(device))
+    if threads:
+        torch.set_num_threads(threads)
+    with (
+        _graceful_stop() as stop,
+        TrainingDisplay(enabled=sys.stderr.isatty() and not no_progress and not quiet, quiet=quiet) as display,
+    ):
+        splits = load_dataset(dataset, data, crop=settings.crop, seed=settings.seed, download=download, say=display.say)
+        display.say(splits.description)
+        card = train_model(
+            output.stem,
+            settings,
+            splits,
+            output=output,
+            folder=run_dir or Path("runs") / output.stem,
+            device=chosen,
+            resume=resume,
+            note=note,
+            callbacks=RunCallbacks(
+                display.say, display.on_step, display.on_evaluation, lambda: stop["signal"] is not None
+            ),
+        )
+        if card is None:
+            display.say("stopped; a checkpoint is saved, and --resume goes on from it")
+            return 128 + int(stop["signal"] or 0)
+        display.results(output, card)
+    return 0
+
+
+def _settings(
+    dataset: str,
+    preset_name: str | None,
+    config_file: Path | None,
+    steps: int | None,
+    epochs: float | None,
+    time: str | None,
+    batch_size: int | None,
+    seed: int | None,
+) -> TrainConfig:
+    """The run's configuration from preset or file, then the options that replace single fields."""
+    from dataclasses import replace
+
+    from gmvqzip.training.config import load_config, preset
+
+    if preset_name and config_file:
+        raise UsageError("--preset and --config exclude each other; a file may say preset = NAME itself")
+    if sum(length is not None for length in (steps, epochs, time)) > 1:
+        raise UsageError("--steps, --epochs and --time exclude each other")
+    if epochs is not None and epochs <= 0:
+        raise UsageError("--epochs must be positive")
+    if dataset not in _DEFAULT_PRESETS:
+        raise UsageError(f"--dataset {dataset}: choose {', '.join(_DEFAULT_PRESETS)}")
+    settings = load_config(config_file) if config_file else preset(preset_name or _DEFAULT_PRESETS[dataset])
+    changes: dict[str, Any] = {"dataset": dataset}
+    if batch_size is not None:
+        changes["batch_size"] = batch_size
+    if seed is not None:
+        changes["seed"] = seed
+    settings = replace(settings, **changes)
+    if steps is not None or epochs is not None or time is not None:
+        seconds = seconds_of(time) if time is not None else None
+        settings = settings.with_length(steps=steps, epochs=epochs, seconds=seconds)
+    return settings
+
+
+def _device(device: Device) -> str:
+    import torch
+
+    from gmvqzip.errors import TrainingError
+
+    if device is Device.AUTO:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device is Device.CUDA and not torch.cuda.is_available():
+        raise TrainingError("no CUDA device here; use --device cpu or auto")
+    return device.value
+
+
+@contextmanager
+def _graceful_stop() -> Iterator[dict[str, int | None]]:
+    """Note SIGINT and SIGTERM instead of dying: the loop then saves a checkpoint. A second one ends at once."""
+    state: dict[str, int | None] = {"signal": None}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if state["signal"] is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        state["signal"] = number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield state
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

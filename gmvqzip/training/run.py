@@ -1,0 +1,115 @@
+"""A whole run: data, loop, reports, and the model at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gmvqzip.errors import TrainingError
+from gmvqzip.images.files import atomic_write
+from gmvqzip.memory import keep_freed_memory
+from gmvqzip.models.network import StagedAutoencoder
+from gmvqzip.training.checkpoint import checkpoints
+from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.evaluation import comparison_sheet
+from gmvqzip.training.export import export_model
+from gmvqzip.training.report import RunLog, plot_curves, save_sheet
+from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.trainer import StepRecord, Trainer
+
+_SHEET_PICTURES = 8
+
+
+@dataclass
+class RunCallbacks:
+    """Where a run tells what happens: one line of text, a step, an evaluation; and whether it should stop early."""
+
+    say: Callable[[str], None]
+    on_step: Callable[[StepRecord, Trainer], None]
+    on_evaluation: Callable[[int, dict[str, Any]], None]
+    stop: Callable[[], bool]
+
+
+def train_model(
+    name: str,
+    config: TrainConfig,
+    data: DataSplits,
+    *,
+    output: Path,
+    folder: Path,
+    device: torch.device,
+    resume: bool,
+    note: str,
+    callbacks: RunCallbacks,
+) -> dict[str, Any] | None:
+    """Train, or go on training, and write the model file `output`.
+
+    folder: holds checkpoints, log and pictures of the run. Returns the model's card, or None where the run was asked to
+    stop before its end. Raises TrainingError; OutputError where the model cannot be written.
+    """
+    keep_freed_memory()
+    if checkpoints(folder) and not resume:
+        raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make the run's folder {folder}: {error.strerror}") from None
+    trainer = Trainer(config, data.train, folder, device)
+    if resume:
+        trainer.resume()
+        callbacks.say(f"resumed at step {trainer.step}")
+    log = RunLog(folder, trainer.step)
+    sample = _sample(data, config)
+
+    def on_step(record: StepRecord) -> None:
+        log.write("step", record.step, {"progress": record.progress, **record.values})
+        callbacks.on_step(record, trainer)
+
+    def on_evaluation(network: StagedAutoencoder) -> None:
+        summary = trainer.evaluate(_validation(data, config)).summary()
+        log.write("evaluation", trainer.step, summary)
+        save_sheet(folder, trainer.step, comparison_sheet(network, sample, device))
+        plot_curves(folder)
+        callbacks.on_evaluation(trainer.step, summary)
+
+    try:
+        finished = trainer.run(on_step=on_step, on_evaluation=on_evaluation, stop=callbacks.stop)
+        if not finished:
+            return None
+        on_evaluation(trainer.exported)
+        history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
+        blob, card = export_model(
+            name, trainer.exported, config, data, device, history=history, note=note, say=callbacks.say
+        )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(output, blob, force=True)
+        log.write("end", trainer.step, {"results": card["results"]})
+        return card
+    except OSError as error:
+        raise TrainingError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from None
+    finally:
+        log.close()
+
+
+def _crop_for_validation(data: DataSplits, config: TrainConfig) -> int | None:
+    return None if data.validation.array is not None and config.crop is None else config.crop
+
+
+def _validation(data: DataSplits, config: TrainConfig) -> Any:
+    left = config.evaluate_images
+    for batch in data.validation.evaluation_batches(min(32, left), _crop_for_validation(data, config)):
+        yield batch[:left]
+        left -= len(batch)
+        if left <= 0:
+            return
+
+
+def _sample(data: DataSplits, config: TrainConfig) -> np.ndarray[Any, Any]:
+    batches = data.validation.evaluation_batches(_SHEET_PICTURES, _crop_for_validation(data, config))
+    first: np.ndarray[Any, Any] = next(iter(batches))
+    return first
