@@ -69,7 +69,7 @@ def separate(
         icc = None
     if strip and icc is not None:
         image, icc = _to_srgb(image, icc, notes), None
-    return Planes(np.array(image.convert("RGB"), dtype=np.uint8), gray, drop_opaque(alpha), icc)
+    return Planes(np.array(image.convert("RGB") if gray else image, dtype=np.uint8), gray, drop_opaque(alpha), icc)
 
 
 def _profile(icc: Any, notes: list[str]) -> bytes | None:

@@ -107,7 +107,7 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
 def picture_size(path: Path) -> tuple[int, int]:
     """(width, height) as stored in the file's header, before any turn; no pixel is unpacked. ImageError."""
     try:
-        with path.open("rb") as file, _calm_pillow(MAX_PIXELS), _open(file) as image:
+        with path.open("rb") as file, _calm_pillow(MAX_PIXELS), _open(file, MAX_PIXELS) as image:
             return image.size
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
@@ -123,11 +123,11 @@ def _rewindable(file: BinaryIO) -> BinaryIO:
 
 
 def _from_file(file: BinaryIO, *, strip: bool, max_pixels: int) -> Picture:
-    with _calm_pillow(max_pixels), _open(file) as image:
+    with _calm_pillow(max_pixels), _open(file, max_pixels) as image:
         return _from_pillow(image, strip=strip, max_pixels=max_pixels)
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Let Pillow read the header. To be called in `_calm_pillow`."""
     head = file.read(len(MAGIC))
     file.seek(0)
@@ -144,7 +144,7 @@ def _open(file: BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError("not a picture, cut in its first bytes, or of a format that cannot be read here") from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{_line(error)}: raise the limit with --max-pixels if it is meant") from error
+        raise ImageError(f"more than the limit of {max_pixels} pixels: raise it with --max-pixels") from error
     except Exception as error:  # on damaged files the readers of Pillow raise almost anything
         raise ImageError(f"the picture is damaged or cut: {_line(error)}") from error
 

@@ -65,7 +65,8 @@ def read_each(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    try:
         for done, result in enumerate(pool.map(attempt, range(len(names)))):
             if isinstance(result, ImageError):
                 failed += 1
@@ -77,5 +78,7 @@ def read_each(
             if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
                 reported = time.monotonic()
                 say(f"{verb} {done + 1} of {len(names)} pictures")
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts does not wait for the pictures still to be read
     if failed > NAMED_AT_MOST:
         say(f"skipped {failed - NAMED_AT_MOST} more pictures that cannot be read")
