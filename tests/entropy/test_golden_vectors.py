@@ -23,7 +23,7 @@ CONTAINER: dict[str, Any] = json.loads((ROOT / "tests/golden/container.json").re
 @pytest.mark.parametrize("name", CODER)
 def test_payloads(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend == "constriction":
-        pytest.importorskip("constriction")
+        pytest.importorskip("constriction", exc_type=ImportError)
     monkeypatch.setenv("GMVQZIP_CODER", backend)
     payload = bytes.fromhex(CODER[name]["payload"])
     parts = [

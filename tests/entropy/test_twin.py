@@ -19,7 +19,7 @@ from gmvqzip.entropy.coder import decode, encode, shortest
 from gmvqzip.entropy.tables import TOTAL, frequencies
 from gmvqzip.errors import FormatError, ModelError
 
-pytest.importorskip("constriction")
+pytest.importorskip("constriction", exc_type=ImportError)
 PYTHON, COMPILED = PythonBackend(), ConstrictionBackend()
 
 

@@ -70,7 +70,7 @@ def test_traces() -> None:
 @pytest.mark.parametrize("name", ["constriction", "python"])
 def test_payloads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "constriction":
-        pytest.importorskip("constriction")
+        pytest.importorskip("constriction", exc_type=ImportError)
     monkeypatch.setenv("GMVQZIP_CODER", name)
     for block in blocks("vector coder"):
         values = [numbers(value) for key, value in block if key in ("table", "codes")]
