@@ -160,7 +160,7 @@ class Codec:
         self.check_codes(codes)
         network, device = self._loaded_network()
         with torch.inference_mode():
-            stages = [torch.from_numpy(np.ascontiguousarray(s)).to(device, torch.int64)[None] for s in codes.stages]
+            stages = [torch.from_numpy(stage.astype(np.int64)).to(device)[None] for stage in codes.stages]
             image = network.decode(stages)[0, :, : codes.height, : codes.width]  # [3, H, W]
             if codes.gray:
                 image = image.mean(dim=0, keepdim=True).expand(3, -1, -1)
@@ -237,6 +237,8 @@ class Codec:
         """Raise ModelError unless these codes are of this model, with its grids and codebook sizes."""
         if codes.model_id != self.model_id:
             raise ModelError(f"codes of model {codes.model_id[:8]}, but model {self.name} is {self.model_id[:8]}")
+        if codes.quality != SINGLE_RATE:
+            raise ModelError(f"codes of quality {codes.quality}, but model {self.name} has a single rate: 0 is wanted")
         shapes = self.config.stage_shapes(codes.width, codes.height)
         if [stage.shape for stage in codes.stages] != shapes:
             raise ModelError(f"codes do not fit: {codes.width}x{codes.height} pixels take grids {shapes}")
@@ -272,6 +274,12 @@ def read_extras(box: container.Container) -> tuple[NDArray[np.uint8] | None, byt
         None if plane is None else alpha.decompress_alpha(plane, box.header.width, box.header.height),
         None if profile is None else decompress_profile(profile),
     )
+
+
+def check_device(name: str) -> None:
+    """Raise ModelError if a device is asked for that is not there."""
+    if name != "cpu":
+        _torch_device(name)
 
 
 def set_threads(threads: int) -> None:

@@ -72,11 +72,18 @@ def read_gmvq(task: Task) -> bytes:
     from gmvqzip.format.container import read_header
 
     if task.source is None:
-        return sys.stdin.buffer.read()
+        return read_stdin()
     with task.source.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         read_header(head)
         return head + file.read()
+
+
+def read_stdin() -> bytes:
+    """All of standard input."""
+    if sys.stdin is None:
+        raise OutputError("standard input is closed: name a file")
+    return sys.stdin.buffer.read()
 
 
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
@@ -109,6 +116,8 @@ def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
     from gmvqzip.images.files import atomic_write
 
     if task.target is None:
+        if sys.stdout is None:
+            raise OutputError("standard output is closed: use -o FILE")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return

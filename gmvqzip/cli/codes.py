@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_gmvq, refuse_stream, run_tasks
+from gmvqzip.cli.batch import deliver, prepare, read_gmvq, read_stdin, refuse_stream, run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, plan, swap_suffix
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, input_name, output_name
 from gmvqzip.cli.report import Report
@@ -97,7 +96,7 @@ def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, C
     from gmvqzip.format.container import unpack
     from gmvqzip.npz import load_npz
 
-    archive = sys.stdin.buffer.read() if task.source is None else task.source.read_bytes()
+    archive = read_stdin() if task.source is None else task.source.read_bytes()
     indices, alpha, icc = load_npz(archive, max_pixels=max_pixels)
     codec = codecs.load_for(bytes.fromhex(indices.model_id), model=model)
     done = codec.pack_codes(indices, codecs.make_sections(alpha, icc))

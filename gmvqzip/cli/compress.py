@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated
 
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, refuse_stream, run_tasks
+from gmvqzip.cli.batch import deliver, prepare, read_stdin, refuse_stream, run_tasks
 from gmvqzip.cli.plan import IMAGE_SUFFIXES, Destination, Task, image_to_gmvq, plan
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
 from gmvqzip.cli.report import Report
@@ -72,6 +71,8 @@ def compress(
     from gmvqzip.images.picture import read_picture
 
     codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
+    if device is options.Device.CUDA:
+        codecs.check_device(device.value)
     if threads is not None:
         codecs.set_threads(threads)
     if quality is not None:
@@ -80,7 +81,7 @@ def compress(
     def work(task: Task) -> Fields:
         start = time.perf_counter()
         prepare(task, force=force, make_directory=output_dir is not None)
-        source = sys.stdin.buffer.read() if task.source is None else task.source
+        source = read_stdin() if task.source is None else task.source
         in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
         picture = read_picture(source, strip=strip, max_pixels=max_pixels)
         for warning in picture.warnings:

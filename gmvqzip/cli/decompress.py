@@ -76,6 +76,8 @@ def decompress(
     from gmvqzip.format.container import read_header
     from gmvqzip.images.writing import picture_bytes
 
+    if device is options.Device.CUDA:
+        codecs.check_device(device.value)
     if threads is not None:
         codecs.set_threads(threads)
 

@@ -106,12 +106,21 @@ def _run(command: Callable[..., int | None], *args: Any, **kwargs: Any) -> int:
         return FAILED
 
 
+def flush_stdout() -> None:
+    """Flush what is left on standard output; exits with the code of a closed pipe where nobody reads it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+        sys.exit(BROKEN_PIPE)
+
+
 def discard_stdout() -> None:
     """Point standard output at nothing: the interpreter flushes it once more on its way out, and must not fail."""
     try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        with open(os.devnull, "wb") as null:  # noqa: PTH123
+            os.dup2(null.fileno(), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
         pass  # no descriptor behind it: nothing will be flushed
 

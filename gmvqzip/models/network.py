@@ -174,13 +174,14 @@ class StagedAutoencoder(nn.Module):
         """Code indices, one int64 array [B, h, w] a stage in coding order, of `image` [B, 3, H, W]."""
         features = self.encoder(image)
         indices: list[Tensor] = []
+        last = self.ordered_stages()[-1]
 
         def visit(stage: Stage, level: int, state: Tensor) -> Tensor:
-            result = stage.quantizer(*stage.propose(features[level], state))
-            indices.append(result.indices.reshape(len(image), *state.shape[2:]))
-            return stage.update(state, result.quantised)
+            codes = stage.quantizer.assign(*stage.propose(features[level], state))
+            indices.append(codes.reshape(len(image), *state.shape[2:]))
+            return state if stage is last else stage.update(state, stage.quantizer.lookup(codes))
 
-        self._descend(self._start(image), visit, last=self.ordered_stages()[-1])
+        self._descend(self._start(image), visit, last)
         return indices
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ entropy is in nats. Only the gradient moves the codes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -85,32 +86,40 @@ class GMVQ(nn.Module):
         Evaluation changes no state, and `lookup(result.indices)` equals `result.quantised` bit for bit.
         """
         with torch.autocast(proxy.device.type, enabled=False):
-            dtype = torch.promote_types(raw_weights.dtype, torch.float32)
-            weights = self.precision.to(dtype) * F.softplus(raw_weights.to(dtype))
-            proxy = proxy.to(dtype)
-            rows = max(1, _BLOCK_ELEMENTS // self.codes)
-            prior = log_prior if log_prior is None or log_prior.ndim == 2 else log_prior.expand(len(proxy), -1)
-            blocks = [
-                self._block(
-                    proxy[i : i + rows],
-                    weights[i : i + rows],
-                    None if prior is None else prior[i : i + rows],
-                    temperature,
-                )
-                for i in range(0, len(proxy), rows)
-            ]
+            blocks = [self._block(*part, temperature) for part in self._blocks(proxy, raw_weights, log_prior)]
         quantised, indices, distance, posterior, conditional = zip(*blocks, strict=True)
         return self._result(
             torch.cat(quantised), torch.cat(indices), sum(distance), sum(posterior), sum(conditional), len(proxy)
         )
 
+    def assign(self, proxy: Tensor, raw_weights: Tensor, log_prior: Tensor | None = None) -> Tensor:
+        """The codes [N] int64 that evaluation picks, without the statistics: argmax of the logits. See `forward`."""
+        with torch.no_grad(), torch.autocast(proxy.device.type, enabled=False):
+            parts = [self._logits(*part).argmax(1) for part in self._blocks(proxy, raw_weights, log_prior)]
+        return torch.cat(parts)
+
+    def _blocks(
+        self, proxy: Tensor, raw_weights: Tensor, log_prior: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Rows of proxy, positive weights (eq. 15) and prior, as many at once as the cache holds; float32 or wider."""
+        dtype = torch.promote_types(raw_weights.dtype, torch.float32)
+        weights = self.precision.to(dtype) * F.softplus(raw_weights.to(dtype))
+        proxy = proxy.to(dtype)
+        prior = log_prior if log_prior is None or log_prior.ndim == 2 else log_prior.expand(len(proxy), -1)
+        rows = max(1, _BLOCK_ELEMENTS // self.codes)
+        for i in range(0, len(proxy), rows):
+            part = slice(i, i + rows)
+            yield proxy[part], weights[part], None if prior is None else prior[part]
+
+    def _logits(self, proxy: Tensor, weights: Tensor, log_prior: Tensor | None) -> Tensor:
+        logits = gmvq_logits(proxy, weights, self.codebook)
+        return logits if log_prior is None else logits + log_prior
+
     def _block(
         self, proxy: Tensor, weights: Tensor, log_prior: Tensor | None, temperature: float
     ) -> tuple[Tensor, ...]:
         """One block of sites: quantised, indices, and sums over sites of distance, q(c|x) [K] and H(q(c|x))."""
-        logits = gmvq_logits(proxy, weights, self.codebook)
-        if log_prior is not None:
-            logits = logits + log_prior
+        logits = self._logits(proxy, weights, log_prior)
         log_posterior = logits.log_softmax(1)
         posterior = log_posterior.exp()
         distance = expected_distance(proxy, posterior, self.codebook).sum()

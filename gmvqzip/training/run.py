@@ -81,6 +81,8 @@ def train_model(
         finished = trainer.run(on_step=on_step, on_evaluation=on_evaluation, stop=callbacks.stop)
         if not finished:
             return None
+        if not trainer.ready:
+            raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
         on_evaluation(trainer.exported)
         history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
         blob, card = export_model(

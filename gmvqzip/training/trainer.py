@@ -63,6 +63,7 @@ class Trainer:
             use_muon=config.optimizer == "muon",
         )
         self.step, self.elapsed = 0, 0.0
+        self._averaged = 0  # steps in the running average
         self._collected: dict[int, list[Tensor]] = {}
 
     @property
@@ -78,6 +79,11 @@ class Trainer:
         if self.steps is not None:
             return min(1.0, self.step / self.steps)
         return min(1.0, self.elapsed / (self.config.seconds or 1.0))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every stage has had its k-means start; before that there is nothing to export."""
+        return self.step > self.config.open_steps * len(self.network.quantizers())
 
     @property
     def exported(self) -> StagedAutoencoder:
@@ -178,12 +184,13 @@ class Trainer:
 
     def _follow(self, progress: float) -> None:
         """The running average of the weights, over the second half of the run."""
-        if progress < 0.5:
+        if progress < 0.5 or not self.ready:
             return
         if self.average is None:
             self.average = copy.deepcopy(self.network).requires_grad_(False)
         with torch.no_grad():
-            weight = 1 - self.config.ema_decay
+            self._averaged += 1
+            weight = 1 - min(self.config.ema_decay, self._averaged / (10 + self._averaged))
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, weight)
 
@@ -205,6 +212,7 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
             "network": self.network.state_dict(),
+            "averaged": self._averaged,
             "average": None if self.average is None else self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "collected": dict(self._collected),
@@ -224,6 +232,7 @@ class Trainer:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
         self.network.load_state_dict(state["network"])
+        self._averaged = int(state["averaged"])
         if state["average"] is not None:
             self.average = copy.deepcopy(self.network).requires_grad_(False)
             self.average.load_state_dict(state["average"])
