@@ -1,0 +1,347 @@
+"""The library: pictures to codes to bytes and back, and the refusals on the way."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import gmvqzip
+from gmvqzip import FormatError, ImageError, ModelError
+from gmvqzip.codec import Codec, load_for, make_sections, read_extras, set_threads
+from gmvqzip.entropy.codes import Codes
+from gmvqzip.format import container
+from gmvqzip.images.picture import Picture
+from gmvqzip.npz import dump_npz, load_npz
+
+
+@pytest.fixture(autouse=True)
+def _installed(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GMVQZIP_MODELS", str(tiny_path.parent))
+
+
+def srgb() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def png(image: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+class TestRoundTrip:
+    def test_sizes_and_modes(self, tiny: Codec, pixels: np.ndarray) -> None:
+        data = tiny.compress(pixels)
+        image = tiny.decompress(data)
+        assert (image.mode, image.size) == ("RGB", (37, 23))
+        again = tiny.decompress(data)
+        assert np.array_equal(np.asarray(image), np.asarray(again))
+
+    def test_every_kind_of_source_gives_the_same_file(self, tiny: Codec, pixels: np.ndarray, tmp_path: Path) -> None:
+        image = Image.fromarray(pixels)
+        path = tmp_path / "a.png"
+        path.write_bytes(png(image))
+        data = tiny.compress(pixels)
+        with path.open("rb") as file:
+            sources = [image, path, str(path), path.read_bytes(), file]
+            assert all(tiny.compress(source) == data for source in sources)
+
+    @pytest.mark.parametrize(("width", "height"), [(1, 1), (8, 8), (1, 300), (300, 1), (9, 7), (257, 2), (256, 256)])
+    def test_any_size(self, tiny: Codec, width: int, height: int) -> None:
+        pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        data = tiny.compress(pixels)
+        header = container.read_header(data)[0]
+        assert header.short == (max(width, height) <= 256)
+        assert tiny.decompress(data).size == (width, height)
+
+    def test_the_file_decodes_to_the_codes_that_were_encoded(self, tiny: Codec, pixels: np.ndarray) -> None:
+        codes = tiny.encode(pixels)
+        assert [stage.shape for stage in codes.stages] == tiny.config.stage_shapes(37, 23)
+        assert tiny.decode_codes(tiny.compress(pixels)) == codes
+        assert np.array_equal(np.asarray(tiny.decode(codes)), np.asarray(tiny.decompress(tiny.compress(pixels))))
+
+    def test_decoded_pixels_are_the_network_s_output_rounded(self, tiny: Codec, pixels: np.ndarray) -> None:
+        import torch
+
+        codes = tiny.encode(pixels)
+        network, _ = tiny._loaded_network()
+        with torch.inference_mode():
+            output = network.decode([torch.tensor(stage.astype(np.int64))[None] for stage in codes.stages])
+        expected = np.rint(255 * output[0, :, :23, :37].permute(1, 2, 0).numpy()).clip(0, 255)
+        assert np.array_equal(np.asarray(tiny.decode(codes)), expected.astype(np.uint8))
+
+    def test_the_numbers_of_a_file_add_up(self, tiny: Codec, pixels: np.ndarray) -> None:
+        done = tiny.compress_picture(Picture(pixels))
+        assert done.header_bytes == 12
+        assert done.header_bytes + done.sections_bytes + done.payload_bytes == len(done.data)
+        assert 8 * done.payload_bytes <= done.ideal_bits * 1.001 + 16
+        assert done.bpp == 8 * len(done.data) / (37 * 23)
+        assert done.ideal_bits == pytest.approx(sum(done.stage_bits))
+
+    def test_threads_share_a_codec(self, tiny_path: Path, pixels: np.ndarray) -> None:
+        from gmvqzip.models.registry import read_info
+
+        codec = Codec(read_info(tiny_path), "cpu")
+        results: list[bytes] = []
+        workers = [Thread(target=lambda: results.append(codec.compress(pixels))) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert len(results) == 4
+        assert len(set(results)) == 1
+
+    def test_the_number_of_threads_changes_no_code(self, tiny: Codec) -> None:
+        import torch
+
+        before = torch.get_num_threads()
+        pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+        try:
+            set_threads(1)
+            one = tiny.compress(pixels)
+            set_threads(2)
+            assert tiny.decode_codes(one).crc32() == tiny.decode_codes(tiny.compress(pixels)).crc32()
+        finally:
+            torch.set_num_threads(before)
+
+
+class TestExtras:
+    def test_alpha_is_lossless(self, tiny: Codec, pixels: np.ndarray) -> None:
+        alpha = np.random.default_rng(1).integers(0, 256, (23, 37), dtype=np.uint8)
+        image = tiny.decompress(tiny.compress(np.dstack([pixels, alpha])))
+        assert image.mode == "RGBA"
+        assert np.array_equal(np.asarray(image)[:, :, 3], alpha)
+
+    def test_opaque_alpha_is_dropped(self, tiny: Codec, pixels: np.ndarray) -> None:
+        opaque = np.dstack([pixels, np.full((23, 37), 255, np.uint8)])
+        assert tiny.compress(opaque) == tiny.compress(pixels)
+
+    def test_gray_stays_gray(self, tiny: Codec, pixels: np.ndarray) -> None:
+        data = tiny.compress(pixels[:, :, 0])
+        assert container.read_header(data)[0].gray
+        image = tiny.decompress(data)
+        assert (image.mode, image.size) == ("L", (37, 23))
+
+    def test_gray_is_the_mean_of_the_channels_before_rounding(self, tiny: Codec, pixels: np.ndarray) -> None:
+        import torch
+
+        codes = tiny.encode(pixels[:, :, 0])
+        network, _ = tiny._loaded_network()
+        with torch.inference_mode():
+            output = network.decode([torch.tensor(stage.astype(np.int64))[None] for stage in codes.stages])
+        expected = np.rint(255 * output[0, :, :23, :37].mean(dim=0).numpy()).clip(0, 255)
+        assert np.array_equal(np.asarray(tiny.decode(codes)), expected.astype(np.uint8))
+
+    def test_gray_with_alpha(self, tiny: Codec, pixels: np.ndarray) -> None:
+        image = Image.merge("LA", [Image.fromarray(pixels[:, :, 0]), Image.fromarray(pixels[:, :, 1])])
+        back = tiny.decompress(tiny.compress(image))
+        assert back.mode == "LA"
+        assert np.array_equal(np.asarray(back)[:, :, 1], pixels[:, :, 1])
+
+    def test_profile_is_kept_or_stripped(self, tiny: Codec, pixels: np.ndarray) -> None:
+        source = png(Image.fromarray(pixels), icc_profile=srgb())
+        kept = tiny.decompress(tiny.compress(source))
+        assert kept.info["icc_profile"] == srgb()
+        assert tiny.compress(source, strip=True) == tiny.compress(pixels)
+
+    @pytest.mark.parametrize("kind", [container.SECTION_ALPHA, container.SECTION_ICC])
+    def test_damaged_sections_are_refused(self, tiny: Codec, pixels: np.ndarray, kind: int) -> None:
+        data = tiny.pack_codes(tiny.encode(pixels), {kind: b"no zlib stream"}).data
+        with pytest.raises(FormatError, match="damaged"):
+            tiny.decompress(data)
+
+    def test_sections_round_trip(self, tiny: Codec, pixels: np.ndarray) -> None:
+        sections = make_sections(pixels[:, :, 0], b"profile")
+        box, _ = tiny.unpack_codes(tiny.pack_codes(tiny.encode(pixels), sections).data)
+        plane, profile = read_extras(box)
+        assert np.array_equal(plane, pixels[:, :, 0])
+        assert profile == b"profile"
+
+
+class TestRefusals:
+    def test_another_model_s_file(self, tiny: Codec, other_path: Path, pixels: np.ndarray) -> None:
+        data = gmvqzip.load(other_path, device="cpu").compress(pixels)
+        with pytest.raises(ModelError, match=r"made with model [0-9a-f]{4}, but model photo is"):
+            tiny.decompress(data)
+        with pytest.raises(ModelError, match="not installed"):
+            gmvqzip.decompress(data)
+        assert gmvqzip.decompress(data, model=other_path, device="cpu").size == (37, 23)
+
+    def test_too_many_pixels(self, tiny: Codec, pixels: np.ndarray) -> None:
+        data = tiny.compress(pixels)
+        with pytest.raises(FormatError, match="limit of 850"):
+            tiny.decompress(data, max_pixels=850)
+        assert tiny.decompress(data, max_pixels=851).size == (37, 23)
+        with pytest.raises(ImageError, match="limit of 850"):
+            tiny.compress(pixels, max_pixels=850)
+
+    def test_quality(self, tiny: Codec, pixels: np.ndarray) -> None:
+        assert tiny.compress(pixels, quality=60) == tiny.compress(pixels)
+        for quality in (0, 101, -1):
+            with pytest.raises(ModelError, match="out of range"):
+                tiny.compress(pixels, quality=quality)
+
+    def test_a_quality_that_the_model_does_not_have(self, tiny: Codec, pixels: np.ndarray) -> None:
+        codes = tiny.encode(pixels)
+        marked = Codes(codes.stages, codes.width, codes.height, codes.model_id, quality=50)
+        with pytest.raises(ModelError, match="quality 50"):
+            tiny.pack_codes(marked)
+        box = container.unpack(tiny.pack_codes(codes).data)
+        data = container.pack(
+            width=37,
+            height=23,
+            model_id=bytes.fromhex(tiny.model_id),
+            quality=50,
+            gray=False,
+            codes_crc32=codes.crc32(),
+            payload=box.payload,
+        )
+        with pytest.raises(FormatError, match="quality 50"):
+            tiny.decompress(data)
+
+    def test_a_checksum_that_differs(self, tiny: Codec, pixels: np.ndarray) -> None:
+        codes = tiny.encode(pixels)
+        data = container.pack(
+            width=37,
+            height=23,
+            model_id=bytes.fromhex(tiny.model_id),
+            quality=0,
+            gray=False,
+            codes_crc32=codes.crc32() ^ 1,
+            payload=container.unpack(tiny.pack_codes(codes).data).payload,
+        )
+        with pytest.raises(FormatError, match="checksum"):
+            tiny.decompress(data)
+
+    def test_codes_that_do_not_fit(self, tiny: Codec, pixels: np.ndarray) -> None:
+        codes = tiny.encode(pixels)
+        high = [stage.copy() for stage in codes.stages]
+        high[0][0, 0] = 16
+        for stages, width, model_id, message in (
+            (codes.stages[:2], 37, codes.model_id, "grids"),
+            (codes.stages, 41, codes.model_id, "grids"),
+            (tuple(high), 37, codes.model_id, "outside"),
+            (codes.stages, 37, "0" * 64, "codes of model 00000000"),
+        ):
+            with pytest.raises(ModelError, match=message):
+                tiny.decode(Codes(stages, width, 23, model_id, 0))
+
+    def test_devices(self, tiny: Codec, pixels: np.ndarray) -> None:
+        import torch
+
+        with pytest.raises(ModelError, match="unknown device"):
+            Codec(tiny.info, "tpu")
+        if not torch.cuda.is_available():
+            with pytest.raises(ModelError, match="no CUDA device"):
+                Codec(tiny.info, "cuda").compress(pixels)
+
+    def test_no_such_model(self) -> None:
+        with pytest.raises(ModelError, match="no model named 'nonesuch'"):
+            gmvqzip.load("nonesuch")
+        with pytest.raises(ModelError, match="no model file"):
+            gmvqzip.load("/nonesuch.safetensors")
+
+
+class TestPublicNames:
+    def test_all_names_exist(self) -> None:
+        assert all(getattr(gmvqzip, name) is not None for name in gmvqzip.__all__)
+        assert set(gmvqzip.__all__) <= set(dir(gmvqzip))
+        with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+            _ = gmvqzip.nonesuch
+
+    def test_default_model(self, tiny: Codec, pixels: np.ndarray) -> None:
+        data = gmvqzip.compress(pixels, device="cpu")
+        assert data == tiny.compress(pixels)
+        assert gmvqzip.decompress(data, device="cpu").size == (37, 23)
+        codes = gmvqzip.encode(pixels, device="cpu")
+        assert codes == tiny.encode(pixels)
+        assert gmvqzip.decode(codes, device="cpu").size == (37, 23)
+
+    def test_models_are_loaded_once(self, tiny_path: Path) -> None:
+        assert gmvqzip.load("photo", device="cpu") is gmvqzip.load(tiny_path, device="cpu")
+        assert gmvqzip.load("photo", device="cpu") is not gmvqzip.load("photo")
+
+    def test_load_for_a_stored_identity(self, tiny: Codec) -> None:
+        for length in (2, 4, 32):
+            assert load_for(bytes.fromhex(tiny.model_id)[:length], device="cpu") is tiny
+
+    def test_info(self, tiny: Codec, pixels: np.ndarray, tmp_path: Path) -> None:
+        data = tiny.compress(np.dstack([pixels, pixels[:, :, 0]]))
+        found = gmvqzip.info(data)
+        assert (found.width, found.height, found.gray, found.alpha, found.icc) == (37, 23, False, True, False)
+        assert (found.model_id, found.quality, found.codes_crc32) == (tiny.model_id, 0, None)
+        assert found.model is not None
+        assert found.model.name == "photo"
+        assert found.file_bytes == len(data)
+        path = tmp_path / "a.gmvq"
+        path.write_bytes(data)
+        assert gmvqzip.info(path) == found
+
+    def test_info_of_a_long_header(self, tiny: Codec) -> None:
+        data = tiny.compress(np.zeros((2, 257, 3), np.uint8))
+        assert gmvqzip.info(data).codes_crc32 == f"{tiny.decode_codes(data).crc32():08x}"
+
+    def test_info_without_the_model(self, other_path: Path, pixels: np.ndarray) -> None:
+        data = gmvqzip.load(other_path, device="cpu").compress(pixels)
+        found = gmvqzip.info(data)
+        assert found.model is None
+        assert "not installed" in found.model_error
+        assert len(found.model_id) == 4
+        assert gmvqzip.info(data, model=other_path).model is not None
+        with pytest.raises(ModelError, match="made with model"):
+            gmvqzip.info(data, model="photo")
+
+
+class TestNpz:
+    def test_round_trip(self, tiny: Codec, pixels: np.ndarray) -> None:
+        codes = tiny.encode(pixels[:, :, 0])
+        back, alpha, icc = load_npz(dump_npz(codes, alpha=pixels[:, :, 1], icc=b"profile"))
+        assert back == codes
+        assert back.gray
+        assert np.array_equal(alpha, pixels[:, :, 1])
+        assert icc == b"profile"
+        assert load_npz(dump_npz(codes))[1:] == (None, None)
+
+    def test_the_same_codes_give_the_same_archive(self, tiny: Codec, pixels: np.ndarray) -> None:
+        assert dump_npz(tiny.encode(pixels)) == dump_npz(tiny.encode(pixels))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"width": None}, "lacks an array"),
+            ({"stage_01": None}, "without a gap"),
+            ({"stage_00": np.array([[object()]])}, "not a .npz archive of codes"),
+            ({"stage_00": np.full((3, 5), -1)}, "outside"),
+            ({"stage_00": np.zeros((3, 5))}, "integers"),
+            ({"width": np.arange(3)}, "not a .npz archive of codes"),
+            ({"width": 10**9}, "pixels"),
+            ({"model_id": "../../etc/passwd"}, "identity"),
+            ({"alpha": np.zeros((2, 2), np.uint8)}, "alpha"),
+        ],
+    )
+    def test_archives_that_are_none(
+        self, tiny: Codec, pixels: np.ndarray, change: dict[str, object], message: str
+    ) -> None:
+        with np.load(io.BytesIO(dump_npz(tiny.encode(pixels)))) as arrays:
+            content = {name: arrays[name] for name in arrays} | change
+        file = io.BytesIO()
+        np.savez(file, **{name: value for name, value in content.items() if value is not None})
+        with pytest.raises(FormatError, match=message):
+            load_npz(file.getvalue())
+
+    def test_foreign_cut_and_large_archives(self, tiny: Codec, pixels: np.ndarray) -> None:
+        data = dump_npz(tiny.encode(pixels))
+        for broken in (b"", b"PK", data[: len(data) // 2], data[:-1], b"\x93NUMPY" + data):
+            with pytest.raises(FormatError):
+                load_npz(broken)
+        with pytest.raises(FormatError, match="limit of 850"):
+            load_npz(data, max_pixels=850)
+        big = io.BytesIO()
+        np.savez_compressed(big, stage_00=np.zeros((1 << 13, 1 << 13), np.uint8))
+        with pytest.raises(FormatError, match="unpacks to"):
+            load_npz(big.getvalue(), max_pixels=1000)

@@ -1,0 +1,188 @@
+"""One direction of knowledge: cli -> codec, training, bench -> models, entropy, images -> quantizers, format."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gmvqzip
+
+PACKAGE = Path(gmvqzip.__file__).parent
+LEVELS = {
+    "__main__": 6,
+    "cli": 5,
+    "codec": 4,
+    "npz": 3,
+    "inspection": 3,
+    "training": 3,
+    "bench": 3,
+    "models": 2,
+    "entropy": 2,
+    "images": 2,
+    "quantizers": 1,
+    "format": 1,
+    "errors": 0,
+    "memory": 0,
+}
+# Rooms of one level that know each other: a model file holds tables, and checks them.
+NEIGHBOURS = {("models", "entropy")}
+# What these rooms and files do without; a trailing dot stands for everything outside the standard library.
+WITHOUT = {
+    "format": {"torch", "numpy", "."},
+    "errors.py": {"torch", "numpy", "."},
+    "models/registry.py": {"torch", "numpy", "."},
+    "models/config.py": {"torch", "numpy", "."},
+    "inspection.py": {"torch", "numpy", "."},
+    "entropy": {"torch", "PIL"},
+    "images": {"torch"},
+    "npz.py": {"torch"},
+    "quantizers": {"PIL"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """The modules that a file imports, and whether it does so as soon as it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    late: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        is_typing = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        if is_function or is_typing:
+            late.update(ast.walk(node))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield name, node not in late
+
+
+def test_every_module_has_a_level() -> None:
+    assert {room_of(path) for path in modules()} - {"__init__"} <= set(LEVELS)
+
+
+def test_imports_go_down() -> None:
+    wrong = []
+    for path in modules():
+        room = room_of(path)
+        if room == "__init__":
+            continue  # the public names, from every room, when they are asked for
+        for name, _ in imports(path):
+            parts = name.split(".")
+            if parts[0] != "gmvqzip" or len(parts) < 2 or parts[1] not in LEVELS or parts[1] == room:
+                continue
+            if LEVELS[parts[1]] >= LEVELS[room] and (room, parts[1]) not in NEIGHBOURS:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not wrong, wrong
+
+
+def test_rooms_do_without() -> None:
+    wrong = []
+    for path in modules():
+        inside = path.relative_to(PACKAGE).as_posix()
+        for room, banned in WITHOUT.items():
+            if inside != room and not inside.startswith(f"{room}/"):
+                continue
+            for name, _ in imports(path):
+                top = name.split(".")[0]
+                foreign = top not in sys.stdlib_module_names and top not in ("gmvqzip", "__future__")
+                if top in banned or ("." in banned and foreign):
+                    wrong.append(f"{inside} imports {name}")
+    assert not wrong, wrong
+
+
+def test_the_command_line_imports_heavy_modules_only_inside_commands() -> None:
+    heavy = {"torch", "numpy", "PIL", "rich", "safetensors", "constriction"}
+    light = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *sorted((PACKAGE / "cli").glob("*.py"))]
+    wrong = [
+        f"{path.name} imports {name}"
+        for path in light
+        for name, at_once in imports(path)
+        if at_once and name.split(".")[0] in heavy
+    ]
+    assert not wrong, wrong
+
+
+def test_files_stay_readable() -> None:
+    long = {path.name: lines for path in modules() if (lines := len(path.read_text().splitlines())) > 400}
+    assert not long, long
+
+
+LOADED = """
+import json, sys
+from gmvqzip.__main__ import main
+sys.argv = ["gmvqzip", *json.loads(sys.argv[1])]
+try:
+    main()
+except SystemExit as end:
+    code = end.code or 0
+else:
+    code = 0
+loaded = [name for name in ("torch", "numpy", "PIL", "constriction", "safetensors") if name in sys.modules]
+print(json.dumps([code, loaded]), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["info", "FILE"], ["info", "--json", "FILE"], ["models", "list"], ["models", "show"]],
+    ids=" ".join,
+)
+def test_light_commands_load_neither_torch_nor_numpy(arguments: list[str], packed: Path, tiny_path: Path) -> None:
+    full = [str(packed) if part == "FILE" else part for part in arguments]
+    full += [str(tiny_path)] if full[-1] == "show" else []
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, json.dumps(full)],
+        capture_output=True,
+        env={**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent)},
+        check=True,
+    )
+    assert json.loads(done.stderr.splitlines()[-1]) == [0, []]
+    assert done.stdout
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = "import gmvqzip, sys; gmvqzip.GmvqError; print(sorted({'torch', 'numpy', 'typer'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
+
+
+def test_start_is_quick(packed: Path) -> None:
+    """Help and info within three times the start of their libraries; the best of several, taken in turns."""
+
+    def seconds(*arguments: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    commands = {
+        "base": ("-c", "import typer, rich.progress"),
+        "help": ("-m", "gmvqzip", "--help"),
+        "info": ("-m", "gmvqzip", "info", str(packed)),
+    }
+    best = dict.fromkeys(commands, float("inf"))
+    for _ in range(4):
+        for name, arguments in commands.items():
+            best[name] = min(best[name], seconds(*arguments))
+    assert best["help"] <= 3 * best["base"], best
+    assert best["info"] <= 3 * best["base"], best
