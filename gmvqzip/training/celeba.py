@@ -133,7 +133,7 @@ def load(found: Found, *, say: Callable[[str], None], budget: int | None = None)
 
         name = f"celeba ({part})"
         if not in_memory:
-            return StreamedSet(name, len(names), read, crop=side, scaled=False, say=say)
+            return StreamedSet(name, names, read, crop=side, scaled=False, say=say)
         pixels, count = np.empty((len(names), side, side, 3), dtype=np.uint8), 0
         for face in read_each(names, read, say):
             if face is not None:

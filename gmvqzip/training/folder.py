@@ -65,22 +65,22 @@ def load_folder(root: Path, *, crop: int, say: Callable[[str], None], budget: in
     total = sum(size or 0 for size in sizes)
     in_memory = total <= (memory_budget() if budget is None else budget)
     make = _held if in_memory else _streamed
-    train = make(f"{root.name} (train)", [paths[i] for i in kept], crop, say)
-    validation = make(f"{root.name} (validation)", [paths[i] for i in held], crop, say)
+    title = root.resolve().name
+    train = make(f"{title} (train)", root, [names[i] for i in kept], crop, say)
+    validation = make(f"{title} (validation)", root, [names[i] for i in held], crop, say)
     where = f"{total / 2**20:.0f} MiB in memory" if in_memory else "read at each use: too large for memory"
-    text = f"folder {root.name}: {len(train)} pictures to train on, {len(validation)} held out; {where}"
+    text = f"folder {title}: {len(train)} pictures to train on, {len(validation)} held out; {where}"
     return DataSplits(train, validation, None, text)
 
 
-def _held(name: str, paths: Sequence[Path], crop: int, say: Callable[[str], None]) -> ImageSet:
-    names = [path.name for path in paths]
-    read = read_each(names, lambda index: read_for_training(paths[index]), say)
+def _held(name: str, root: Path, names: Sequence[str], crop: int, say: Callable[[str], None]) -> ImageSet:
+    read = read_each(names, lambda index: read_for_training(root / names[index]), say)
     pictures = [picture for picture in read if picture is not None]
     return MixedSet(name, pictures, crop=crop)
 
 
-def _streamed(name: str, paths: Sequence[Path], crop: int, say: Callable[[str], None]) -> ImageSet:
+def _streamed(name: str, root: Path, names: Sequence[str], crop: int, say: Callable[[str], None]) -> ImageSet:
     def read(index: int) -> Pixels:
-        return read_for_training(paths[index])
+        return read_for_training(root / names[index])
 
-    return StreamedSet(name, len(paths), read, crop=crop, scaled=True, say=say)
+    return StreamedSet(name, names, read, crop=crop, scaled=True, say=say)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 from PIL import Image
@@ -245,7 +246,7 @@ class StreamedSet(ImageSet):
     def __init__(
         self,
         name: str,
-        count: int,
+        names: Sequence[str],
         read: Callable[[int], Pixels],
         *,
         crop: int,
@@ -254,19 +255,20 @@ class StreamedSet(ImageSet):
         say: Callable[[str], None],
     ) -> None:
         self.name, self.flip = name, flip
-        self._count, self._read, self._crop, self._scaled, self._say = count, read, crop, scaled, say
+        self._names, self._read, self._crop, self._scaled, self._say = names, read, crop, scaled, say
         self._pool = ThreadPoolExecutor(thread_name_prefix="pictures")
         self._bad: set[int] = set()
+        self._bad_lock = Lock()
         self._coming: dict[tuple[int, int, int, int, int, int], tuple[Pixels, list[Future[None]]]] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._names)
 
     def image(self, index: int) -> Pixels:
         return self._read(index)
 
     def all_images(self) -> Iterator[Pixels]:
-        for index in range(self._count):
+        for index in range(len(self)):
             try:
                 yield self._read(index)
             except ImageError as error:
@@ -301,8 +303,8 @@ class StreamedSet(ImageSet):
         _cut(lambda version: rescale(pixels, sizes[version]), sizes, draw, bool(plan.flips[slot]), out)
 
     def _read_or_next(self, index: int) -> Pixels:
-        for turn in range(self._count):
-            candidate = (index + turn) % self._count
+        for turn in range(len(self)):
+            candidate = (index + turn) % len(self)
             if candidate in self._bad:
                 continue
             try:
@@ -312,6 +314,8 @@ class StreamedSet(ImageSet):
         raise TrainingError(f"{self.name}: not one picture can be read")
 
     def _blame(self, index: int, error: ImageError) -> None:
-        if index not in self._bad:
+        with self._bad_lock:
+            known = index in self._bad
             self._bad.add(index)
-            self._say(f"picture {index} of {self.name} is skipped: {error}")
+        if not known:
+            self._say(f"skipped {self._names[index]}: {error}")

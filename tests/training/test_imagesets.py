@@ -13,6 +13,8 @@ import pytest
 from gmvqzip.errors import ImageError, TrainingError
 from gmvqzip.training.imagesets import MixedSet, StreamedSet, UniformSet, plan_batch, rescale, scaled_sizes
 
+NAMES = [f"{number}.png" for number in range(50)]
+
 
 def numbered(count: int, side: int = 8) -> np.ndarray:
     """Pictures [N, side, side, 3] that show their number, row and column."""
@@ -103,7 +105,7 @@ def test_several_processes_share_one_batch():
     sets = [
         UniformSet("u", numbered(20, 16)),
         MixedSet("m", pictures, crop=16),
-        StreamedSet("s", 3, pictures.__getitem__, crop=16, scaled=True, say=print),
+        StreamedSet("s", NAMES[:3], pictures.__getitem__, crop=16, scaled=True, say=print),
     ]
     for images in sets:
         whole = images.batch(3, 8, 12, 1)
@@ -153,7 +155,7 @@ def test_small_pictures_are_padded_by_their_edges():
 def test_a_crop_may_differ_from_the_one_at_loading():
     pictures = random_pictures([(100, 90), (70, 200)])
     memory = MixedSet("m", pictures, crop=32)
-    disk = StreamedSet("s", 2, pictures.__getitem__, crop=32, scaled=True, say=print)
+    disk = StreamedSet("s", NAMES[:2], pictures.__getitem__, crop=32, scaled=True, say=print)
     for crop in (16, 32, 64, 80):
         batch = memory.batch(1, 16, crop, 5)
         assert batch.shape == (16, crop, crop, 3) and np.array_equal(batch, disk.batch(1, 16, crop, 5))
@@ -162,12 +164,12 @@ def test_a_crop_may_differ_from_the_one_at_loading():
 def test_memory_and_disk_give_the_same_pixels():
     pictures = random_pictures([(100, 90), (70, 200), (9, 40), (33, 32)])
     memory = MixedSet("m", pictures, crop=32)
-    disk = StreamedSet("s", 4, pictures.__getitem__, crop=32, scaled=True, say=print)
+    disk = StreamedSet("s", NAMES[:4], pictures.__getitem__, crop=32, scaled=True, say=print)
     for step in (0, 1, 2, 3, 9, 4, 5):  # in order, then not
         assert np.array_equal(memory.batch(step, 8, 32, 5), disk.batch(step, 8, 32, 5))
     faces = numbered(9, 16)
     uniform = UniformSet("u", faces)
-    disk = StreamedSet("s", 9, faces.__getitem__, crop=16, scaled=False, say=print)
+    disk = StreamedSet("s", NAMES[:9], faces.__getitem__, crop=16, scaled=False, say=print)
     for crop in (None, 12):
         assert np.array_equal(uniform.batch(3, 8, crop, 5), disk.batch(3, 8, crop, 5))
 
@@ -179,7 +181,7 @@ def test_streaming_works_ahead():
         read.append(index)
         return numbered(50)[index]
 
-    images = StreamedSet("s", 50, slow, crop=8, scaled=False, say=print)
+    images = StreamedSet("s", NAMES[:50], slow, crop=8, scaled=False, say=print)
     images.batch(0, 4, None, 0)
     deadline = time.monotonic() + 5
     while len(read) < 12 and time.monotonic() < deadline:
@@ -198,17 +200,17 @@ def test_damaged_pictures_are_replaced_and_named_once():
             raise ImageError("cut")
         return numbered(5)[index]
 
-    images = StreamedSet("s", 5, read, crop=8, scaled=False, say=said.append)
+    images = StreamedSet("s", NAMES[:5], read, crop=8, scaled=False, say=said.append)
     values = {int(images.batch(step, 5, None, 0)[slot, 0, 0, 0]) for step in range(4) for slot in range(5)}
     assert values == {0, 1, 2, 4}
     assert len(list(images.all_images())) == 4
-    assert said == ["picture 3 of s is skipped: cut"]
+    assert said == ["skipped 3.png: cut"]
 
     def never(index: int) -> np.ndarray:
         raise ImageError("cut")
 
     with pytest.raises(TrainingError, match="not one"):
-        StreamedSet("s", 3, never, crop=8, scaled=False, say=said.append).batch(0, 1, None, 0)
+        StreamedSet("s", NAMES[:3], never, crop=8, scaled=False, say=said.append).batch(0, 1, None, 0)
 
 
 def test_evaluation_goes_in_order_over_centre_crops():
