@@ -12,10 +12,14 @@ bound does not hold as printed (the entropy of a Gaussian is differential), is t
 
 with q_bar the mean of q(c | x) over all sites of the mini-batch. The distance is a mean over sites and dimensions, the
 entropy is in nats. Only the gradient moves the codes.
+
+Rate-aware training adds `rate` times E_q(c|x)[-log2 pi_c], the bits per site under the prior pi, which follows q_bar;
+the mixture's weights then enter the logits as log pi_c, so that the argmax is the maximum a posteriori code.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +31,7 @@ from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 
 # Rows of a [rows, K] block: small enough for the second-level cache, which halves the time on a CPU.
 _BLOCK_ELEMENTS = 1 << 21
+_PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
 SAMPLINGS = ("gumbel", "straight-through")
 
 
@@ -40,6 +45,8 @@ class GMVQSettings:
     noise_scale: float = 0.5  # s^2 of eq. (18); 1/2 makes the variance ||z_hat - mu_c||^2 / L
     sampling: str = "gumbel"  # "gumbel": y = softmax((l + g) / tau); "straight-through": argmax forward, posterior back
     posterior_decay: float = 0.0  # decay of a running mean of q_bar over steps; 0 uses the mini-batch alone
+    rate: float = 0.0  # weight of the bits per site under the prior
+    learned_prior: bool = False  # log pi_c in the logits; without it pi is uniform, as in the paper
 
 
 def gmvq_logits(proxy: Tensor, weights: Tensor, codebook: Tensor) -> Tensor:
@@ -65,6 +72,7 @@ class GMVQ(nn.Module):
     """Quantiser with K codes of L dimensions. See the module's docstring for the equations."""
 
     average_posterior: Tensor
+    log_prior: Tensor
     precision: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: GMVQSettings | None = None) -> None:
@@ -74,59 +82,50 @@ class GMVQ(nn.Module):
         self.codebook = nn.Parameter(torch.randn(codes, dimensions) / dimensions**0.5)
         # w = precision * softplus(raw): eq. (15) in units in which the posterior starts neither flat nor frozen.
         self.register_buffer("precision", torch.ones(()))
+        self.register_buffer("log_prior", torch.zeros(codes))  # log pi_c up to a constant; zero is the uniform prior
         self.register_buffer("average_posterior", torch.full((codes,), 1.0 / codes), persistent=False)
 
-    def forward(
-        self, proxy: Tensor, raw_weights: Tensor, *, temperature: float = 1.0, log_prior: Tensor | None = None
-    ) -> QuantizerResult:
+    def forward(self, proxy: Tensor, raw_weights: Tensor, *, temperature: float = 1.0) -> QuantizerResult:
         """Quantise N sites; with a relaxed sample in training, by argmax without noise in evaluation.
 
         proxy: z_hat [N, L]; raw_weights: [N, L] or [N, 1], made positive by softplus (eq. 15); temperature: tau > 0;
-        log_prior: [K] or [N, K], added to the logits, which makes the argmax the maximum a posteriori code.
         Evaluation changes no state, and `lookup(result.indices)` equals `result.quantised` bit for bit.
         """
         with torch.autocast(proxy.device.type, enabled=False):
-            blocks = [self._block(*part, temperature) for part in self._blocks(proxy, raw_weights, log_prior)]
-        quantised, indices, distance, posterior, conditional = zip(*blocks, strict=True)
-        return self._result(
-            torch.cat(quantised), torch.cat(indices), sum(distance), sum(posterior), sum(conditional), len(proxy)
-        )
+            blocks = [self._block(*part, temperature) for part in self._blocks(proxy, raw_weights)]
+        quantised, indices, distance, bits, posterior, conditional = zip(*blocks, strict=True)
+        sums = [torch.stack(part).sum(0) for part in (distance, bits, posterior, conditional)]
+        return self._result(torch.cat(quantised), torch.cat(indices), *sums)
 
-    def assign(self, proxy: Tensor, raw_weights: Tensor, log_prior: Tensor | None = None) -> Tensor:
+    def assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         """The codes [N] int64 that evaluation picks, without the statistics: argmax of the logits. See `forward`."""
         with torch.no_grad(), torch.autocast(proxy.device.type, enabled=False):
-            parts = [self._logits(*part).argmax(1) for part in self._blocks(proxy, raw_weights, log_prior)]
+            parts = [self._logits(*part).argmax(1) for part in self._blocks(proxy, raw_weights)]
         return torch.cat(parts)
 
-    def _blocks(
-        self, proxy: Tensor, raw_weights: Tensor, log_prior: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Rows of proxy, positive weights (eq. 15) and prior, as many at once as the cache holds; float32 or wider."""
+    def _blocks(self, proxy: Tensor, raw_weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of proxy and positive weights (eq. 15), as many at once as the cache holds; float32 or wider."""
         dtype = torch.promote_types(raw_weights.dtype, torch.float32)
         weights = self.precision.to(dtype) * F.softplus(raw_weights.to(dtype))
         proxy = proxy.to(dtype)
-        prior = log_prior if log_prior is None or log_prior.ndim == 2 else log_prior.expand(len(proxy), -1)
         rows = max(1, _BLOCK_ELEMENTS // self.codes)
         for i in range(0, len(proxy), rows):
-            part = slice(i, i + rows)
-            yield proxy[part], weights[part], None if prior is None else prior[part]
+            yield proxy[i : i + rows], weights[i : i + rows]
 
-    def _logits(self, proxy: Tensor, weights: Tensor, log_prior: Tensor | None) -> Tensor:
-        logits = gmvq_logits(proxy, weights, self.codebook)
-        return logits if log_prior is None else logits + log_prior
+    def _logits(self, proxy: Tensor, weights: Tensor) -> Tensor:
+        return gmvq_logits(proxy, weights, self.codebook) + self.log_prior
 
-    def _block(
-        self, proxy: Tensor, weights: Tensor, log_prior: Tensor | None, temperature: float
-    ) -> tuple[Tensor, ...]:
-        """One block of sites: quantised, indices, and sums over sites of distance, q(c|x) [K] and H(q(c|x))."""
-        logits = self._logits(proxy, weights, log_prior)
+    def _block(self, proxy: Tensor, weights: Tensor, temperature: float) -> tuple[Tensor, ...]:
+        """One block of sites: quantised, indices, and sums over sites of distance, bits, q(c|x) [K] and H(q(c|x))."""
+        logits = self._logits(proxy, weights)
         log_posterior = logits.log_softmax(1)
         posterior = log_posterior.exp()
         distance = expected_distance(proxy, posterior, self.codebook).sum()
+        bits = -(posterior @ self.log_prior.log_softmax(0)).sum() / math.log(2)
         conditional = -(posterior.detach() * log_posterior.detach()).sum()
         if not self.training:
             indices = logits.argmax(1)
-            return self.lookup(indices), indices, distance, posterior.sum(0), conditional
+            return self.lookup(indices), indices, distance, bits, posterior.sum(0), conditional
         if self.settings.sampling == "gumbel":
             uniform = torch.rand_like(logits).clamp_min_(torch.finfo(logits.dtype).tiny)
             gumbel = uniform.log_().neg_().log_().neg_()
@@ -143,7 +142,7 @@ class GMVQ(nn.Module):
             quantised = quantised + (mean - mean.detach())
         if square is not None:
             quantised = quantised + self.noise(square)
-        return quantised, indices, distance, posterior.sum(0), conditional
+        return quantised, indices, distance, bits, posterior.sum(0), conditional
 
     def noise(self, square_distance: Tensor) -> Tensor:
         """The adaptive noise of eq. (18): variance ||z_hat - mu_c||^2 / (2 s^2 L) in each dimension.
@@ -156,22 +155,35 @@ class GMVQ(nn.Module):
         return scale * torch.randn(len(scale), self.dimensions, dtype=scale.dtype, device=scale.device)
 
     def _result(
-        self, quantised: Tensor, indices: Tensor, distance: Tensor, posterior: Tensor, conditional: Tensor, sites: int
+        self,
+        quantised: Tensor,
+        indices: Tensor,
+        distance: Tensor,
+        bits: Tensor,
+        posterior: Tensor,
+        conditional: Tensor,
     ) -> QuantizerResult:
-        settings = self.settings
+        settings, sites = self.settings, len(indices)
         aggregated = posterior / sites  # q_bar [K]
         if self.training and settings.posterior_decay:
             running = settings.posterior_decay * self.average_posterior + (1 - settings.posterior_decay) * aggregated
             self.average_posterior = running.detach()
             aggregated = running
+        if self.training and settings.learned_prior:
+            self.log_prior = (self.average_posterior + _PRIOR_FLOOR / self.codes).log().detach()
         distance = distance / (sites * self.dimensions)
         reward = entropy(aggregated)
         perplexity_hard, utilisation = hard_statistics(indices, self.codes)
         return QuantizerResult(
             quantised=quantised,
             indices=indices,
-            loss=settings.beta * distance - settings.gamma * reward,
-            terms={"distance": distance, "aggregated_entropy": reward, "conditional_entropy": conditional / sites},
+            loss=settings.beta * distance - settings.gamma * reward + settings.rate * bits / sites,
+            terms={
+                "distance": distance,
+                "bits": bits / sites,
+                "aggregated_entropy": reward,
+                "conditional_entropy": conditional / sites,
+            },
             perplexity_soft=reward.detach().exp(),
             perplexity_hard=perplexity_hard,
             utilisation=utilisation,

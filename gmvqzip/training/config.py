@@ -42,6 +42,9 @@ class TrainConfig:
     temperature_until: float = 0.8  # fraction at which tau ends its fall
     hard_after: float = 0.8  # fraction after which sampling is straight-through without noise
     entropy_until: float = 1.0  # fraction over which gamma fades linearly to zero; 1 keeps it constant
+    rate_weight: float = 0.0  # weight of the bits per pixel of all stages under their learned priors; 0: no rate term
+    rate_from: float = 0.15  # fraction of the run at which the rate term and the priors begin to come in
+    rate_full: float = 0.4  # fraction at which the rate term has its full weight
     open_steps: int = 80  # steps of each stage as a plain autoencoder before its k-means start
     sharpness: float = 1.0  # precision of the start, in units of 1 / mean squared quantisation error
     ema_decay: float = 0.998  # of the weights, over the second half of the run

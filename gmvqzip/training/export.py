@@ -44,6 +44,9 @@ def export_model(
     say(f"aggregated prior over {len(data.train)} training pictures")
     seen = evaluate(network, _batches(data.train), device)
     tables = [frequencies(counts + SMOOTHING) for counts in seen.counts]
+    if config.rate_weight:
+        for quantizer, table in zip(network.quantizers(), tables, strict=True):
+            quantizer.log_prior.copy_(torch.from_numpy(np.log(table / table.sum())).half())
     results = {"training": seen.summary(), "validation": _measure(network, data.validation, tables, device)}
     if data.test is not None:
         results["test"] = _measure(network, data.test, tables, device)

@@ -63,6 +63,11 @@ def plan_batch(count: int, step: int, batch_size: int, seed: int, *, flip: bool)
     return BatchPlan(np.concatenate(parts), flips, draws[1], draws[2], draws[3])
 
 
+def _dots(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
+    """View [..., 3] uint8 as [...] pixels of three bytes: mirroring those is twice as fast."""
+    return pixels.view("V3")[..., 0]
+
+
 def pad_to(pixels: Pixels, crop: int) -> Pixels:
     """Replicate the bottom row and the right column until both sides are at least `crop`. [H, W, 3] -> [H', W', 3]"""
     rows, columns = max(0, crop - pixels.shape[0]), max(0, crop - pixels.shape[1])
@@ -155,7 +160,8 @@ class UniformSet(ImageSet):
             lefts = (plan.column[part] * (width - crop + 1)).astype(np.int64)
             for slot, (index, top, left) in enumerate(zip(indices, tops, lefts, strict=True)):
                 out[slot] = self._pixels[index, top : top + crop, left : left + crop]
-        out[flips] = out[flips, :, ::-1]
+        dots = _dots(out)
+        dots[flips] = dots[flips, :, ::-1]
         return out
 
 
@@ -192,7 +198,7 @@ def _cut(versions: Callable[[int], Pixels], sizes: Sequence[tuple[int, int]], dr
     top = int(draw[1] * (pixels.shape[0] - crop + 1))
     left = int(draw[2] * (pixels.shape[1] - crop + 1))
     piece = pixels[top : top + crop, left : left + crop]
-    out[:] = piece[:, ::-1] if flip else piece
+    _dots(out)[:] = _dots(piece)[:, ::-1] if flip else _dots(piece)
 
 
 class MixedSet(ImageSet):

@@ -155,8 +155,10 @@ class Trainer:
             settings = replace(settings, gamma=settings.gamma * max(0.0, 1 - progress / config.entropy_until))
         if progress >= config.hard_after:
             settings = replace(settings, sampling="straight-through", noise=False)
-        for quantizer in self.network.quantizers():
-            quantizer.settings = settings
+        ramp = (progress - config.rate_from) / max(config.rate_full - config.rate_from, 1e-9)
+        rate = config.rate_weight * min(1.0, max(0.0, ramp))
+        for quantizer, grid in zip(self.network.quantizers(), config.network.stages(), strict=True):
+            quantizer.settings = replace(settings, rate=rate / grid.stride**2, learned_prior=rate > 0)
         fall = min(1.0, progress / max(config.temperature_until, 1e-9))
         return float(config.temperature_start * (config.temperature_end / config.temperature_start) ** fall)
 
