@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Makes a virtual environment, installs the project with what the tests need, and runs every check.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+environment=${GMVQZIP_TEST_ENV:-.venv-test}
+[ -x "$environment/bin/python" ] || "${PYTHON:-python3}" -m venv "$environment"
+"$environment/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+"$environment/bin/ruff" check .
+"$environment/bin/ruff" format --check .
+"$environment/bin/mypy"
+"$environment/bin/python" -m pytest "$@"
