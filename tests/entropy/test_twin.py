@@ -76,6 +76,16 @@ def test_long_carries(symbol: int) -> None:
     assert intervals[:40] == intervals[40:]
 
 
+def test_a_range_of_exactly_two_to_the_32_is_not_scaled() -> None:
+    """Three entries chosen so that the scale becomes 3 2^16 - 1, then 2^12, and the range at last 2^12 2^20."""
+    entries = (3, -(-(2**36) // (3 * 2**16 - 1)), 2**20)
+    for coder in (PYTHON, COMPILED):
+        encoder = coder.encoder()
+        for entry in entries:
+            encoder.encode(np.array([0], dtype=np.int32), coder.model(np.array([entry, TOTAL - entry])))
+        assert encoder.interval() == (b"", 0, 2**32)
+
+
 def test_an_open_carry_is_settled_either_way() -> None:
     """Intervals that lie across a word's edge: constriction seals some above it, and some below."""
     rng = np.random.default_rng(0)
