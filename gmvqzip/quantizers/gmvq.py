@@ -170,7 +170,7 @@ class GMVQ(nn.Module):
             self.average_posterior = running.detach()
             aggregated = running
         if self.training and settings.learned_prior:
-            self.log_prior = (self.average_posterior + _PRIOR_FLOOR / self.codes).log().detach()
+            self.log_prior = (aggregated.detach() + _PRIOR_FLOOR / self.codes).log()
         distance = distance / (sites * self.dimensions)
         reward = entropy(aggregated)
         perplexity_hard, utilisation = hard_statistics(indices, self.codes)
