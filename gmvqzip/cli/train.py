@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,7 +85,7 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     with (
-        _graceful_stop() as stop,
+        _GracefulStop() as stop,
         TrainingDisplay(enabled=sys.stderr.isatty() and not no_progress and not quiet, quiet=quiet) as display,
     ):
         splits = load_dataset(dataset, data, crop=settings.crop, seed=settings.seed, download=download, say=display.say)
@@ -102,12 +100,16 @@ def train(
             resume=resume,
             note=note,
             callbacks=RunCallbacks(
-                display.say, display.on_step, display.on_evaluation, lambda: stop["signal"] is not None
+                display.say,
+                display.on_step,
+                display.on_evaluation,
+                on_trained=stop.trained,
+                stop=lambda: stop.signal is not None,
             ),
         )
         if card is None:
             display.say("stopped; a checkpoint is saved, and --resume goes on from it")
-            return 128 + int(stop["signal"] or 0)
+            return 128 + int(stop.signal or 0)
         display.results(output, card)
     return 0
 
@@ -160,20 +162,34 @@ def _device(device: Device) -> str:
     return device.value
 
 
-@contextmanager
-def _graceful_stop() -> Iterator[dict[str, int | None]]:
-    """Note SIGINT and SIGTERM instead of dying: the loop then saves a checkpoint. A second one ends at once."""
-    state: dict[str, int | None] = {"signal": None}
+class _GracefulStop:
+    """Notes SIGINT and SIGTERM instead of dying, so that the loop saves a checkpoint. A second one ends at once."""
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if state["signal"] is not None:
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _GracefulStop:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        state["signal"] = number
+        self.signal = number
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield state
-    finally:
-        for number, handler in before.items():
+    def restore(self) -> None:
+        """Back to what the signals did before."""
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before = {}
+
+    def trained(self) -> None:
+        """The loop is over: a signal ends the program as elsewhere, one that came too late for the loop included."""
+        self.restore()
+        if self.signal is not None:
+            os.kill(os.getpid(), self.signal)

@@ -27,11 +27,13 @@ _SHEET_PICTURES = 8
 
 @dataclass
 class RunCallbacks:
-    """Where a run tells what happens: one line of text, a step, an evaluation; and whether it should stop early."""
+    """Where a run tells what happens: a line of text, a step, an evaluation, the end of the loop; and where it asks
+    whether to stop early. After `on_trained` it asks no more: what is left can be interrupted, and done by resuming."""
 
     say: Callable[[str], None]
     on_step: Callable[[StepRecord, Trainer], None]
     on_evaluation: Callable[[int, dict[str, Any]], None]
+    on_trained: Callable[[], None]
     stop: Callable[[], bool]
 
 
@@ -81,6 +83,7 @@ def train_model(
         finished = trainer.run(on_step=on_step, on_evaluation=on_evaluation, stop=callbacks.stop)
         if not finished:
             return None
+        callbacks.on_trained()
         if not trainer.ready:
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
         on_evaluation(trainer.exported)
