@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -86,6 +87,24 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
+def write_stdout(data: bytes) -> None:
+    """Write all of `data` to standard output."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed: use -o FILE")
+    stream, rest = sys.stdout.buffer, memoryview(data)
+    while rest:  # under `python -u` the stream is unbuffered, and may take a part only
+        taken = stream.write(rest)
+        if not taken:
+            raise BlockingIOError(errno.EAGAIN, "standard output takes no more bytes")
+        rest = rest[taken:]
+    stream.flush()
+
+
+def read_source(source: Path) -> Path | bytes:
+    """The path itself, or the bytes where it is no regular file: pipes and devices can be read only once."""
+    return source if source.is_file() else source.read_bytes()
+
+
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
     """Raise UsageError where an output would go to a terminal, or among JSON."""
     if all(task.target is not None for task in tasks):
@@ -116,10 +135,7 @@ def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
     from gmvqzip.images.files import atomic_write
 
     if task.target is None:
-        if sys.stdout is None:
-            raise OutputError("standard output is closed: use -o FILE")
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_stdout(data)
         return
     atomic_write(task.target, data, force=force, copy_from=task.source)
     if remove and task.source is not None:

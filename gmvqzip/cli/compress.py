@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_stdin, refuse_stream, run_tasks
+from gmvqzip.cli.batch import deliver, prepare, read_source, read_stdin, refuse_stream, run_tasks
 from gmvqzip.cli.plan import IMAGE_SUFFIXES, Destination, Task, image_to_gmvq, plan
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
 from gmvqzip.cli.report import Report
@@ -81,7 +81,7 @@ def compress(
     def work(task: Task) -> Fields:
         start = time.perf_counter()
         prepare(task, force=force, make_directory=output_dir is not None)
-        source = read_stdin() if task.source is None else task.source
+        source = read_stdin() if task.source is None else read_source(task.source)
         in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
         picture = read_picture(source, strip=strip, max_pixels=max_pixels)
         for warning in picture.warnings:

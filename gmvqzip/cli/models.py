@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from gmvqzip.cli import options
+from gmvqzip.cli.batch import write_stdout
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import guarded
 from gmvqzip.inspection import summarise
@@ -70,8 +70,7 @@ def show_model(name: Name, as_json: options.Json = False, verbose: options.Verbo
 
 def model_path(name: Name, verbose: options.Verbose = 0) -> int:
     """Print the path of a model's file, for scripts."""
-    sys.stdout.buffer.write(os.fsencode(registry.find(name).path) + b"\n")
-    sys.stdout.buffer.flush()
+    write_stdout(os.fsencode(registry.find(name).path) + b"\n")
     return 0
 
 

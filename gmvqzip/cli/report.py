@@ -29,15 +29,16 @@ _OS_ERRORS = {
 _OUT_OF_MEMORY = "not enough memory: close other programs, or lower --jobs"
 
 
-def safe_name(name: str | bytes | os.PathLike[str]) -> str:
+def safe_name(name: str | os.PathLike[str]) -> str:
     """A file name on one line: bytes that are not UTF-8, and characters that do not print, as backslash escapes."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = json_name(name)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def json_name(name: str | os.PathLike[str]) -> str:
     """A file name for JSON: only the bytes that are not UTF-8 are escaped (JSON escapes the rest itself)."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    # Not os.fsencode: where the locale is plain ASCII, that refuses the names that UTF-8 would hold.
+    return os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def describe(error: BaseException) -> str:
