@@ -32,6 +32,7 @@ from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 # Rows of a [rows, K] block: small enough for the second-level cache, which halves the time on a CPU.
 _BLOCK_ELEMENTS = 1 << 21
 _PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
+_MAX_PRECISION = 2.0**15  # a model file keeps it as a half float
 SAMPLINGS = ("gumbel", "straight-through")
 
 
@@ -202,7 +203,8 @@ class GMVQ(nn.Module):
         centres = kmeans(proxies.to(self.codebook.dtype), self.codes, iterations)
         self.codebook.copy_(centres)
         nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in torch.split(proxies, 4096)])
-        self.precision.fill_(sharpness / float(((proxies - centres[nearest]) ** 2).mean().clamp_min(1e-6)))
+        error = float(((proxies - centres[nearest]) ** 2).mean())
+        self.precision.fill_(sharpness / max(error, sharpness / _MAX_PRECISION))
 
 
 @torch.no_grad()

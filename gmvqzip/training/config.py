@@ -139,9 +139,9 @@ PRESETS: dict[str, TrainConfig] = {
     "paper-celeba": TrainConfig(
         network=NetworkConfig(
             strides=(4,),
-            channels=(128,),
-            encoder_blocks=(5,),
-            decoder_blocks=(6,),
+            channels=(96,),
+            encoder_blocks=(4,),
+            decoder_blocks=(5,),
             grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
         ),
         quantizer=GMVQSettings(gamma=0.02, noise=False),
