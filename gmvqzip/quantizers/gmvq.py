@@ -169,7 +169,8 @@ class GMVQ(nn.Module):
         if self.training and settings.posterior_decay:
             running = settings.posterior_decay * self.average_posterior + (1 - settings.posterior_decay) * aggregated
             self.average_posterior = running.detach()
-            aggregated = running
+            # The running value with the mini-batch's full gradient: gamma keeps its meaning.
+            aggregated = self.average_posterior + aggregated - aggregated.detach()
         if self.training and settings.learned_prior:
             self.log_prior = (aggregated.detach() + _PRIOR_FLOOR / self.codes).log()
         distance = distance / (sites * self.dimensions)
@@ -193,6 +194,25 @@ class GMVQ(nn.Module):
     def lookup(self, indices: Tensor) -> Tensor:
         """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
         return F.embedding(indices, self.codebook)
+
+    @torch.no_grad()
+    def reseed(self, share: float = 0.02, spread: float = 0.3) -> int:
+        """Move codes that are hardly used to the neighbourhood of popular ones; returns how many.
+
+        share: codes whose running use is below this part of the uniform use 1/K count as dead; spread: distance of the
+        new place from the popular code, in units of 1 / sqrt(precision). Needs `posterior_decay`. For rate-aware
+        training; the paper's quantiser keeps its codes alive by the entropy reward alone.
+        """
+        use = self.average_posterior
+        dead = (use < share / self.codes).nonzero()[:, 0]
+        if len(dead):
+            source = torch.multinomial(use, len(dead), replacement=True)
+            noise = torch.randn(len(dead), self.dimensions, dtype=use.dtype, device=use.device)
+            self.codebook[dead] = self.codebook[source] + spread * noise / self.precision.sqrt()
+            self.log_prior[dead] = self.log_prior[source]
+            use[dead] = 1 / self.codes
+            self.average_posterior = use / use.sum()
+        return len(dead)
 
     @torch.no_grad()
     def initialise(self, proxies: Tensor, sharpness: float = 1.0, iterations: int = 10) -> None:

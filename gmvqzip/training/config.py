@@ -45,6 +45,7 @@ class TrainConfig:
     rate_weight: float = 0.0  # weight of the bits per pixel of all stages under their learned priors; 0: no rate term
     rate_from: float = 0.15  # fraction of the run at which the rate term and the priors begin to come in
     rate_full: float = 0.4  # fraction at which the rate term has its full weight
+    reseed_every: int = 0  # steps between re-seedings of dead codes, until the rate term has its full weight; 0: never
     open_steps: int = 80  # steps of each stage as a plain autoencoder before its k-means start
     sharpness: float = 1.0  # precision of the start, in units of 1 / mean squared quantisation error
     ema_decay: float = 0.998  # of the weights, over the second half of the run

@@ -140,6 +140,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad()
         self.step += 1
+        self._reseed(progress)
         self._follow(progress)
         return StepRecord(self.step, progress, self._values(value, float(error.detach()), temperature, output))
 
@@ -183,6 +184,12 @@ class Trainer:
         if rest == 0 and turn - 1 in self._collected:
             proxies = torch.cat(self._collected.pop(turn - 1))
             self.network.quantizers()[turn - 1].initialise(proxies, self.config.sharpness)
+
+    def _reseed(self, progress: float) -> None:
+        every = self.config.reseed_every
+        if every and self.ready and self.step % every == 0 and progress < self.config.rate_full:
+            for quantizer in self.network.quantizers():
+                quantizer.reseed()
 
     def _follow(self, progress: float) -> None:
         """The running average of the weights, over the second half of the run."""

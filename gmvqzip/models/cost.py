@@ -1,0 +1,95 @@
+"""What a model costs, read from the header of its file: parameters, and multiply-accumulates per pixel.
+
+A convolution costs as many products per output site as its weight has entries, and its sites per pixel follow from
+the level that its name tells. Normalisations, activations and additions are not counted. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmvqzip.errors import ModelError
+from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.registry import ModelInfo
+
+_NETWORK = "network."
+_PROPOSING = ("mix", "head")  # parts of a stage that only the encoder runs
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size and work of a model."""
+
+    file_bytes: int
+    parameters: int  # numbers in the network's tensors
+    encode_kmac: float  # thousand multiply-accumulates per pixel from picture to indices
+    decode_kmac: float  # from indices to picture
+
+
+def cost(model: ModelInfo) -> Cost:
+    """The cost of a model, without loading it. Raises ModelError where the file is not as expected."""
+    config = NetworkConfig.from_dict(model.config)
+    try:
+        with Path(model.path).open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            size = file.seek(0, os.SEEK_END)
+        shapes = {
+            name.removeprefix(_NETWORK): [int(side) for side in entry["shape"]]
+            for name, entry in header.items()
+            if name.startswith(_NETWORK)
+        }
+        encode, decode = _macs(config, shapes)
+    except OSError as error:
+        raise ModelError(f"cannot read model file {str(model.path)!r}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise ModelError(f"model {model.name!r} has tensors that this gmvqzip does not know") from None
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return Cost(size, parameters, encode / 1000, decode / 1000)
+
+
+def _macs(config: NetworkConfig, shapes: Mapping[str, Any]) -> tuple[float, float]:
+    """Multiply-accumulates per pixel of encoding and of decoding."""
+    finest = config.strides.index(config.grids[-1].stride)
+    last = f"stages.{finest}.{config.grids[-1].stages - 1}."
+    encode = decode = 0.0
+    for name, shape in shapes.items():
+        parts = name.split(".")
+        if len(shape) != 4 or parts[-1] != "weight":
+            continue
+        per_pixel = math.prod(shape) / config.strides[_level(parts)] ** 2
+        if parts[0] == "encoder":
+            encode += per_pixel
+        elif parts[0] == "stages" and parts[3] in _PROPOSING:
+            encode += per_pixel
+        else:
+            decode += per_pixel
+            # The encoder follows the state as far as the last proposal.
+            if _follows(parts, finest) and not name.startswith(last):
+                encode += per_pixel
+    for grid in config.stages():
+        products = 2 if config.weight_per_dimension else 1  # of the sites with the codebook, and with its square
+        encode += products * grid.codes * grid.dimensions / grid.stride**2
+    return encode, decode
+
+
+def _level(parts: list[str]) -> int:
+    """The level at whose sites a convolution works."""
+    if parts[0] == "encoder":
+        parts = parts[1:]
+    if parts[0] in ("stem", "final"):
+        return 0
+    coarser = 1 if parts[0] in ("down", "up") else 0  # both work on the sites of the coarser of their two levels
+    return int(parts[1]) + coarser
+
+
+def _follows(parts: list[str], finest: int) -> bool:
+    """Whether a convolution of the decoder lies before the last proposal."""
+    if parts[0] in ("stages", "up"):
+        return int(parts[1]) >= finest
+    return parts[0] == "levels" and int(parts[1]) > finest
