@@ -144,7 +144,8 @@ class UniformSet(ImageSet):
         return self._pixels
 
     def image(self, index: int) -> Pixels:
-        return self._pixels[index]
+        picture: Pixels = self._pixels[index]
+        return picture
 
     def batch(self, step: int, batch_size: int, crop: int | None, seed: int, *, part: slice = slice(None)) -> Pixels:
         plan = self.plan(step, batch_size, seed)
