@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_SIDE
 from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, section_name
 from gmvqzip.models import registry
-from gmvqzip.models.config import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -108,23 +105,3 @@ def check_model(model: registry.ModelInfo, prefix: bytes) -> None:
         raise ModelError(
             f"made with model {prefix.hex()}, but model {model.name} is {model.model_id[:8]}: name another"
         )
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """Figures of a model file that its header tells."""
-
-    file_bytes: int
-    parameters: int  # numbers in the network's tensors
-    max_bpp: float  # bits per pixel of the indices if all codes were equally likely
-
-
-def summarise(model: registry.ModelInfo) -> ModelSummary:
-    """The size of a model, without loading it. Raises ModelError; OSError where the file is unreadable."""
-    config = NetworkConfig.from_dict(model.config)
-    with Path(model.path).open("rb") as file:
-        tensors = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        size = file.seek(0, os.SEEK_END)
-    shapes = [entry["shape"] for name, entry in tensors.items() if name.startswith("network.")]
-    bits = sum(math.log2(grid.codes) / grid.stride**2 for grid in config.stages())
-    return ModelSummary(size, sum(math.prod(shape) for shape in shapes), bits)

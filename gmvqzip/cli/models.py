@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +14,9 @@ from gmvqzip.cli import options
 from gmvqzip.cli.batch import write_stdout
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import guarded
-from gmvqzip.inspection import summarise
 from gmvqzip.models import registry
 from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.cost import cost
 from gmvqzip.models.registry import ModelInfo
 
 models = typer.Typer(help="The models that are installed: list, show, path, verify.", invoke_without_command=True)
@@ -33,38 +35,39 @@ def choose(context: typer.Context) -> None:
 
 
 def list_models(as_json: options.Json = False, verbose: options.Verbose = 0) -> int:
-    """List the installed models: name, identity, size, grids, the most bits per pixel."""
+    """List the installed models: name, identity, size, parameters, work per pixel, grids."""
     report = Report(verbose=verbose, as_json=as_json, progress=False)
     found = registry.installed()
-    if as_json:
-        for info in found:
-            report.record(_fields(info))
-        return 0
-    if not found:
+    if not found and not as_json:
         folders = ", ".join(safe_name(folder) for folder in registry.search_path())
         report.note(f"no models are installed in {folders}", level=0)
-    rows = [_row(info) for info in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
+    rows = []
+    for info in found:
+        try:
+            fields = _fields(info)
+        except Exception as error:
+            report.fail(str(info.path), error)
+            continue
+        if as_json:
+            report.record(fields)
+        else:
+            rows.append(_row(fields) + ((fields["path"],) if verbose else ()))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        report.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[4]}")
-        if verbose:
-            report.line(f"    {safe_name(found[rows.index(row)].path)}")
-    return 0
+        report.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return report.finish(len(found))
 
 
 def show_model(name: Name, as_json: options.Json = False, verbose: options.Verbose = 0) -> int:
-    """Show a model's card: what it was trained on, licence, results, parameters, configuration."""
+    """Show a model's card: what it was trained on, results, parameters, work per pixel, configuration."""
     report = Report(verbose=verbose, as_json=as_json, progress=False)
     info = registry.find(name)
+    fields = _fields(info)
     if as_json:
-        report.record(_fields(info) | {"config": info.config, "card": info.card})
+        report.record(fields | {"config": info.config, "card": info.card})
         return 0
-    for key, value in _fields(info).items():
-        report.line(f"{key}: {_plain(value)}")
-    for title, table in (("card", info.card), ("config", info.config)):
-        report.line(f"{title}:")
-        for key, value in table.items():
-            report.line(f"  {key}: {_plain(value)}")
+    for title, value in (fields | {"card": info.card, "config": info.config}).items():
+        _print(report, title, value)
     return 0
 
 
@@ -108,25 +111,37 @@ def _files() -> list[str]:
 
 
 def _fields(info: ModelInfo) -> dict[str, Any]:
-    config, summary = NetworkConfig.from_dict(info.config), summarise(info)
+    config, work = NetworkConfig.from_dict(info.config), cost(info)
     return {
         "name": info.name,
         "model_id": info.model_id,
         "path": safe_name(info.path),
-        "file_bytes": summary.file_bytes,
-        "parameters": summary.parameters,
+        "file_bytes": work.file_bytes,
+        "parameters": work.parameters,
+        "encode_kmac_per_pixel": round(work.encode_kmac, 3),
+        "decode_kmac_per_pixel": round(work.decode_kmac, 3),
         "grids": [{"stride": g.stride, "stages": g.stages, "codes": g.codes} for g in config.grids],
-        "max_bpp": summary.max_bpp,
-        "kmac_per_pixel": info.card.get("kmac_per_pixel"),
+        "max_bpp": sum(math.log2(g.codes) / g.stride**2 for g in config.stages()),
     }
 
 
-def _row(info: ModelInfo) -> tuple[str, str, str, str, str]:
-    fields = _fields(info)
+def _row(fields: dict[str, Any]) -> tuple[str, ...]:
     grids = ", ".join(f"{g['stages']} x {g['codes']} codes at 1/{g['stride']}" for g in fields["grids"])
-    summary = str(info.card.get("description", ""))
-    return info.name, info.model_id[:8], f"{fields['file_bytes'] / 1e6:.1f} MB", grids, summary
+    return (
+        fields["name"],
+        fields["model_id"][:8],
+        f"{fields['file_bytes'] / 1e6:.1f} MB",
+        f"{fields['parameters'] / 1e6:.2f} M parameters",
+        f"{fields['encode_kmac_per_pixel']:.1f} + {fields['decode_kmac_per_pixel']:.1f} kMAC/pixel",
+        grids,
+    )
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _print(report: Report, title: str, value: Any, depth: int = 0) -> None:
+    """A field on a line of its own; the fields of a table below it, indented."""
+    if isinstance(value, Mapping):
+        report.line(f"{'  ' * depth}{title}:")
+        for key, inner in value.items():
+            _print(report, str(key), inner, depth + 1)
+    else:
+        report.line(f"{'  ' * depth}{title}: {value if isinstance(value, str) else json.dumps(value)}")

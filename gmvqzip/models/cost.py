@@ -56,25 +56,21 @@ def cost(model: ModelInfo) -> Cost:
 def _macs(config: NetworkConfig, shapes: Mapping[str, Any]) -> tuple[float, float]:
     """Multiply-accumulates per pixel of encoding and of decoding."""
     finest = config.strides.index(config.grids[-1].stride)
-    last = f"stages.{finest}.{config.grids[-1].stages - 1}."
+    last = ["stages", str(finest), str(config.grids[-1].stages - 1)]
     encode = decode = 0.0
     for name, shape in shapes.items():
         parts = name.split(".")
         if len(shape) != 4 or parts[-1] != "weight":
             continue
         per_pixel = math.prod(shape) / config.strides[_level(parts)] ** 2
-        if parts[0] == "encoder":
+        of_encoder = parts[0] == "encoder" or (parts[0] == "stages" and parts[3] in _PROPOSING)
+        # The encoder follows the decoder's state as far as the last proposal.
+        if of_encoder or (_in_both(parts, finest) and parts[:3] != last):
             encode += per_pixel
-        elif parts[0] == "stages" and parts[3] in _PROPOSING:
-            encode += per_pixel
-        else:
+        if not of_encoder:
             decode += per_pixel
-            # The encoder follows the state as far as the last proposal.
-            if _follows(parts, finest) and not name.startswith(last):
-                encode += per_pixel
-    for grid in config.stages():
-        products = 2 if config.weight_per_dimension else 1  # of the sites with the codebook, and with its square
-        encode += products * grid.codes * grid.dimensions / grid.stride**2
+    for grid in config.stages():  # the logits: each site with the codebook, and with its square
+        encode += 2 * grid.codes * grid.dimensions / grid.stride**2
     return encode, decode
 
 
@@ -88,8 +84,8 @@ def _level(parts: list[str]) -> int:
     return int(parts[1]) + coarser
 
 
-def _follows(parts: list[str], finest: int) -> bool:
-    """Whether a convolution of the decoder lies before the last proposal."""
+def _in_both(parts: list[str], finest: int) -> bool:
+    """Whether a convolution of the decoder lies at or above the finest grid."""
     if parts[0] in ("stages", "up"):
         return int(parts[1]) >= finest
     return parts[0] == "levels" and int(parts[1]) > finest

@@ -1,0 +1,74 @@
+"""The cost of a model, against what its network does and holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gmvqzip import ModelError
+from gmvqzip.entropy.tables import frequencies
+from gmvqzip.models.config import GridConfig, NetworkConfig
+from gmvqzip.models.cost import cost
+from gmvqzip.models.network import StagedAutoencoder
+from gmvqzip.models.registry import read_info
+from gmvqzip.models.store import dump_model
+
+SIDE = 64  # pixels
+
+CONFIGS = [
+    NetworkConfig((4,), (6,), (1,), (2,), (GridConfig(4, 1, 32, 5),)),
+    NetworkConfig((2, 4, 8), (4, 6, 8), (1, 0, 2), (1, 2, 1), (GridConfig(8, 2, 16, 4), GridConfig(4, 1, 32, 3))),
+    NetworkConfig((4, 16), (6, 10), (1, 1), (1, 1), (GridConfig(16, 3, 8, 2),), weight_per_dimension=False),
+    NetworkConfig((2, 4, 8), (4, 6, 8), (1, 1, 1), (1, 1, 1), (GridConfig(4, 1, 32, 3),)),
+]
+
+
+class Counter:
+    """Counts the products of all convolutions that run."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.products = 0
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(self.count)
+
+    def count(self, module: nn.Conv2d, _: Any, output: torch.Tensor) -> None:
+        self.products += output[0, 0].numel() * module.weight.numel()
+
+    def per_pixel(self) -> float:
+        """Thousands per pixel since the last call."""
+        products, self.products = self.products, 0
+        return products / SIDE**2 / 1000
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_against_the_network(config: NetworkConfig, tmp_path: Path) -> None:
+    network = StagedAutoencoder(config).eval()
+    tables = [frequencies(np.ones(grid.codes)) for grid in config.stages()]
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(dump_model("a", network, tables, {}))
+    found = cost(read_info(path))
+    assert found.file_bytes == path.stat().st_size
+    assert found.parameters == sum(value.numel() for value in network.state_dict().values())
+    counter = Counter(network)
+    with torch.inference_mode():
+        indices = network.encode(torch.rand(1, 3, SIDE, SIDE))
+        encode = counter.per_pixel()
+        network.decode(indices)
+    logits = sum(2 * grid.codes * grid.dimensions / grid.stride**2 for grid in config.stages()) / 1000
+    assert found.encode_kmac == pytest.approx(encode + logits)
+    assert found.decode_kmac == pytest.approx(counter.per_pixel())
+
+
+def test_a_file_that_is_gone(tiny_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(tiny_path.read_bytes())
+    info = read_info(path)
+    path.unlink()
+    with pytest.raises(ModelError, match="cannot read"):
+        cost(info)
