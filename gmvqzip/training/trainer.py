@@ -16,7 +16,7 @@ from torch import Tensor
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import TrainConfig, config_from_dict
 from gmvqzip.training.evaluation import Evaluation, evaluate, to_tensor
 from gmvqzip.training.optim import build_optimizers, rate_factor
 
@@ -234,9 +234,9 @@ class Trainer:
     def resume(self) -> None:
         """Continue from the newest checkpoint. Raises TrainingError where it is of another configuration."""
         state = load_checkpoint(self.folder)
-        mine, theirs = self.config.to_dict(), dict(state["config"])
+        mine, theirs = self.config.to_dict(), config_from_dict(state["config"]).to_dict()
         length = {"steps", "epochs", "seconds"}  # a longer run may go on from a shorter one
-        differing = sorted(k for k in mine if k not in length and _plain(mine[k]) != _plain(theirs.get(k)))
+        differing = sorted(k for k in mine if k not in length and mine[k] != theirs[k])
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
@@ -257,10 +257,3 @@ class Trainer:
     def evaluate(self, batches: Any) -> Evaluation:
         """Measure the network that would be shipped on batches of pictures."""
         return evaluate(self.exported, batches, self.device)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, so that a configuration equals itself after a round trip through a file."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
