@@ -1,0 +1,45 @@
+"""Whole files of every format version, which must decode to the same codes for ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import gmvqzip
+from gmvqzip.codec import Codec
+from gmvqzip.models.registry import read_info
+
+FILES = Path(__file__).parent / "golden" / "files"
+EXPECTED = json.loads((FILES / "expected.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def golden() -> Codec:
+    return Codec(read_info(FILES / "tables-1.safetensors"))
+
+
+def test_every_file_is_listed() -> None:
+    assert {path.stem for path in FILES.glob("*.gmvq")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("coder", ["", "python"])
+def test_codes(golden: Codec, name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GMVQZIP_CODER", coder)
+    expected = EXPECTED[name]
+    data = (FILES / f"{name}.gmvq").read_bytes()
+    box, codes = golden.unpack_codes(data)
+    assert (codes.width, codes.height, codes.gray) == (expected["width"], expected["height"], expected["gray"])
+    assert f"{codes.crc32():08x}" == expected["codes_crc32"]
+    assert [int(stage[0, 0]) for stage in codes.stages] == expected["first"]
+    assert golden.pack_codes(codes, box.sections).data == data
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_info(name: str) -> None:
+    found = gmvqzip.info(FILES / f"{name}.gmvq", model=FILES / "tables-1.safetensors")
+    assert (found.width, found.height) == (EXPECTED[name]["width"], EXPECTED[name]["height"])
+    assert found.codes_crc32 in (None, EXPECTED[name]["codes_crc32"])
+    assert found.alpha == found.icc == (name == "sections-1")
