@@ -240,6 +240,24 @@ class TestRefusals:
             with pytest.raises(ModelError, match="no CUDA device"):
                 Codec(tiny.info, "cuda").compress(pixels)
 
+    def test_full_precision_on_a_gpu(self) -> None:
+        import torch
+
+        from gmvqzip.codec import _full_precision
+
+        before = torch.backends.cudnn.allow_tf32
+        with _full_precision(torch.device("cuda")):
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32 == before
+
+    @pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="no CUDA device")
+    def test_a_gpu_gives_the_same_codes_and_nearly_the_same_pixels(self, tiny: Codec, pixels: np.ndarray) -> None:
+        other = Codec(tiny.info, "cuda")
+        data = other.compress(pixels)
+        assert tiny.decode_codes(data) == other.decode_codes(data)
+        near, far = (np.asarray(codec.decompress(data), dtype=np.int16) for codec in (tiny, other))
+        assert np.abs(near - far).max() <= 1
+
     def test_no_such_model(self) -> None:
         with pytest.raises(ModelError, match="no model named 'nonesuch'"):
             gmvqzip.load("nonesuch")

@@ -226,6 +226,19 @@ class TestInfo:
         assert fields["model"] is None
         assert len(fields["model_id"]) == 4
 
+    def test_a_model_by_path_and_the_wrong_one(self, cli: Cli, picture: Path, other_path: Path) -> None:
+        cli("compress", picture, "-m", other_path)
+        packed = picture.with_suffix(".gmvq")
+        assert b"not installed" in cli("info", packed).out
+        assert b"other (" in cli("info", packed, "-m", other_path).out
+        wrong = cli("info", packed, "-m", "photo")
+        assert (wrong.code, wrong.out) == (1, b"")
+        assert "but model photo is" in wrong.err
+
+    def test_directories(self, cli: Cli, packed: Path) -> None:
+        assert cli("info", "-r", packed.parent).out == cli("info", packed).out
+        assert cli("info", packed.parent).code == 1
+
     def test_standard_input_and_several_files(self, cli: Cli, packed: Path) -> None:
         assert b"(standard input):" in cli("info", "-", stdin=packed.read_bytes()).out
         done = cli("info", packed, packed.parent / "missing.gmvq", packed)
@@ -274,6 +287,28 @@ class TestCodes:
         assert done.code == 1
         assert "not a .npz archive of codes" in done.err
         assert not (tmp_path / "a.gmvq").exists()
+
+
+class TestJobs:
+    @pytest.mark.parametrize("jobs", [1, 3])
+    def test_results_come_in_the_order_of_the_files(
+        self, cli: Cli, tmp_path: Path, tiny: Codec, jobs: int, pixels: np.ndarray
+    ) -> None:
+        names = [tmp_path / f"{number}.png" for number in range(6)]
+        for number, name in enumerate(names):
+            Image.fromarray(np.roll(pixels, number, axis=0)).save(name)
+        packed = [name.with_suffix(".gmvq") for name in names]
+        for arguments, inputs in (
+            (("compress", "--json"), names),
+            (("test", "--json"), packed),
+            (("codes", "--json"), packed),
+            (("decompress", "--json", "-f", "-T", 1), packed),
+        ):
+            done = cli(*arguments, "-j", jobs, *inputs)
+            assert done.code == 0
+            assert [fields["input"] for fields in objects(done.out)] == [str(name) for name in inputs]
+        assert all(path.read_bytes() == tiny.compress(np.roll(pixels, n, axis=0)) for n, path in enumerate(packed))
+        assert cli("compress", "-j", 0, *names).code == 2
 
 
 class TestMessages:
