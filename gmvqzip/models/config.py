@@ -12,6 +12,9 @@ CONFIG_VERSION = 1
 MAX_CODES = 65536  # indices are stored as 16-bit numbers
 MAX_STAGES = 64
 MAX_STRIDE = 256
+MAX_CHANNELS = 4096
+MAX_DIMENSIONS = 4096
+MAX_BLOCKS = 256  # residual blocks at one place
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class NetworkConfig:
     version: int = CONFIG_VERSION
 
     def __post_init__(self) -> None:
+        self._check_types()
         levels = len(self.strides)
         if not levels or any(len(part) != levels for part in (self.channels, self.encoder_blocks, self.decoder_blocks)):
             raise ModelError("model configuration: strides, channels and blocks must have the same, non-zero length")
@@ -45,13 +49,27 @@ class NetworkConfig:
             raise ModelError("model configuration: strides must be ascending powers of two")
         if self.strides[-1] > MAX_STRIDE:
             raise ModelError(f"model configuration: strides above {MAX_STRIDE} are not supported")
+        if any(not 1 <= width <= MAX_CHANNELS for width in self.channels):
+            raise ModelError(f"model configuration: channels must be from 1 to {MAX_CHANNELS}")
+        if any(not 0 <= n <= MAX_BLOCKS for n in (*self.encoder_blocks, *self.decoder_blocks, self.stage_blocks)):
+            raise ModelError(f"model configuration: blocks must be from 0 to {MAX_BLOCKS}")
         wanted = [grid.stride for grid in self.grids]
         if not wanted or wanted != sorted(set(wanted), reverse=True) or not set(wanted) <= set(self.strides):
             raise ModelError("model configuration: grids must run from coarse to fine over existing strides")
-        if any(not 2 <= g.codes <= MAX_CODES or g.stages < 1 or g.dimensions < 1 for g in self.grids):
+        if any(not 2 <= g.codes <= MAX_CODES or g.stages < 1 for g in self.grids):
             raise ModelError(f"model configuration: each grid needs 1 or more stages and 2 to {MAX_CODES} codes")
+        if any(not 1 <= g.dimensions <= MAX_DIMENSIONS for g in self.grids):
+            raise ModelError(f"model configuration: each grid needs 1 to {MAX_DIMENSIONS} dimensions")
         if sum(grid.stages for grid in self.grids) > MAX_STAGES:
             raise ModelError(f"model configuration: more than {MAX_STAGES} stages")
+
+    def _check_types(self) -> None:
+        rows = (self.strides, self.channels, self.encoder_blocks, self.decoder_blocks, (self.stage_blocks,))
+        grids = [(g.stride, g.stages, g.codes, g.dimensions) for g in self.grids]
+        if any(type(number) is not int for row in (*rows, *grids) for number in row):
+            raise ModelError("model configuration: strides, channels, blocks and grids must be whole numbers")
+        if not isinstance(self.weight_per_dimension, bool):
+            raise ModelError("model configuration: weight_per_dimension must be true or false")
 
     @property
     def alignment(self) -> int:
@@ -91,4 +109,4 @@ class NetworkConfig:
 
 
 def _power_of_two(number: int) -> bool:
-    return isinstance(number, int) and number > 0 and number & (number - 1) == 0
+    return number > 0 and number & (number - 1) == 0

@@ -193,7 +193,7 @@ class StagedAutoencoder(nn.Module):
         def visit(stage: Stage, level: int, state: Tensor) -> Tensor:
             return stage.update(state, stage.quantizer.lookup(next(queue).flatten()))
 
-        return self._image(self._descend(self.start.expand(batch, -1, rows, columns), visit))
+        return self._image(self._descend(self.start.expand(batch, -1, rows, columns), visit)).clamp(0, 1)
 
     def _start(self, image: Tensor) -> Tensor:
         stride = self.config.grids[0].stride

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +81,17 @@ def read_info(path: str | os.PathLike[str]) -> ModelInfo:
 def installed() -> list[ModelInfo]:
     """All readable models on the search path, by folder, then by name; a name found twice counts once."""
     found: dict[str, ModelInfo] = {}
+    for info in _readable():
+        found.setdefault(info.name, info)
+    return list(found.values())
+
+
+def _readable() -> Iterator[ModelInfo]:
+    """Every readable model file on the search path, also those whose name an earlier one has taken."""
     for folder in search_path():
         for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []:
-            try:
-                info = read_info(path)
-            except ModelError:
-                continue  # a damaged file must not hide the others; naming it gives its error
-            found.setdefault(info.name, info)
-    return list(found.values())
+            with suppress(ModelError):  # a damaged file must not hide the others; naming it gives its error
+                yield read_info(path)
 
 
 def find(name_or_path: str | os.PathLike[str]) -> ModelInfo:
@@ -111,7 +116,8 @@ def find_by_id(prefix: bytes) -> ModelInfo:
     Raises ModelError if none is installed, or if several share the prefix.
     """
     digits = prefix.hex()
-    matches = {info.model_id: info for info in installed() if info.model_id.startswith(digits)}
+    # A file needs the model it was made with, even where another of that name comes first.
+    matches = {info.model_id: info for info in reversed(list(_readable())) if info.model_id.startswith(digits)}
     if not matches:
         raise ModelError(
             f"made with model {digits}, which is not installed: get its {_SUFFIX} file from whoever made this file, "

@@ -157,12 +157,23 @@ PRESETS: dict[str, TrainConfig] = {
             channels=(64, 128, 192),
             encoder_blocks=(2, 3, 3),
             decoder_blocks=(2, 3, 2),
-            grids=(GridConfig(stride=16, codes=1024, dimensions=16), GridConfig(stride=8, codes=1024, dimensions=16)),
+            grids=(
+                GridConfig(stride=16, stages=2, codes=256, dimensions=8),
+                GridConfig(stride=8, stages=2, codes=256, dimensions=8),
+            ),
         ),
+        quantizer=GMVQSettings(gamma=0.02, noise=False, posterior_decay=0.98),
         dataset="folder",
         crop=128,
         batch_size=12,
         steps=10000,
+        reconstruction_weight=150.0,  # 0.0023 * 255^2: about 0.15 bits per pixel of photographs
+        temperature_start=1.0,
+        temperature_end=0.5,
+        hard_after=0.3,
+        entropy_until=0.4,
+        rate_weight=1.0,
+        reseed_every=40,
     ),
     "small": TrainConfig(
         network=NetworkConfig(
