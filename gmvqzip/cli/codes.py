@@ -42,8 +42,9 @@ def codes(
 ) -> int:
     """Write the code indices of .gmvq files as .npz archives, one array per stage.
 
-    img.gmvq becomes img.npz; with --pack, img.npz becomes img.gmvq. The arrays stage_00, stage_01, ... are int32
-    [rows, columns], coarse first: tokens for a generative model.
+    img.gmvq becomes img.npz; with --pack, img.npz becomes img.gmvq.
+
+    The arrays stage_00, stage_01, ... are int32, rows by columns, coarse first: tokens for a generative model.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
     destination = Destination(output, output_dir, stdout, remove)

@@ -33,7 +33,7 @@ FormatOption = Annotated[
     Format | None,
     typer.Option(
         "--format",
-        help="Picture format [default: the ending of -o, or png]; npy is a uint8 array.",
+        help="Picture format; by default the ending of -o decides, or it is png. npy is a uint8 array.",
         rich_help_panel=options.OUTPUT_PANEL,
     ),
 ]
@@ -60,8 +60,9 @@ def decompress(
 ) -> int:
     """Decompress .gmvq files into pictures.
 
-    img.gmvq becomes img.png beside it. The source is kept, and an existing output is never overwritten unasked. Each
-    file names its model; --model is for one that is not installed.
+    img.gmvq becomes img.png beside it. The source is kept, and an existing output is never overwritten unasked.
+
+    Each file names its model; --model is for one that is not installed.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
     chosen = picture_format or _format_of(output)
