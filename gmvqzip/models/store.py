@@ -46,10 +46,14 @@ def dump_model(
     config = network.config.to_dict()
     tensors = {}
     for key, value in network.state_dict().items():
-        array = value.detach().cpu().contiguous().numpy().astype(np.float16)
+        with np.errstate(over="ignore"):  # refused below
+            array = value.detach().cpu().contiguous().numpy().astype(np.float16)
         if not np.isfinite(array).all():
             raise ModelError(f"weight {key!r} is not finite in half precision")
         tensors[_NETWORK + key] = array
+    wanted = [stage.codes for stage in network.config.stages()]
+    if [len(table) for table in tables] != wanted:
+        raise ModelError(f"the network needs {len(wanted)} tables of {', '.join(map(str, wanted))} codes")
     for index, table in enumerate(tables):
         check_table(table)
         tensors[f"{_TABLE}{index}"] = np.asarray(table, dtype=np.int32)
