@@ -131,11 +131,6 @@ class StagedAutoencoder(nn.Module):
         self.factors = factors
         self.final = nn.Conv2d(widths[0], 3 * strides[0] ** 2, 3, padding=1)
 
-    def reset_buffers(self) -> None:
-        """Materialise the buffers that are not part of the model file, after construction on the meta device."""
-        for quantizer in self.quantizers():
-            quantizer.average_posterior = torch.full((quantizer.codes,), 1.0 / quantizer.codes)
-
     def ordered_stages(self) -> list[Stage]:
         """All stages in coding order, coarse to fine."""
         return [stage for level in reversed(self.stages) for stage in _stages(level)]

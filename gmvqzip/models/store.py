@@ -89,7 +89,8 @@ def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
     from gmvqzip.models.network import StagedAutoencoder
 
     config = _config(info)
-    with torch.device("meta"):
+    # Not on the meta device: its first use imports a compiler, which takes longer than everything else here.
+    with torch.random.fork_rng(devices=[]):
         network = StagedAutoencoder(config)
     wanted = network.state_dict()
     tensors = _read(info, [_NETWORK + name for name in wanted])
@@ -106,7 +107,6 @@ def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
         state[name] = torch.from_numpy(array.astype(np.float32))
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False)
-    network.reset_buffers()
     network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

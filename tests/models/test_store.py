@@ -371,3 +371,11 @@ class TestWriting:
             dump_model("mine", network, tables[:1], {})
         with pytest.raises(ModelError, match="2 tables of 8, 8 codes"):
             dump_model("mine", network, [tables[0], frequencies(np.ones(9))], {})
+
+
+def test_loading_draws_nothing_from_the_global_generator(write: Callable[[bytes], ModelInfo], blob: bytes) -> None:
+    info = write(blob)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    load_network(info)
+    assert torch.equal(torch.get_rng_state(), before)
