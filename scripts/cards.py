@@ -5,11 +5,12 @@ python scripts/cards.py [FOLDER]
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from gmvqzip.inspection import summarise
+from gmvqzip.models.cost import cost
 from gmvqzip.models.registry import ModelInfo, read_info
 
 ROW = "| {} | {} | {:.3e} | {:.2f} | {:.2f} | {:.4f} | {} | {} |"
@@ -21,7 +22,7 @@ HEAD = (
 
 def card_text(info: ModelInfo) -> str:
     """The Markdown card of a model."""
-    card, summary = info.card, summarise(info)
+    card, size = info.card, cost(info)
     training = card["training"]
     grids = "; ".join(
         f"{grid['stages']} x {grid['codes']} codes of {grid['dimensions']} dimensions at stride {grid['stride']}"
@@ -31,9 +32,10 @@ def card_text(info: ModelInfo) -> str:
         f"# {info.name}",
         "",
         f"- Identity: `{info.model_id}`",
-        f"- File: {summary.file_bytes / 1e6:.2f} MB, {summary.parameters / 1e6:.2f} million parameters in float16",
+        f"- File: {size.file_bytes / 1e6:.2f} MB, {size.parameters / 1e6:.2f} million parameters in float16",
+        f"- Work: {size.encode_kmac:.1f} thousand multiply-accumulates per pixel to encode, {size.decode_kmac:.1f} to decode",
         f"- Grids, coarse to fine: {grids}",
-        f"- At most {summary.max_bpp:.4f} bits per pixel before entropy coding",
+        f"- At most {_nominal(info):.4f} bits per pixel before entropy coding",
         f"- Trained on: {card['trained_on']}",
         f"- Permitted use and licence of the data: {card['note'] or 'not stated'}",
         f"- Training: {training['steps_done']} steps of {training['batch_size']} pictures, "
@@ -47,6 +49,11 @@ def card_text(info: ModelInfo) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _nominal(info: ModelInfo) -> float:
+    """Bits per pixel of the indices if all codes were equally likely."""
+    return sum(grid["stages"] * math.log2(grid["codes"]) / grid["stride"] ** 2 for grid in info.config["grids"])
 
 
 def _row(split: str, results: dict[str, Any]) -> str:
