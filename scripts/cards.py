@@ -33,7 +33,8 @@ def card_text(info: ModelInfo) -> str:
         "",
         f"- Identity: `{info.model_id}`",
         f"- File: {size.file_bytes / 1e6:.2f} MB, {size.parameters / 1e6:.2f} million parameters in float16",
-        f"- Work: {size.encode_kmac:.1f} thousand multiply-accumulates per pixel to encode, {size.decode_kmac:.1f} to decode",
+        f"- Work: {size.encode_kmac:.1f} kMAC (thousand multiply-accumulates) per pixel to encode, "
+        f"{size.decode_kmac:.1f} to decode",
         f"- Grids, coarse to fine: {grids}",
         f"- At most {_nominal(info):.4f} bits per pixel before entropy coding",
         f"- Trained on: {card['trained_on']}",
