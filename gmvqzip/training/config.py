@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,20 @@ from typing import Any
 from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.quantizers.gmvq import SAMPLINGS, GMVQSettings
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "a text"),
+}
+_POSITIVE = (
+    "crop", "batch_size", "steps", "epochs", "seconds", "clip", "temperature_start", "temperature_end", "entropy_until",
+    "open_steps", "sharpness", "evaluate_every", "evaluate_images",
+)  # fmt: skip
+_FRACTIONS = (
+    "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full", "ema_decay",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,8 @@ class TrainConfig:
     evaluate_images: int = 256  # validation pictures at most in an evaluation
 
     def __post_init__(self) -> None:
+        _check_types(self)
+        _check_types(self.quantizer, "quantizer.")
         if sum(length is not None for length in (self.steps, self.epochs, self.seconds)) != 1:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         for name, value, allowed in (
@@ -63,8 +80,10 @@ class TrainConfig:
         ):
             if value not in allowed:
                 raise TrainingError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-        if self.batch_size < 1 or self.open_steps < 1:
-            raise TrainingError("batch_size and open_steps must be at least 1")
+        _check_ranges(self, _POSITIVE, _FRACTIONS)
+        _check_ranges(self.quantizer, ("noise_scale",), ("posterior_decay",), "quantizer.")
+        if self.quantizer.posterior_decay == 1:
+            raise TrainingError("quantizer.posterior_decay must be below 1: the running mean would never move")
 
     def with_length(self, *, steps: int | None, epochs: float | None, seconds: float | None) -> TrainConfig:
         """The same run with another length; exactly one argument is given."""
@@ -73,6 +92,32 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `config_from_dict` reads it back."""
         return asdict(self)
+
+
+def _check_types(settings: TrainConfig | GMVQSettings, prefix: str = "") -> None:
+    """Raise TrainingError for a field that does not hold what it is declared as; a file can put anything there."""
+    for item in fields(settings):
+        value, declared = getattr(settings, item.name), str(item.type)
+        kind = declared.removesuffix(" | None")
+        if kind not in _KINDS or (value is None and kind != declared):
+            continue
+        types, words = _KINDS[kind]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise TrainingError(f"{prefix}{item.name} must be {words}, not {value!r}")
+
+
+def _check_ranges(
+    settings: TrainConfig | GMVQSettings, positive: Sequence[str], fractions: Sequence[str], prefix: str = ""
+) -> None:
+    """Raise TrainingError for numbers that are not finite, negative, zero where named in `positive`, or above 1."""
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if not isinstance(value, int | float):
+            continue
+        if not 0 <= value < math.inf or (value == 0 and item.name in positive):
+            raise TrainingError(f"{prefix}{item.name} must be {'above' if item.name in positive else 'at least'} 0")
+        if value > 1 and item.name in fractions:
+            raise TrainingError(f"{prefix}{item.name} must be at most 1")
 
 
 def config_from_dict(data: Mapping[str, Any]) -> TrainConfig:

@@ -22,6 +22,8 @@ from gmvqzip.training.optim import build_optimizers, rate_factor
 
 CHECKPOINT_SECONDS = 300.0
 _KMEANS_SITES = 64  # sites collected per code for the k-means start, at most
+# What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence.
+_MAY_DIFFER = {"steps", "epochs", "seconds", "muon_rate", "adam_rate", "clip"}
 
 
 class PictureSet(Protocol):
@@ -122,6 +124,12 @@ class Trainer:
         config, progress = self.config, self.progress
         self._start_stages()
         image = to_tensor(self.pictures.batch(self.step, config.batch_size, config.crop, config.seed), self.device)
+        height, width = image.shape[2:]
+        if height % config.network.alignment or width % config.network.alignment:
+            raise TrainingError(
+                f"training pictures of {width}x{height} do not fit the network: sides must be multiples of "
+                f"{config.network.alignment} pixels; set crop"
+            )
         temperature = self._prepare(progress)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             output: NetworkOutput = self.network(image, temperature=temperature, modes=self._modes())
@@ -202,6 +210,8 @@ class Trainer:
             weight = 1 - min(self.config.ema_decay, self._averaged / (10 + self._averaged))
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, weight)
+            for averaged, quantizer in zip(self.average.quantizers(), self.network.quantizers(), strict=True):
+                averaged.log_prior.copy_(quantizer.log_prior)
 
     def _values(self, loss: float, error: float, temperature: float, output: NetworkOutput) -> dict[str, float]:
         values = {"loss": loss, "mse": error, "psnr": -10 * float(np.log10(max(error, 1e-10)))}
@@ -235,8 +245,7 @@ class Trainer:
         """Continue from the newest checkpoint. Raises TrainingError where it is of another configuration."""
         state = load_checkpoint(self.folder)
         mine, theirs = self.config.to_dict(), config_from_dict(state["config"]).to_dict()
-        length = {"steps", "epochs", "seconds"}  # a longer run may go on from a shorter one
-        differing = sorted(k for k in mine if k not in length and mine[k] != theirs[k])
+        differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
@@ -246,7 +255,10 @@ class Trainer:
             self.average = copy.deepcopy(self.network).requires_grad_(False)
             self.average.load_state_dict(state["average"])
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            peaks = [group["peak"] for group in optimizer.param_groups]
             optimizer.load_state_dict(values)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak"] = peak
         self._collected = {int(k): list(v) for k, v in state["collected"].items()}
         for quantizer, posterior in zip(self.network.quantizers(), state["posteriors"], strict=True):
             quantizer.average_posterior = posterior.to(self.device)

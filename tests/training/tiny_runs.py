@@ -1,0 +1,116 @@
+"""What the tests of training share: a tiny two-stage configuration, pictures that can be learned, a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gmvqzip.models.config import GridConfig, NetworkConfig
+from gmvqzip.quantizers import GMVQSettings
+from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.imagesets import Pixels, UniformSet
+from gmvqzip.training.run import RunCallbacks, train_model
+from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.trainer import StepRecord, Trainer
+
+SIDE = 16
+CPU = torch.device("cpu")
+
+# Stages open at steps 0 and 3, quantise from steps 3 and 6; the running average begins at step 8.
+TINY = TrainConfig(
+    network=NetworkConfig(
+        strides=(4,),
+        channels=(16,),
+        encoder_blocks=(1,),
+        decoder_blocks=(1,),
+        grids=(GridConfig(stride=4, stages=2, codes=8, dimensions=4),),
+    ),
+    batch_size=4,
+    steps=16,
+    precision="fp32",
+    open_steps=3,
+    ema_decay=0.9,
+    evaluate_every=100,
+)
+# All that the rate-aware recipe adds: running posterior, learned prior, re-seeding, hard codes, falling entropy weight.
+RATED = replace(
+    TINY,
+    quantizer=GMVQSettings(gamma=0.02, posterior_decay=0.9),
+    hard_after=0.6,
+    entropy_until=0.7,
+    rate_weight=1.0,
+    rate_from=0.3,
+    rate_full=0.8,
+    reseed_every=2,
+)
+
+
+def pictures(count: int, seed: int = 0, side: int = SIDE) -> Pixels:
+    """[count, side, side, 3] uint8: colour gradients of random direction."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    base, slopes = generator.uniform(0, 255, (count, 1, 1, 3)), generator.uniform(-200, 200, (2, count, 1, 1, 3))
+    ramps = base + slopes[0] * rows[:, :, None] + slopes[1] * columns[:, :, None]
+    return np.clip(ramps, 0, 255).astype(np.uint8)
+
+
+def splits(*, test: bool = True) -> DataSplits:
+    """20 pictures to train on, 4 for validation, 5 of another size for the test."""
+    parts = UniformSet("train", pictures(20)), UniformSet("validation", pictures(4, 1))
+    return DataSplits(*parts, UniformSet("test", pictures(5, 2, 18)) if test else None, "gradients: 20 pictures")
+
+
+@dataclass
+class Recorder:
+    """Callbacks that keep what they are told."""
+
+    stop_at: int | None = None
+    lines: list[str] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
+    evaluations: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    trained: int = 0
+
+    def _trained(self) -> None:
+        self.trained += 1
+
+    def callbacks(self, on_step: Callable[[StepRecord, Trainer], None] | None = None) -> RunCallbacks:
+        """What `train_model` wants; `on_step` comes after the recording."""
+
+        def step(record: StepRecord, trainer: Trainer) -> None:
+            self.steps.append(record)
+            if on_step:
+                on_step(record, trainer)
+
+        return RunCallbacks(
+            say=self.lines.append,
+            on_step=step,
+            on_evaluation=lambda number, summary: self.evaluations.append((number, summary)),
+            on_trained=self._trained,
+            stop=lambda: self.stop_at is not None and len(self.steps) >= self.stop_at,
+        )
+
+
+def train(
+    folder: Path,
+    config: TrainConfig = TINY,
+    data: DataSplits | None = None,
+    *,
+    recorder: Recorder | None = None,
+    on_step: Callable[[StepRecord, Trainer], None] | None = None,
+    **options: Any,
+) -> dict[str, Any] | None:
+    """A whole run into `folder`/run and `folder`/tiny.safetensors; returns the card."""
+    wanted: dict[str, Any] = {
+        "output": folder / "tiny.safetensors",
+        "folder": folder / "run",
+        "device": CPU,
+        "resume": False,
+        "note": "made up",
+        "callbacks": (recorder or Recorder()).callbacks(on_step),
+    }
+    return train_model("tiny", config, data or splits(), **wanted | options)
