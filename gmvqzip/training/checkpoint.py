@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise TrainingError(f"cannot write checkpoint {path}: {error}; the last good one is kept") from None
+        raise TrainingError(f"cannot write checkpoint {path}: {_reason(error)}; the last good one is kept") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -51,12 +51,27 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     """The newest readable checkpoint of a run. Raises TrainingError where there is none."""
     found = checkpoints(folder)
     for path in reversed(found):
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-            continue
-        if isinstance(state, dict) and "step" in state:
+        state = _read(path)
+        if state is not None:
             return state
     if found:
         raise TrainingError(f"no checkpoint in {folder} can be read")
     raise TrainingError(f"nothing to resume: no checkpoint in {folder}")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The state in a checkpoint; None where the file is damaged or something else."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
+            if archive.testzip() is not None:
+                return None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a damaged file makes zipfile and torch raise nearly anything
+        return None
+    return state if isinstance(state, dict) and "step" in state else None
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """The error in one line; torch adds lines of its own inside."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or next(iter(str(error).splitlines()), type(error).__name__)
