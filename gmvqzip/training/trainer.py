@@ -210,6 +210,8 @@ class Trainer:
             weight = 1 - min(self.config.ema_decay, self._averaged / (10 + self._averaged))
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, weight)
+            for held, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                held.copy_(value)  # priors and precisions are running values already
             for averaged, quantizer in zip(self.average.quantizers(), self.network.quantizers(), strict=True):
                 averaged.log_prior.copy_(quantizer.log_prior)
 
