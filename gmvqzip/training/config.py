@@ -24,7 +24,8 @@ _POSITIVE = (
     "open_steps", "sharpness", "evaluate_every", "evaluate_images",
 )  # fmt: skip
 _FRACTIONS = (
-    "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full", "ema_decay",
+    "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full",
+    "ema_decay",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmvqzip.errors import TrainingError
+from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.images.files import atomic_write
 from gmvqzip.memory import keep_freed_memory
 from gmvqzip.models.network import StagedAutoencoder
@@ -57,10 +57,13 @@ def train_model(
     keep_freed_memory()
     if checkpoints(folder) and not resume:
         raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"cannot make the run's folder {folder}: {error.strerror}") from None
+    if output.is_dir():
+        raise OutputError(f"{output} is a directory: name a file in it")
+    for needed in (folder, output.parent):
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
     trainer = Trainer(config, data.train, folder, device)
     if resume:
         trainer.resume()
@@ -91,7 +94,6 @@ def train_model(
         blob, card = export_model(
             name, trainer.exported, config, data, device, history=history, note=note, say=callbacks.say
         )
-        output.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(output, blob, force=True)
         log.write("end", trainer.step, {"results": card["results"]})
         return card
