@@ -212,8 +212,6 @@ class Trainer:
                 mean.lerp_(value, weight)
             for held, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 held.copy_(value)  # priors and precisions are running values already
-            for averaged, quantizer in zip(self.average.quantizers(), self.network.quantizers(), strict=True):
-                averaged.log_prior.copy_(quantizer.log_prior)
 
     def _values(self, loss: float, error: float, temperature: float, output: NetworkOutput) -> dict[str, float]:
         values = {"loss": loss, "mse": error, "psnr": -10 * float(np.log10(max(error, 1e-10)))}
