@@ -65,10 +65,10 @@ class TrainingDisplay:
                 self._rate_step, self._rate_time = record.step, now
         text = describe_step(record, self._rate * trainer.config.batch_size)
         if self._bar:
-            self._bar.update(self._task, completed=record.progress, description=text)
+            self._bar.update(self._task, completed=trainer.progress, description=text)
         elif now - self._last > _LINE_SECONDS and not self.quiet:
             self._last = now
-            to_stderr(f"{record.progress:6.1%} {text}")
+            to_stderr(f"{trainer.progress:6.1%} {text}")
 
     def on_evaluation(self, step: int, summary: dict[str, Any]) -> None:
         """One line with the figures on validation pictures."""
