@@ -1,7 +1,11 @@
-"""What a run leaves behind for people: a JSON line a step, sheets of reconstructions, a plot of the curves."""
+"""What a run leaves behind for people: a JSON line a step, sheets of reconstructions, a plot of the curves.
+
+Where TensorBoard is installed, the numbers go there too.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,15 +28,30 @@ class RunLog:
         kept = [line for line in read_log(self.path) if int(line.get("step", 0)) <= step]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
+        self._board = _tensorboard(folder)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append one object: `kind` is "step", "evaluation" or "end"."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
+        for name, value in values.items() if self._board else ():
+            if isinstance(value, int | float):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Close the file; nothing is lost without it."""
         self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def _tensorboard(folder: Path) -> Any:
+    """A TensorBoard writer into the run's folder, or None where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -98,3 +98,22 @@ class TestCurves:
         RunLog(tmp_path, 0).close()
         plot_curves(tmp_path)
         assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_board_gets_the_numbers_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Board:
+        def __init__(self) -> None:
+            self.told: list[Any] = []
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            self.told.append((name, value, step))
+
+        def close(self) -> None:
+            self.told.append("closed")
+
+    board = Board()
+    monkeypatch.setattr("gmvqzip.training.report._tensorboard", lambda folder: board)
+    log = RunLog(tmp_path, 0)
+    log.write("evaluation", 3, {"mse": 0.5, "perplexity_hard": [1.0]})
+    log.close()
+    assert board.told == [("evaluation/mse", 0.5, 3), "closed"]
