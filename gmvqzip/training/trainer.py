@@ -210,8 +210,8 @@ class Trainer:
             weight = 1 - min(self.config.ema_decay, self._averaged / (10 + self._averaged))
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, weight)
-            for held, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                held.copy_(value)  # priors and precisions are running values already
+            for held, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                held.copy_(current)  # priors and precisions are running values already
 
     def _values(self, loss: float, error: float, temperature: float, output: NetworkOutput) -> dict[str, float]:
         values = {"loss": loss, "mse": error, "psnr": -10 * float(np.log10(max(error, 1e-10)))}

@@ -280,7 +280,8 @@ class TestRefusals:
 class TestSettings:
     def settings(self, **options: Any) -> Any:
         names = ("dataset", "preset_name", "config_file", "steps", "epochs", "time", "batch_size", "seed")
-        return _settings(**dict.fromkeys(names) | {"dataset": "folder"} | options)
+        values: dict[str, Any] = dict.fromkeys(names) | {"dataset": "folder"} | options
+        return _settings(**values)
 
     @pytest.mark.parametrize(
         ("dataset", "preset"), [("cifar10", "paper-cifar10"), ("celeba", "paper-celeba"), ("folder", "photo")]

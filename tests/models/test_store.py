@@ -341,7 +341,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("change", [{"strides": [2]}, {"grids": []}, {"strides": "x"}, {"stage_blocks": 1e9}])
     def test_a_damaged_configuration(
-        self, blob: bytes, write: Callable[[bytes], ModelInfo], change: Mapping[str, Any]
+        self, blob: bytes, write: Callable[[bytes], ModelInfo], change: dict[str, Any]
     ) -> None:
         info = write(rewritten(blob, nothing, config=json.dumps(CONFIG.to_dict() | change)))
         assert "model configuration" in refusal(load_tables, info)
@@ -352,7 +352,7 @@ class TestWriting:
     def test_weights_beyond_half_precision_are_refused(self) -> None:
         network, tables = made()
         with torch.no_grad():
-            network.final.bias[0] = 1e6
+            network.state_dict()["final.bias"][0] = 1e6
         with pytest.raises(ModelError, match=r"weight 'final\.bias' is not finite in half precision"):
             dump_model("mine", network, tables, {})
 

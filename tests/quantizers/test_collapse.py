@@ -63,7 +63,7 @@ def outcome(quantise: Quantise) -> tuple[float, float]:
             latent, loss = quantise(quantizer, proxy, raw, step / STEPS)
         loss = loss + RECONSTRUCTION_WEIGHT * F.mse_loss(decoder(latent), data)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     quantizer.eval()
     data = mixture(4096, generator)

@@ -203,7 +203,7 @@ class TestSampling:
         for tau in (2.0, 0.5, 0.01):
             torch.manual_seed(5)
             result = quantizer(proxy, raw, temperature=tau)
-            distances.append(float((result.quantised - quantizer.lookup(result.indices)).norm()))
+            distances.append(float((result.quantised - quantizer.lookup(result.indices)).detach().norm()))
         assert distances[0] > distances[1] > distances[2]
         assert distances[2] < 0.05 * distances[0]
 
@@ -266,8 +266,9 @@ class TestNoise:
         count = 40_000
         # Both codes lie at distance 1, so the noise has variance 1/2 whatever y is, while y M spreads on its own.
         result = quantizer(torch.zeros(count, 2), torch.zeros(count, 2), temperature=1.0)
-        assert float(result.quantised[:, 1].var()) == pytest.approx(0.5, rel=0.05)
-        assert float(result.quantised[:, 0].var()) > 0.6
+        variance = result.quantised.detach().var(0)
+        assert float(variance[1]) == pytest.approx(0.5, rel=0.05)
+        assert float(variance[0]) > 0.6
 
     def test_without_noise_the_codeword_remains(self) -> None:
         quantizer, proxy, raw = drawn(noise=False, sampling="straight-through")
@@ -342,6 +343,17 @@ class TestPosteriorAndPrior:
         plain(proxy, raw)
         assert torch.equal(plain.average_posterior, torch.full((5,), 0.2))
 
+    def test_decay_leaves_the_gradient_of_the_batch_whole(self) -> None:
+        quantizer, proxy, raw = drawn(
+            posterior_decay=0.9, sampling="straight-through", noise=False, gamma=1.0, beta=0.0
+        )
+        proxy.requires_grad_()
+        gradient = torch.autograd.grad(quantizer(proxy, raw).loss, proxy)[0]
+        weights = 1.7 * torch.nn.functional.softplus(raw)
+        batch = (naive_logits(proxy, weights, quantizer.codebook) + quantizer.log_prior).softmax(1).mean(0)
+        slope = quantizer.average_posterior.log() + 1  # of -H at the running mean
+        torch.testing.assert_close(gradient, torch.autograd.grad((slope * batch).sum(), proxy)[0])
+
     def test_the_running_mean_is_no_part_of_a_model(self) -> None:
         assert set(GMVQ(4, 2).state_dict()) == {"codebook", "precision", "log_prior"}
 
@@ -410,3 +422,42 @@ class TestPosteriorAndPrior:
         after = quantizer(proxy, raw)
         torch.testing.assert_close(before.terms["bits"], after.terms["bits"])
         assert torch.equal(before.indices, after.indices)
+
+
+class TestReseed:
+    def quantizer(self) -> GMVQ:
+        """Codes 0 and 2 of four are in use, far apart."""
+        torch.manual_seed(0)
+        quantizer = GMVQ(4, 3)
+        quantizer.precision.fill_(100.0)
+        with torch.no_grad():
+            quantizer.codebook.copy_(torch.tensor([[0.0] * 3, [50.0] * 3, [9.0] * 3, [-50.0] * 3]))
+        quantizer.average_posterior = torch.tensor([0.6, 0.001, 0.398, 0.001])
+        quantizer.log_prior = quantizer.average_posterior.log()
+        return quantizer
+
+    def test_dead_codes_move_beside_popular_ones(self) -> None:
+        quantizer = self.quantizer()
+        before = quantizer.codebook.detach().clone()
+        assert quantizer.reseed() == 2
+        after = quantizer.codebook.detach()
+        assert torch.equal(after[[0, 2]], before[[0, 2]])
+        distance, source = torch.cdist(after[[1, 3]], before[[0, 2]]).min(1)
+        assert (distance < 0.3 / 10 * 6).all()
+        assert (distance > 0).all()
+        prior = torch.tensor([0.6, 0.398]).log()
+        assert torch.equal(quantizer.log_prior[[1, 3]], prior[source])
+        assert quantizer.codebook.requires_grad
+
+    def test_the_use_of_a_moved_code_counts_as_uniform(self) -> None:
+        quantizer = self.quantizer()
+        quantizer.reseed()
+        assert float(quantizer.average_posterior.sum()) == pytest.approx(1)
+        assert quantizer.reseed() == 0
+
+    def test_nothing_moves_where_all_are_in_use(self) -> None:
+        quantizer = self.quantizer()
+        quantizer.average_posterior.fill_(0.25)
+        before = quantizer.codebook.detach().clone()
+        assert quantizer.reseed() == 0
+        assert torch.equal(quantizer.codebook.detach(), before)

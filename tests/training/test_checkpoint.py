@@ -130,6 +130,10 @@ class TestFullDisk:
         assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.pt"]
 
 
+def _pickled(what: Any, path: Path) -> None:
+    path.write_bytes(pickle.dumps(what))
+
+
 class _Evil:
     """Unpickling this would make a file."""
 
@@ -185,7 +189,8 @@ class TestDamage:
 
     def test_reading_runs_no_code(self, tmp_path: Path) -> None:
         trap = tmp_path / "trap"
-        for number, save in enumerate((torch.save, lambda what, path: path.write_bytes(pickle.dumps(what)))):
+        ways: list[Callable[[Any, Path], None]] = [torch.save, _pickled]
+        for number, save in enumerate(ways):
             save({"step": 1, "evil": _Evil(trap)}, tmp_path / f"checkpoint-0000000{number}.pt")
         with pytest.raises(TrainingError, match="can be read"):
             load_checkpoint(tmp_path)

@@ -108,7 +108,8 @@ def test_the_network_is_left_as_it_was(network: StagedAutoencoder, training: boo
 def test_sheet_has_originals_above_reconstructions(network: StagedAutoencoder) -> None:
     pixels = pictures(3, side=13)
     sheet = comparison_sheet(network, pixels, CPU)
-    assert (sheet.shape, sheet.dtype) == ((26, 39, 3), np.uint8)
+    assert sheet.shape == (26, 39, 3)
+    assert sheet.dtype == np.uint8
     for number in range(3):
         assert np.array_equal(sheet[:13, 13 * number : 13 * (number + 1)], pixels[number])
     error = float(((sheet[13:].astype(float) - sheet[:13]) ** 2).mean()) / 255**2

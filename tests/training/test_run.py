@@ -180,7 +180,7 @@ class TestRefusals:
             if record.step == 10:
                 trainer.save()
                 with torch.no_grad():
-                    trainer.network.final.bias.fill_(torch.nan)
+                    trainer.network.state_dict()["final.bias"].fill_(torch.nan)
 
         with pytest.raises(TrainingError, match="not finite at step 10"):
             train(tmp_path, on_step=spoil)

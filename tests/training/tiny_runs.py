@@ -56,7 +56,8 @@ def pictures(count: int, seed: int = 0, side: int = SIDE) -> Pixels:
     rows, columns = np.mgrid[0:side, 0:side] / side
     base, slopes = generator.uniform(0, 255, (count, 1, 1, 3)), generator.uniform(-200, 200, (2, count, 1, 1, 3))
     ramps = base + slopes[0] * rows[:, :, None] + slopes[1] * columns[:, :, None]
-    return np.clip(ramps, 0, 255).astype(np.uint8)
+    drawn: Pixels = np.clip(ramps, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def splits(*, test: bool = True) -> DataSplits:
