@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from gmvqzip.training import report
 from gmvqzip.training.report import LOG_NAME, RunLog, plot_curves, read_log, save_sheet
+
+REAL_TENSORBOARD = report._tensorboard  # before the tests' fixture hides it
 
 
 def logged(folder: Path, steps: int) -> None:
@@ -57,6 +62,42 @@ def test_a_cut_last_line_is_left_out(tmp_path: Path) -> None:
     log.write("step", 3, {})
     log.close()
     assert [line["step"] for line in read_log(path)] == [1, 2, 3]
+
+
+class _Writer:
+    """Stands in for TensorBoard's SummaryWriter."""
+
+    made: ClassVar[list[_Writer]] = []
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.closed = folder, False
+        self.scalars: list[tuple[str, float, int]] = []
+        self.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.append((name, value, step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_numbers_go_to_tensorboard_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_tensorboard", REAL_TENSORBOARD)
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=_Writer))
+    log = RunLog(tmp_path, 0)
+    log.write("step", 3, {"loss": 0.5})
+    log.write("evaluation", 3, {"mse": 0.1, "perplexity_hard": [1.0, 2.0]})
+    log.close()
+    (writer,) = _Writer.made
+    assert writer.folder == str(tmp_path)
+    assert writer.scalars == [("step/loss", 0.5, 3), ("evaluation/mse", 0.1, 3)]
+    assert writer.closed
+
+
+def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    assert REAL_TENSORBOARD(tmp_path) is None
 
 
 def test_no_log(tmp_path: Path) -> None:
