@@ -1,4 +1,4 @@
-"""For all tests of training: TensorBoard counts as not installed, so that run folders hold the same files everywhere."""
+"""For all tests of training: TensorBoard counts as not installed, so that run folders hold equal files everywhere."""
 
 from __future__ import annotations
 

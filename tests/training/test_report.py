@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -83,7 +84,7 @@ class _Writer:
 
 def test_numbers_go_to_tensorboard_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "_tensorboard", REAL_TENSORBOARD)
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=_Writer))
     log = RunLog(tmp_path, 0)
     log.write("step", 3, {"loss": 0.5})
@@ -96,7 +97,7 @@ def test_numbers_go_to_tensorboard_where_it_is_installed(tmp_path: Path, monkeyp
 
 
 def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert REAL_TENSORBOARD(tmp_path) is None
 
 
