@@ -1,8 +1,10 @@
-"""Model files in and out: safetensors with half-precision weights, integer tables, configuration and card.
+"""Model files in and out: safetensors with compact weights, integer tables, configuration and card.
 
 Tensors: the network's under `network.` in float16, and `table.0`, `table.1`, ... int32 [K], the frozen prior of each
-stage in coding order. The identity of a model is the sha256 of its canonical bytes: the configuration as JSON with
-sorted keys, then each tensor in the order of its name as name, dtype, shape and raw little-endian bytes.
+stage in coding order. Large convolutions that only the encoder runs are int8 instead, to be multiplied by `scale.` and
+their name, float32 [out channels]: codes come from the encoder, so its precision is free. The identity of a model is
+the sha256 of its canonical bytes: the configuration as JSON with sorted keys, then each tensor in the order of its name
+as name, dtype, shape and raw little-endian bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ from gmvqzip.models.registry import MODEL_FORMAT, ModelInfo
 if TYPE_CHECKING:
     from gmvqzip.models.network import StagedAutoencoder
 
-_NETWORK, _TABLE = "network.", "table."
+_NETWORK, _TABLE, _SCALE = "network.", "table.", "scale."
+_ENCODER_ONLY = ("encoder.", ".mix.", ".head.")  # parts of tensor names; the first at the beginning
+_LARGE = 4096  # entries from which an encoder's convolution is stored in 8 bits
+_INT8_MAX = 127
 
 
 def model_identity(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
@@ -42,15 +47,11 @@ def model_identity(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray[A
 def dump_model(
     name: str, network: StagedAutoencoder, tables: Sequence[np.ndarray[Any, Any]], card: Mapping[str, Any]
 ) -> bytes:
-    """The bytes of a model file, weights rounded to float16. Raises ModelError where a weight or table is not valid."""
+    """The bytes of a model file. Raises ModelError where a weight or table is not valid."""
     config = network.config.to_dict()
-    tensors = {}
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
     for key, value in network.state_dict().items():
-        with np.errstate(over="ignore"):  # refused below
-            array = value.detach().cpu().contiguous().numpy().astype(np.float16)
-        if not np.isfinite(array).all():
-            raise ModelError(f"weight {key!r} is not finite in half precision")
-        tensors[_NETWORK + key] = array
+        tensors |= _packed(key, value.detach().cpu().contiguous().numpy())
     wanted = [stage.codes for stage in network.config.stages()]
     if [len(table) for table in tables] != wanted:
         raise ModelError(f"the network needs {len(wanted)} tables of {', '.join(map(str, wanted))} codes")
@@ -65,6 +66,38 @@ def dump_model(
         "card": json.dumps(card, sort_keys=True),
     }
     return save(tensors, metadata)
+
+
+def round_weights(network: StagedAutoencoder) -> None:
+    """Give a network, in place, the values that it will have when it is loaded from its file."""
+    import torch
+
+    state = {}
+    for key, value in network.state_dict().items():
+        packed = _packed(key, value.detach().cpu().contiguous().numpy())
+        state[key] = torch.from_numpy(_unpacked(packed[_NETWORK + key], packed.get(_SCALE + key)))
+    network.load_state_dict(state)
+
+
+def _packed(key: str, value: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors that hold one weight in a file."""
+    with np.errstate(over="ignore"):  # refused below
+        half = value.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ModelError(f"weight {key!r} is not finite in half precision")
+    encoder_only = key.startswith(_ENCODER_ONLY[0]) or any(part in key for part in _ENCODER_ONLY[1:])
+    if not encoder_only or value.ndim != 4 or value.size < _LARGE:
+        return {_NETWORK + key: half}
+    largest = np.abs(value).max(axis=(1, 2, 3))
+    scale = (np.where(largest > 0, largest, 1) / _INT8_MAX).astype(np.float32)
+    levels = np.clip(np.rint(value / scale[:, None, None, None]), -_INT8_MAX, _INT8_MAX).astype(np.int8)
+    return {_NETWORK + key: levels, _SCALE + key: scale}
+
+
+def _unpacked(array: np.ndarray[Any, Any], scale: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
+    """The float32 weight of its tensors in a file."""
+    value = array.astype(np.float32)
+    return value if scale is None else value * scale.reshape(-1, *[1] * (value.ndim - 1))
 
 
 def load_tables(info: ModelInfo) -> list[np.ndarray[Any, Any]]:
@@ -94,17 +127,23 @@ def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
         network = StagedAutoencoder(config)
     wanted = network.state_dict()
     tensors = _read(info, [_NETWORK + name for name in wanted])
+    scales = _read(info, [_SCALE + name for name in wanted if tensors[_NETWORK + name].dtype == np.int8])
     state = {}
     for name, value in wanted.items():
-        array = tensors[_NETWORK + name]
-        if array.shape != tuple(value.shape) or array.dtype not in (np.float16, np.float32):
+        array, scale = tensors[_NETWORK + name], scales.get(_SCALE + name)
+        if array.shape != tuple(value.shape) or array.dtype not in (np.float16, np.float32, np.int8):
             raise ModelError(
                 f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name} {list(array.shape)}, "
                 f"but its configuration asks for {list(value.shape)}"
             )
-        if not np.isfinite(array).all():
+        if scale is not None and (scale.dtype != np.float32 or scale.shape != array.shape[:1]):
+            raise ModelError(
+                f"model {info.name!r} has a wrong tensor {_SCALE + name!r}: float32 [{len(array)}] expected"
+            )
+        weight = _unpacked(array, scale)
+        if not np.isfinite(weight).all():
             raise ModelError(f"model {info.name!r} is damaged: {name!r} holds a value that is not finite")
-        state[name] = torch.from_numpy(array.astype(np.float32))
+        state[name] = torch.from_numpy(weight)
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False)
     network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
