@@ -32,7 +32,7 @@ def card_text(info: ModelInfo) -> str:
         f"# {info.name}",
         "",
         f"- Identity: `{info.model_id}`",
-        f"- File: {size.file_bytes / 1e6:.2f} MB, {size.parameters / 1e6:.2f} million parameters in float16",
+        f"- File: {size.file_bytes / 1e6:.2f} MB, {size.parameters / 1e6:.2f} million parameters",
         f"- Work: {size.encode_kmac:.1f} kMAC (thousand multiply-accumulates) per pixel to encode, "
         f"{size.decode_kmac:.1f} to decode",
         f"- Grids, coarse to fine: {grids}",
