@@ -16,10 +16,18 @@ from pathlib import Path
 
 import torch
 
-from gmvqzip.memory import keep_freed_memory
-from gmvqzip.training.config import preset
+from gmvqzip.training.config import TrainConfig, preset
 from gmvqzip.training.datasets import load_dataset
+from gmvqzip.training.imagesets import ImageSet
 from gmvqzip.training.trainer import Trainer
+
+
+def seconds_per_step(config: TrainConfig, pictures: ImageSet, device: str) -> float:
+    """Mean seconds of the steps of a short run, from a fresh network."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, pictures, Path(folder), torch.device(device))
+        trainer.run(on_step=lambda record: None, on_evaluation=lambda network: None, stop=lambda: False)
+    return trainer.elapsed / trainer.step
 
 
 def main() -> None:
@@ -31,7 +39,6 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=30)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    keep_freed_memory()
     config = preset(options.preset).with_length(steps=options.batches, epochs=None, seconds=None)
     config = replace(config, open_steps=1, evaluate_every=10**9)
     data = load_dataset(options.dataset, options.data, crop=config.crop, say=print)
@@ -39,10 +46,8 @@ def main() -> None:
     for step in range(options.batches):
         data.train.batch(step, config.batch_size, config.crop, config.seed)
     loading = (time.perf_counter() - start) / options.batches
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, data.train, Path(folder), torch.device(options.device))
-        trainer.run(on_step=lambda record: None, on_evaluation=lambda network: None, stop=lambda: False)
-    step_seconds = trainer.elapsed / trainer.step
+    seconds_per_step(config, data.train, options.device)  # not counted: the libraries warm up
+    step_seconds = seconds_per_step(config, data.train, options.device)
     print(
         json.dumps(
             {

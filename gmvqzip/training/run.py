@@ -12,7 +12,6 @@ import torch
 
 from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.images.files import atomic_write
-from gmvqzip.memory import keep_freed_memory
 from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
@@ -54,7 +53,6 @@ def train_model(
     folder: holds checkpoints, log and pictures of the run. Returns the model's card, or None where the run was asked to
     stop before its end. Raises TrainingError; OutputError where the model cannot be written.
     """
-    keep_freed_memory()
     if checkpoints(folder) and not resume:
         raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
     if output.is_dir():
