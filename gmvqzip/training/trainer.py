@@ -221,7 +221,7 @@ class Trainer:
             values[f"perplexity_hard.{number}"] = float(stage.perplexity_hard)
             values[f"utilisation.{number}"] = float(stage.utilisation)
         values["temperature"] = temperature
-        values["rate"] = float(self.optimizers[0].param_groups[0]["lr"])
+        values["learning_rate"] = float(self.optimizers[0].param_groups[0]["lr"])
         return values
 
     def save(self) -> Path:

@@ -76,7 +76,7 @@ class TestWholeRun:
         assert [line["step"] for line in lines if line["kind"] == "evaluation"] == [10, 16]
         assert lines[-1]["kind"] == "end"
         assert lines[-1]["results"] == card["results"]
-        assert {"loss", "psnr", "progress", "rate", "temperature"} <= set(lines[0])
+        assert {"loss", "psnr", "progress", "learning_rate", "temperature"} <= set(lines[0])
 
     def test_the_callbacks(self, finished: tuple[Path, dict[str, Any], Recorder]) -> None:
         recorder = finished[2]
