@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.entropy import alpha, coder
+from gmvqzip.engines.base import make_engine, torch_device
+from gmvqzip.entropy import alpha
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.tables import ideal_bits
 from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_PIXELS
@@ -29,17 +28,9 @@ from gmvqzip.format.sections import compress_profile, decompress_profile
 from gmvqzip.images.picture import Picture, read_picture, to_pil
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
-from gmvqzip.models.config import NetworkConfig
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
-
-    from gmvqzip.models.network import StagedAutoencoder
-
-DEVICES = ("auto", "cpu", "cuda")
-SINGLE_RATE = 0  # the quality field of a file whose model has one rate
-_QUALITIES = range(1, 101)
 
 
 @dataclass(frozen=True)
@@ -72,14 +63,10 @@ class Codec:
     """
 
     def __init__(self, info: registry.ModelInfo, device: str = "auto") -> None:
-        if device not in DEVICES:
-            raise ModelError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
         self.info = info
         self.device = device
-        self.config = NetworkConfig.from_dict(info.config)
-        self._tables: list[NDArray[np.int64]] | None = None
-        self._network: StagedAutoencoder | None = None
-        self._lock = threading.Lock()
+        self.engine = make_engine(info, device)
+        self.config = self.engine.config
 
     @property
     def name(self) -> str:
@@ -99,7 +86,8 @@ class Codec:
         """Compress a picture into the bytes of a `.gmvq` file.
 
         image: a path, a binary file object, encoded bytes, a PIL image, or a uint8 array [H, W], [H, W, 3] or
-        [H, W, 4]; quality: 1 to 100, without effect where the model has a single rate; strip: drop the ICC profile.
+        [H, W, 4]; quality: 1 to 100, without effect where the model has a single
+        rate; strip: drop the ICC profile.
         Raises ImageError, ModelError.
         """
         picture = read_picture(image, strip=strip, max_pixels=max_pixels)
@@ -138,18 +126,11 @@ class Codec:
 
     def encode_picture(self, picture: Picture, *, quality: int | None = None) -> Codes:
         """The code indices of a picture [H, W, 3], padded by its edge to the model's alignment."""
-        import torch
-
-        self.resolve_quality(quality)
+        field = self.engine.resolve_quality(quality)
         height, width = picture.pixels.shape[:2]
         down, right = -height % self.config.alignment, -width % self.config.alignment
         padded = np.pad(picture.pixels, ((0, down), (0, right), (0, 0)), mode="edge")
-        network, device = self._loaded_network()
-        with torch.inference_mode(), _full_precision(device):
-            batch = torch.from_numpy(np.ascontiguousarray(padded)).to(device).permute(2, 0, 1)[None]  # [1, 3, H, W]
-            stages = network.encode(batch.to(torch.float32).div_(255))
-            arrays = tuple(stage[0].to("cpu", torch.int32).numpy() for stage in stages)
-        return Codes(arrays, width, height, self.model_id, SINGLE_RATE, picture.gray)
+        return Codes(self.engine.analyse(padded, field), width, height, self.model_id, field, picture.gray)
 
     def decode_picture(self, codes: Codes) -> Picture:
         """The pixels of these codes: the network's output times 255, rounded and clipped.
@@ -159,10 +140,8 @@ class Codec:
         import torch
 
         self.check_codes(codes)
-        network, device = self._loaded_network()
-        with torch.inference_mode(), _full_precision(device):
-            stages = [torch.from_numpy(stage.astype(np.int64)).to(device)[None] for stage in codes.stages]
-            image = network.decode(stages)[0, :, : codes.height, : codes.width]  # [3, H, W]
+        with torch.inference_mode():
+            image = self.engine.synthesise(codes.stages, codes.quality)[:, : codes.height, : codes.width]
             if codes.gray:
                 image = image.mean(dim=0, keepdim=True).expand(3, -1, -1)
             levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
@@ -174,8 +153,7 @@ class Codec:
     def pack_codes(self, codes: Codes, sections: Mapping[int, bytes] | None = None) -> Compressed:
         """Seal codes of this model, and extra sections, into a file. Raises ModelError if they do not fit."""
         self.check_codes(codes)
-        tables = self.tables()
-        payload = coder.encode([(stage.ravel(), table) for stage, table in zip(codes.stages, tables, strict=True)])
+        payload = self.engine.pack(codes.stages, codes.quality)
         data = container.pack(
             width=codes.width,
             height=codes.height,
@@ -198,12 +176,11 @@ class Codec:
         box = container.unpack(data, max_pixels=max_pixels)
         header = box.header
         check_model(self.info, header.model_id)
-        if header.quality != SINGLE_RATE:
-            raise FormatError(f"quality {header.quality}, but model {self.name} has a single rate: the file is damaged")
-        shapes = self.config.stage_shapes(header.width, header.height)
-        parts = [(rows * columns, table) for (rows, columns), table in zip(shapes, self.tables(), strict=True)]
-        flat = coder.decode(box.payload, parts)
-        stages = tuple(part.reshape(shape) for part, shape in zip(flat, shapes, strict=True))
+        try:
+            self.engine.check_quality(header.quality)
+        except ModelError as error:
+            raise FormatError(f"{error}: the file is damaged") from None
+        stages = self.engine.unpack(box.payload, (header.width, header.height), header.quality)
         codes = Codes(stages, header.width, header.height, self.model_id, header.quality, header.gray)
         if not header.accepts(codes.crc32()):
             raise FormatError("the decoded codes differ from the file's checksum: the file is damaged; get it again")
@@ -214,47 +191,22 @@ class Codec:
         return self.unpack_codes(data, max_pixels=max_pixels)[1]
 
     def stage_bits(self, codes: Codes) -> tuple[float, ...]:
-        """Ideal code length of each stage under its table, in bits."""
-        return tuple(ideal_bits(table, s) for table, s in zip(self.tables(), codes.stages, strict=True))
-
-    def tables(self) -> list[NDArray[np.int64]]:
-        """The integer frequency tables, one per stage, each summing to 2^24. Raises ModelError."""
-        from gmvqzip.models.store import load_tables
-
-        with self._lock:
-            if self._tables is None:
-                self._tables = load_tables(self.info)
-            return self._tables
+        """Ideal code length of each stage under its tables, in bits."""
+        return self.engine.stage_bits(codes.stages, codes.quality)
 
     # Checks.
-
-    def resolve_quality(self, quality: int | None) -> int:
-        """The quality field for a wanted quality: this model has a single rate, so any of 1 to 100 gives it."""
-        if quality is not None and quality not in _QUALITIES:
-            raise ModelError(f"quality {quality} is out of range: give 1 to 100")
-        return SINGLE_RATE
 
     def check_codes(self, codes: Codes) -> None:
         """Raise ModelError unless these codes are of this model, with its grids and codebook sizes."""
         if codes.model_id != self.model_id:
             raise ModelError(f"codes of model {codes.model_id[:8]}, but model {self.name} is {self.model_id[:8]}")
-        if codes.quality != SINGLE_RATE:
-            raise ModelError(f"codes of quality {codes.quality}, but model {self.name} has a single rate: 0 is wanted")
+        self.engine.check_quality(codes.quality)
         shapes = self.config.stage_shapes(codes.width, codes.height)
         if [stage.shape for stage in codes.stages] != shapes:
             raise ModelError(f"codes do not fit: {codes.width}x{codes.height} pixels take grids {shapes}")
         for number, (stage, grid) in enumerate(zip(codes.stages, self.config.stages(), strict=True)):
             if stage.min() < 0 or stage.max() >= grid.codes:
                 raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {grid.codes - 1}")
-
-    def _loaded_network(self) -> tuple[StagedAutoencoder, torch.device]:
-        from gmvqzip.models.store import load_network
-
-        device = _torch_device(self.device)
-        with self._lock:
-            if self._network is None:
-                self._network = load_network(self.info, str(device))
-            return self._network, device
 
 
 def make_sections(plane: NDArray[np.uint8] | None, profile: bytes | None) -> dict[int, bytes]:
@@ -280,7 +232,7 @@ def read_extras(box: container.Container) -> tuple[NDArray[np.uint8] | None, byt
 def check_device(name: str) -> None:
     """Raise ModelError if a device is asked for that is not there."""
     if name != "cpu":
-        _torch_device(name)
+        torch_device(name)
 
 
 def set_threads(threads: int) -> None:
@@ -355,25 +307,3 @@ def encode(
 def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
     """The picture of these codes; they name their model."""
     return load_for(bytes.fromhex(codes.model_id), model=model, device=device).decode(codes)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Convolutions in full float32 on a GPU, which would otherwise drop 13 bits of each factor (TF32)."""
-    import torch
-
-    if device.type != "cuda":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
-
-
-def _torch_device(name: str) -> torch.device:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ModelError("no CUDA device was found: use --device cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

@@ -104,7 +104,7 @@ def random_codes(codec: Codec, width: int, height: int, gray: bool, seed: int) -
     """Codes drawn from the model's tables by a generator that is written out here, the same for ever."""
     state, stages = seed + 1, []
     shapes = codec.config.stage_shapes(width, height)
-    for table, (rows, columns) in zip(codec.tables(), shapes, strict=True):
+    for table, (rows, columns) in zip(codec.engine.tables(), shapes, strict=True):
         draws = []
         for _ in range(rows * columns):
             state = (state * 6364136223846793005 + 1442695040888963407) % 2**64

@@ -53,7 +53,7 @@ def stages(path: Path, model: str, threads: int, repeat: int) -> dict[str, Any]:
     codec = Codec(info, "cpu")
     picture = read_picture(path)
     height, width = picture.pixels.shape[:2]
-    loading = median_time(lambda: (load_network(info), Codec(info, "cpu").tables()), repeat)
+    loading = median_time(lambda: (load_network(info), Codec(info, "cpu").engine.tables()), repeat)
     codes = codec.encode_picture(picture)
     network = load_network(info)
     padded = np.pad(
@@ -70,7 +70,7 @@ def stages(path: Path, model: str, threads: int, repeat: int) -> dict[str, Any]:
             return result
 
         stage.propose = keep  # type: ignore[method-assign]
-    parts = [(array.ravel(), table) for array, table in zip(codes.stages, codec.tables(), strict=True)]
+    parts = [(array.ravel(), table) for array, table in zip(codes.stages, codec.engine.tables(), strict=True)]
     counts = [(len(symbols), table) for symbols, table in parts]
     payload = coder.encode(parts)
     indices = [torch.from_numpy(array.astype(np.int64))[None] for array in codes.stages]

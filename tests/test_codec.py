@@ -69,7 +69,7 @@ class TestRoundTrip:
         import torch
 
         codes = tiny.encode(pixels)
-        network, _ = tiny._loaded_network()
+        network, _ = tiny.engine._network()
         with torch.inference_mode():
             output = network.decode([torch.tensor(stage.astype(np.int64))[None] for stage in codes.stages])
         expected = np.rint(255 * output[0, :, :23, :37].permute(1, 2, 0).numpy()).clip(0, 255)
@@ -131,7 +131,7 @@ class TestExtras:
         import torch
 
         codes = tiny.encode(pixels[:, :, 0])
-        network, _ = tiny._loaded_network()
+        network, _ = tiny.engine._network()
         with torch.inference_mode():
             output = network.decode([torch.tensor(stage.astype(np.int64))[None] for stage in codes.stages])
         expected = np.rint(255 * output[0, :, :23, :37].mean(dim=0).numpy()).clip(0, 255)
@@ -243,10 +243,10 @@ class TestRefusals:
     def test_full_precision_on_a_gpu(self) -> None:
         import torch
 
-        from gmvqzip.codec import _full_precision
+        from gmvqzip.engines.base import full_precision
 
         before = torch.backends.cudnn.allow_tf32
-        with _full_precision(torch.device("cuda")):
+        with full_precision(torch.device("cuda")):
             assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.allow_tf32 == before
 

@@ -24,6 +24,7 @@ LEVELS = {
     "inspection": 3,
     "training": 3,
     "bench": 3,
+    "engines": 3,
     "models": 2,
     "entropy": 2,
     "images": 2,
@@ -45,6 +46,7 @@ WITHOUT = {
     "images": {"torch"},
     "npz.py": {"torch"},
     "quantizers": {"PIL"},
+    "bench": {"torch"},
 }
 
 

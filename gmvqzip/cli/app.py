@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import gmvqzip
+from gmvqzip.cli.bench import bench
 from gmvqzip.cli.codes import codes
 from gmvqzip.cli.compress import compress
 from gmvqzip.cli.decompress import decompress
@@ -40,6 +41,6 @@ def _main(
     pass
 
 
-for _command in (compress, decompress, info, test, codes, train):
+for _command in (compress, decompress, info, test, codes, bench, train):
     app.command()(guarded(_command))
 app.add_typer(models, name="models")

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.models.config import GridConfig, NetworkConfig
+from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.quantizers import GMVQ, GMVQSettings, QuantizerResult
 
 
@@ -36,19 +37,20 @@ class ResidualBlock(nn.Module):
         return x + residual
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
+def residual_blocks(channels: int, count: int) -> nn.Sequential:
+    """`count` residual blocks of `channels` channels."""
     return nn.Sequential(*[ResidualBlock(channels) for _ in range(count)])
 
 
 class Encoder(nn.Module):
     """Features of an image at each level, fine to coarse."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig | HyperpriorConfig) -> None:
         super().__init__()
         self.patch = config.strides[0]
         self.stem = nn.Conv2d(3 * self.patch**2, config.channels[0], 3, padding=1)
         pairs = zip(config.channels, config.encoder_blocks, strict=True)
-        self.levels = nn.ModuleList([_blocks(channels, count) for channels, count in pairs])
+        self.levels = nn.ModuleList([residual_blocks(channels, count) for channels, count in pairs])
         steps = zip(config.strides, config.strides[1:], config.channels, config.channels[1:], strict=False)
         self.down = nn.ModuleList([_reduce(coarse // fine, a, b) for fine, coarse, a, b in steps])
 
@@ -75,7 +77,7 @@ class Stage(nn.Module):
         self.head = nn.Conv2d(channels, grid.dimensions + weights, 1)
         self.quantizer = GMVQ(grid.codes, grid.dimensions, settings)
         self.project = nn.Conv2d(grid.dimensions, channels, 1)
-        self.refine = _blocks(channels, config.stage_blocks)
+        self.refine = residual_blocks(channels, config.stage_blocks)
 
     def propose(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """z_hat [N, L] and raw weights [N, L or 1] of all N = B*H*W sites, from features and state [B, C, H, W]."""
@@ -124,10 +126,12 @@ class StagedAutoencoder(nn.Module):
             count = grids[stride].stages if stride in grids else 0
             self.stages.append(nn.ModuleList([Stage(grids[stride], width, config, settings) for _ in range(count)]))
         counts = config.decoder_blocks[: top + 1]
-        self.levels = nn.ModuleList([_blocks(width, count) for width, count in zip(widths, counts, strict=True)])
+        self.levels = nn.ModuleList(
+            [residual_blocks(width, count) for width, count in zip(widths, counts, strict=True)]
+        )
         factors = [coarse // fine for fine, coarse in pairwise(strides)]
-        pairs = zip(widths[1:], widths, factors, strict=False)
-        self.up = nn.ModuleList([nn.Conv2d(wide, narrow * factor**2, 1) for wide, narrow, factor in pairs])
+        steps = zip(widths[1:], widths, factors, strict=False)
+        self.up = nn.ModuleList([nn.Conv2d(wide, narrow * factor**2, 1) for wide, narrow, factor in steps])
         self.factors = factors
         self.final = nn.Conv2d(widths[0], 3 * strides[0] ** 2, 3, padding=1)
 

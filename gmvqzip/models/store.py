@@ -22,13 +22,18 @@ from safetensors.numpy import save
 from gmvqzip.entropy.tables import check_table
 from gmvqzip.errors import ModelError
 from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.kinds import read_config
 from gmvqzip.models.registry import MODEL_FORMAT, ModelInfo
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from gmvqzip.models.network import StagedAutoencoder
 
 _NETWORK, _TABLE, _SCALE = "network.", "table.", "scale."
-_ENCODER_ONLY = ("encoder.", ".mix.", ".head.")  # parts of tensor names; the first at the beginning
+_ENCODER_STARTS = ("encoder.", "analysis.")  # beginnings of the names of tensors that only the encoder reads ...
+_ENCODER_PARTS = (".mix.", ".head.")  # ... and parts of others
 _LARGE = 4096  # entries from which an encoder's convolution is stored in 8 bits
 _INT8_MAX = 127
 
@@ -47,17 +52,21 @@ def model_identity(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray[A
 def dump_model(
     name: str, network: StagedAutoencoder, tables: Sequence[np.ndarray[Any, Any]], card: Mapping[str, Any]
 ) -> bytes:
-    """The bytes of a model file. Raises ModelError where a weight or table is not valid."""
-    config = network.config.to_dict()
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for key, value in network.state_dict().items():
-        tensors |= _packed(key, value.detach().cpu().contiguous().numpy())
+    """The bytes of a staged model's file. Raises ModelError where a weight or table is not valid."""
     wanted = [stage.codes for stage in network.config.stages()]
     if [len(table) for table in tables] != wanted:
         raise ModelError(f"the network needs {len(wanted)} tables of {', '.join(map(str, wanted))} codes")
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
     for index, table in enumerate(tables):
         check_table(table)
         tensors[f"{_TABLE}{index}"] = np.asarray(table, dtype=np.int32)
+    return dump_tensors(name, network.config.to_dict(), pack_weights(network) | tensors, card)
+
+
+def dump_tensors(
+    name: str, config: Mapping[str, Any], tensors: dict[str, np.ndarray[Any, Any]], card: Mapping[str, Any]
+) -> bytes:
+    """The bytes of a model file of any kind."""
     metadata = {
         "gmvqzip": str(MODEL_FORMAT),
         "name": name,
@@ -68,7 +77,15 @@ def dump_model(
     return save(tensors, metadata)
 
 
-def round_weights(network: StagedAutoencoder) -> None:
+def pack_weights(network: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors that hold a network's weights in a file. Raises ModelError where one is not finite."""
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    for key, value in network.state_dict().items():
+        tensors |= _packed(key, value.detach().cpu().contiguous().numpy())
+    return tensors
+
+
+def round_weights(network: nn.Module) -> None:
     """Give a network, in place, the values that it will have when it is loaded from its file."""
     import torch
 
@@ -85,7 +102,7 @@ def _packed(key: str, value: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, 
         half = value.astype(np.float16)
     if not np.isfinite(half).all():
         raise ModelError(f"weight {key!r} is not finite in half precision")
-    encoder_only = key.startswith(_ENCODER_ONLY[0]) or any(part in key for part in _ENCODER_ONLY[1:])
+    encoder_only = key.startswith(_ENCODER_STARTS) or any(part in key for part in _ENCODER_PARTS)
     if not encoder_only or value.ndim != 4 or value.size < _LARGE:
         return {_NETWORK + key: half}
     largest = np.abs(value).max(axis=(1, 2, 3))
@@ -104,7 +121,7 @@ def load_tables(info: ModelInfo) -> list[np.ndarray[Any, Any]]:
     """The integer tables [K] int64 of all stages in coding order. Raises ModelError; needs no torch."""
     stages = _config(info).stages()
     names = [f"{_TABLE}{index}" for index in range(len(stages))]
-    tensors = _read(info, names)
+    tensors = read_tensors(info, names)
     tables = []
     for name, stage in zip(names, stages, strict=True):
         table = tensors[name]
@@ -121,13 +138,20 @@ def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
 
     from gmvqzip.models.network import StagedAutoencoder
 
-    config = _config(info)
     # Not on the meta device: its first use imports a compiler, which takes longer than everything else here.
     with torch.random.fork_rng(devices=[]):
-        network = StagedAutoencoder(config)
+        network = StagedAutoencoder(_config(info))
+    load_weights(info, network, device)
+    return network
+
+
+def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
+    """Give a network, in place, the weights of a file; put it on `device`, in evaluation mode. Raises ModelError."""
+    import torch
+
     wanted = network.state_dict()
-    tensors = _read(info, [_NETWORK + name for name in wanted])
-    scales = _read(info, [_SCALE + name for name in wanted if tensors[_NETWORK + name].dtype == np.int8])
+    tensors = read_tensors(info, [_NETWORK + name for name in wanted])
+    scales = read_tensors(info, [_SCALE + name for name in wanted if tensors[_NETWORK + name].dtype == np.int8])
     state = {}
     for name, value in wanted.items():
         array, scale = tensors[_NETWORK + name], scales.get(_SCALE + name)
@@ -147,15 +171,21 @@ def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False)
     network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
 
 
 def verify(info: ModelInfo) -> None:
     """Check a model file in full: tables, weights, and identity. Raises ModelError naming what is wrong."""
-    load_tables(info)
-    load_network(info)
-    tensors = _read(info, None)
-    identity = model_identity(info.config, tensors)
+    from gmvqzip.models import hyperstore
+
+    config = read_config(info.config)
+    if isinstance(config, HyperpriorConfig):
+        hyperstore.load_context(info, config)
+        hyperstore.load_precisions(info, config)
+        hyperstore.load_transform(info, config)
+    else:
+        load_tables(info)
+        load_network(info)
+    identity = model_identity(info.config, read_tensors(info, None))
     if identity != info.model_id:
         raise ModelError(f"model {info.name!r} is damaged: its identity is {identity[:8]}, not {info.model_id[:8]}")
 
@@ -164,7 +194,8 @@ def _config(info: ModelInfo) -> NetworkConfig:
     return NetworkConfig.from_dict(info.config)
 
 
-def _read(info: ModelInfo, names: Iterable[str] | None) -> dict[str, np.ndarray[Any, Any]]:
+def read_tensors(info: ModelInfo, names: Iterable[str] | None) -> dict[str, np.ndarray[Any, Any]]:
+    """Tensors of a model file by name, or all. Raises ModelError where one is missing or the file is damaged."""
     try:
         with safe_open(os.fspath(info.path), framework="numpy") as file:
             present = set(file.keys())

@@ -36,18 +36,12 @@ def export_model(
 
     The weights are rounded as in the file first, so that prior and results are those of the model as shipped. The
     aggregated categorical prior of each stage is the smoothed count of its hard codes over the whole training set,
-    frozen into an integer table. Where the encoder weighs bits, it first learns that prior, and the table counts the
-    codes that it then picks.
+    frozen into an integer table.
     """
     round_weights(network)
     say(f"aggregated prior over {len(data.train)} training pictures")
     seen = evaluate(network, _batches(data.train), device)
     tables = [frequencies(counts + SMOOTHING) for counts in seen.counts]
-    if config.rate_weight:
-        for quantizer, table in zip(network.quantizers(), tables, strict=True):
-            quantizer.log_prior.copy_(torch.from_numpy(np.log(table / table.sum())).half())
-        seen = evaluate(network, _batches(data.train), device)
-        tables = [frequencies(counts + SMOOTHING) for counts in seen.counts]
     results = {"training": seen.summary(), "validation": _measure(network, data.validation, tables, device)}
     if data.test is not None:
         results["test"] = _measure(network, data.test, tables, device)

@@ -1,0 +1,112 @@
+"""Coding one picture at one quality and measuring the result; means over pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gmvqzip.bench.codecs import BenchCodec
+from gmvqzip.bench.metrics import Pixels, decibels, ms_ssim, psnr, scales_of
+from gmvqzip.errors import GmvqError, ImageError
+from gmvqzip.images.picture import Picture, read_picture, to_pil
+
+
+@dataclass(frozen=True)
+class Point:
+    """One picture coded by one codec at one quality, or the mean of several pictures."""
+
+    codec: str
+    quality: float
+    file_bytes: float
+    bpp: float  # bits of the whole file per pixel
+    psnr: float  # dB
+    ms_ssim: float
+    ms_ssim_db: float  # -10 log10(1 - MS-SSIM)
+    encode_seconds: float
+    decode_seconds: float
+
+
+FIGURES = ("file_bytes", "bpp", "psnr", "ms_ssim", "ms_ssim_db", "encode_seconds", "decode_seconds")
+
+
+def read_pixels(source: Path | bytes, *, max_pixels: int) -> Pixels:
+    """The pixels [H, W, 3] that every codec gets: sRGB of 8 bits.
+
+    A gray picture has three equal channels, transparency is laid over white, a colour profile is converted. Raises
+    ImageError, also for a picture too small to be measured.
+    """
+    picture = read_picture(source, strip=True, max_pixels=max_pixels)
+    scales_of(picture.height, picture.width)
+    if picture.alpha is None:
+        return picture.pixels
+    layer = to_pil(Picture(picture.pixels, alpha=picture.alpha))
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+
+
+def code(codec: BenchCodec, pixels: Pixels, quality: float) -> tuple[bytes, float]:
+    """A picture's file and the seconds it took. Raises ImageError where the codec cannot make one."""
+    start = time.perf_counter()
+    try:
+        data = codec.encode(pixels, quality)
+    except (GmvqError, MemoryError):
+        raise
+    except Exception as error:  # of any codec's library
+        raise ImageError(f"{codec.title} cannot code this picture: {_line(error)}") from error
+    return data, time.perf_counter() - start
+
+
+def look(codec: BenchCodec, pixels: Pixels, quality: float, coded: tuple[bytes, float]) -> tuple[Point, Pixels]:
+    """The figures of a file made by `code`, and the decoded picture."""
+    data, encode_seconds = coded
+    start = time.perf_counter()
+    try:
+        decoded = codec.decode(data)
+    except (GmvqError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(f"{codec.title} cannot read its own file: {_line(error)}") from error
+    decode_seconds = time.perf_counter() - start
+    similarity = ms_ssim(pixels, decoded)
+    point = Point(
+        codec=codec.name,
+        quality=quality,
+        file_bytes=len(data),
+        bpp=8 * len(data) / (pixels.shape[0] * pixels.shape[1]),
+        psnr=psnr(pixels, decoded),
+        ms_ssim=similarity,
+        ms_ssim_db=decibels(1 - similarity),
+        encode_seconds=encode_seconds,
+        decode_seconds=decode_seconds,
+    )
+    return point, decoded
+
+
+def measure(codec: BenchCodec, pixels: Pixels, qualities: Iterable[float]) -> list[Point]:
+    """One point for each quality. Times are of one run each, by the clock, array to bytes and back."""
+    return [look(codec, pixels, quality, code(codec, pixels, quality))[0] for quality in qualities]
+
+
+def mean_points(pictures: Sequence[Sequence[Point]]) -> list[Point]:
+    """The means over pictures for each codec and quality, in the order of the first picture.
+
+    Each figure is the plain mean of the pictures' figures: PSNR and MS-SSIM in dB are means of decibels.
+    """
+    found: dict[tuple[str, float], list[Point]] = {}
+    for points in pictures:
+        for point in points:
+            found.setdefault((point.codec, point.quality), []).append(point)
+    return [Point(codec, quality, **_means(points)) for (codec, quality), points in found.items()]
+
+
+def _means(points: Sequence[Point]) -> dict[str, Any]:
+    return {name: float(np.mean([getattr(point, name) for point in points])) for name in FIGURES}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,258 @@
+"""gmvqzip bench: side by side with JPEG, WebP, AVIF and JPEG XL."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gmvqzip.cli import options
+from gmvqzip.cli.batch import prepare, read_source, read_stdin, write_stdout
+from gmvqzip.cli.plan import IMAGE_SUFFIXES, STREAM, Task, inputs
+from gmvqzip.cli.records import input_name
+from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.run import UsageError
+from gmvqzip.models.registry import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from gmvqzip.bench.compare import SizeLimit
+    from gmvqzip.bench.metrics import Pixels
+
+QUALITIES = "1,10,20,30,40,50,60,70,80,90,95"
+PAGE_PICTURES = 8
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(k|M|bpp)?")
+_BYTES = {None: 1, "k": 1000, "M": 1_000_000}
+_RATES = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
+_MEASURE_PANEL = "What is measured"
+
+
+def bench(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures to code; - is standard input.")],
+    recursive: options.Recursive = False,
+    codecs: Annotated[
+        str | None,
+        typer.Option(
+            "--codecs",
+            metavar="NAME,...",
+            help="Codecs to compare with: jpeg, webp, avif (tuned for PSNR), avif-iq (AVIF tuned for the eye), jxl. "
+            "Default: all but avif-iq.",
+            rich_help_panel=_MEASURE_PANEL,
+        ),
+    ] = None,
+    qualities: Annotated[
+        str,
+        typer.Option(
+            "--qualities",
+            metavar="N,...",
+            help="Qualities of every codec, 1 to 100.",
+            rich_help_panel=_MEASURE_PANEL,
+        ),
+    ] = QUALITIES,
+    bpp: Annotated[
+        str | None,
+        typer.Option(
+            "--bpp",
+            metavar="LOW-HIGH",
+            help="Compare rates within these bits per pixel only.",
+            rich_help_panel=_MEASURE_PANEL,
+        ),
+    ] = None,
+    json_file: Annotated[
+        str | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write all figures of each picture; - is standard output.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    plot_file: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE.png",
+            help="Draw the mean rate-distortion curves.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    html_file: Annotated[
+        str | None,
+        typer.Option(
+            "--html",
+            metavar="FILE.html",
+            help="Write one page with a slider between each picture and each codec at one size.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="BYTES|BPP",
+            help="The size for --html, such as 20000, 20k or 0.25bpp. "
+            "Default: that of gmvqzip's file at quality 50, or of its single rate.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    page_pictures: Annotated[
+        int,
+        typer.Option(
+            "--html-pictures",
+            min=1,
+            metavar="N",
+            help="How many pictures, the first, --html shows.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = PAGE_PICTURES,
+    force: options.Force = False,
+    model: options.Model = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    threads: Annotated[
+        int,
+        typer.Option(
+            "-T",
+            "--threads",
+            min=1,
+            help="Processor threads of each codec that can use several; one, so that times compare.",
+            rich_help_panel=options.RUN_PANEL,
+        ),
+    ] = 1,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+) -> int:
+    """Compare gmvqzip with other codecs on pictures: rate, PSNR, MS-SSIM, time, BD-rate.
+
+    Every codec gets the same pixels, 8-bit sRGB: gray as three equal channels, transparency over white. Sizes are of
+    whole files. A codec whose encoder is missing is named.
+    """
+    report = Report(verbose=verbose, quiet=quiet, progress=not no_progress)
+    wanted = numbers(qualities)
+    window = rates(bpp) if bpp is not None else None
+    limit = size_limit(at) if at is not None else None
+    if at is not None and html_file is None:
+        raise UsageError("--at is the size for --html: name a file for that")
+    tasks, total = inputs(images, report, recursive=recursive, suffixes=IMAGE_SUFFIXES)
+    _check_outputs(tasks, json_file, plot_file, html_file, force=force)
+
+    from gmvqzip.bench.codecs import DEFAULT_RIVALS, Gmvq, rivals, why_missing
+
+    known = rivals(threads)
+    names = list(dict.fromkeys(codecs.split(","))) if codecs is not None else list(DEFAULT_RIVALS)
+    if strange := [name for name in names if name not in known]:
+        raise UsageError(f"--codecs {strange[0]}: choose {', '.join(known)}")
+    if not tasks:
+        return report.finish(total)
+
+    from gmvqzip import __version__
+    from gmvqzip import codec as models
+    from gmvqzip.bench.compare import compare, warm_up
+    from gmvqzip.bench.page import Page
+    from gmvqzip.bench.results import Results
+
+    codec = models.load(model or DEFAULT_MODEL, device=device.value)
+    models.check_device(device.value)
+    models.set_threads(threads)
+    ours = Gmvq(codec)
+    warm_up(ours)
+    missing = {name: reason for name in names if (reason := why_missing(known[name])) is not None}
+    chosen = [ours, *(known[name] for name in names if name not in missing)]
+
+    results = []
+    page = Page() if html_file is not None else None
+    with report.progress(len(tasks) * len(chosen), "measuring") as advance:
+        for task in tasks:
+            room = page if page is not None and len(page) < page_pictures else None
+            try:
+                pixels = _read(task, max_pixels)
+                results.append(
+                    compare(input_name(task), pixels, chosen, wanted, page=room, limit=limit, after_each=advance)
+                )
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # a picture counts for every codec or for none
+                report.fail(task.name, error)
+    if not results:
+        return report.finish(total)
+    run = {"gmvqzip": __version__, "model": codec.name, "model_id": codec.model_id, "threads": threads}
+    found = Results(chosen, missing, results, window, run)
+    _write(json_file, lambda: (found.to_json() + "\n").encode(), force=force)
+    if plot_file is not None:
+        from gmvqzip.bench.plot import plot
+
+        _write(plot_file, lambda: plot(found), force=force)
+    if page is not None:
+        notes = [f"Not compared: {name}: {reason}." for name, reason in missing.items()]
+        _write(html_file, lambda: page.html(notes).encode(), force=force)
+    if not quiet and json_file != STREAM:
+        found.print_tables(sys.stdout)
+    return report.finish(total)
+
+
+def numbers(text: str) -> list[float]:
+    """Qualities such as 1,10,50. Raises UsageError."""
+    parts = text.split(",")
+    if not all(re.fullmatch(r"\d{1,3}", part.strip()) and 1 <= int(part) <= 100 for part in parts):
+        raise UsageError(f"--qualities {text}: give numbers from 1 to 100, such as 10,50,90")
+    return [float(part) for part in parts]
+
+
+def rates(text: str) -> tuple[float, float]:
+    """A range of bits per pixel such as 0.1-0.5. Raises UsageError."""
+    match = _RATES.fullmatch(text)
+    low, high = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    if not 0 < low < high:
+        raise UsageError(f"--bpp {text}: give a range of bits per pixel such as 0.1-0.5")
+    return low, high
+
+
+def size_limit(text: str) -> SizeLimit:
+    """A size such as 20000, 20k, 1.5M or 0.25bpp. Raises UsageError."""
+    from gmvqzip.bench.compare import SizeLimit
+
+    match = _SIZE.fullmatch(text)
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"--at {text}: give bytes or bits per pixel, such as 20000, 20k or 0.25bpp")
+    per_pixel = match[2] == "bpp"
+    return SizeLimit(float(match[1]) * (1 if per_pixel else _BYTES[match[2]]), per_pixel)
+
+
+def _check_outputs(
+    tasks: Sequence[Task], json_file: str | None, plot_file: str | None, html_file: str | None, *, force: bool
+) -> None:
+    """Refuse, before any work, outputs that cannot be written or that would meet each other or an input."""
+    if plot_file is not None and Path(plot_file).suffix.lower() != ".png":
+        raise UsageError(f"--plot {safe_name(plot_file)}: the name must end in .png")
+    if html_file is not None and Path(html_file).suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html {safe_name(html_file)}: the name must end in .html")
+    paths = [Path(name) for name in (json_file, plot_file, html_file) if name is not None and name != STREAM]
+    places = [os.path.realpath(path) for path in paths]
+    if len(set(places)) < len(places):
+        raise UsageError("two outputs have one name: nothing was done")
+    sources = {os.path.realpath(task.source) for task in tasks if task.source is not None}
+    for path, place in zip(paths, places, strict=True):
+        if place in sources:
+            raise UsageError(f"{safe_name(path)} is one of the pictures: nothing was done")
+        prepare(Task(str(path), None, path), force=force, make_directory=False)
+
+
+def _read(task: Task, max_pixels: int) -> Pixels:
+    from gmvqzip.bench.measure import read_pixels
+
+    source = read_stdin() if task.source is None else read_source(task.source)
+    return read_pixels(source, max_pixels=max_pixels)
+
+
+def _write(name: str | None, make: Callable[[], bytes], *, force: bool) -> None:
+    from gmvqzip.images.files import atomic_write
+
+    if name == STREAM:
+        write_stdout(make())
+    elif name is not None:
+        atomic_write(Path(name), make(), force=force)

@@ -1,0 +1,115 @@
+"""What every engine does, and the choice of one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.errors import ModelError
+from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.registry import ModelInfo
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+Stages = Sequence[NDArray[Any]]
+
+
+class Engine(Protocol):
+    """A model at work. Instances may be shared by threads; weights and tables are loaded when first needed.
+
+    Index arrays are [rows, columns], one a stage in coding order; `size` is (width, height) in pixels; `quality` is the
+    quality field of a file.
+    """
+
+    @property
+    def config(self) -> NetworkConfig | HyperpriorConfig:
+        """The model's configuration."""
+
+    def resolve_quality(self, quality: int | None) -> int:
+        """The quality field for a wanted quality, 1 to 100, or for none. Raises ModelError."""
+
+    def check_quality(self, quality: int) -> None:
+        """Raise ModelError unless a file of this model may have this quality field."""
+
+    def analyse(self, pixels: NDArray[np.uint8], quality: int) -> tuple[NDArray[np.int32], ...]:
+        """The index arrays of pixels [H, W, 3], sides multiples of the model's alignment."""
+
+    def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
+        """The picture [3, H, W] of index arrays, in [0, 1]."""
+
+    def pack(self, stages: Stages, quality: int) -> bytes:
+        """The payload of index arrays. Raises ModelError where they are no codes of this model."""
+
+    def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
+        """The index arrays in a payload. Raises FormatError where it is damaged. Needs no torch."""
+
+    def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
+        """Ideal code length of each stage under its tables, in bits."""
+
+
+def make_engine(info: ModelInfo, device: str) -> Engine:
+    """The engine of a model. device: auto, cpu or cuda. Raises ModelError for another one, or a bad configuration."""
+    from gmvqzip.engines.hyperprior import HyperpriorEngine
+    from gmvqzip.engines.staged import StagedEngine
+    from gmvqzip.models.kinds import read_config
+
+    if device not in DEVICES:
+        raise ModelError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+    config = read_config(info.config)
+    if isinstance(config, HyperpriorConfig):
+        return HyperpriorEngine(info, config, device)
+    return StagedEngine(info, config, device)
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name. Raises ModelError if it is not there."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("no CUDA device was found: use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Convolutions in full float32 on a GPU, which would otherwise drop 13 bits of each factor (TF32)."""
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+class Once:
+    """Values that are made when first asked for, once, by whichever thread comes first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, Any] = {}
+
+    def get(self, name: str, make: Any) -> Any:
+        """The value of that name, made by `make()` if it is new."""
+        with self._lock:
+            if name not in self._values:
+                self._values[name] = make()
+            return self._values[name]
+
+
+def image_tensor(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """Pixels [H, W, 3] as a batch of one picture [1, 3, H, W] in [0, 1]."""
+    import torch
+
+    batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
+    return batch.to(torch.float32).div_(255)

@@ -1,0 +1,88 @@
+"""The staged model at work: order-0 tables, one rate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.engines.base import Once, Stages, full_precision, image_tensor, torch_device
+from gmvqzip.entropy import coder
+from gmvqzip.entropy.tables import ideal_bits
+from gmvqzip.errors import ModelError
+from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.registry import ModelInfo
+
+if TYPE_CHECKING:
+    import torch
+
+    from gmvqzip.models.network import StagedAutoencoder
+
+SINGLE_RATE = 0  # the quality field of a file whose model has one rate
+_QUALITIES = range(1, 101)
+
+
+class StagedEngine:
+    """See `Engine`."""
+
+    def __init__(self, info: ModelInfo, config: NetworkConfig, device: str) -> None:
+        self.info, self.config, self.device = info, config, device
+        self._once = Once()
+
+    def resolve_quality(self, quality: int | None) -> int:
+        """The quality field: this model has a single rate, so any of 1 to 100 gives it."""
+        if quality is not None and quality not in _QUALITIES:
+            raise ModelError(f"quality {quality} is out of range: give 1 to 100")
+        return SINGLE_RATE
+
+    def check_quality(self, quality: int) -> None:
+        """Raise ModelError unless the quality is that of a single rate."""
+        if quality != SINGLE_RATE:
+            raise ModelError(f"quality {quality}, but model {self.info.name} has a single rate: 0 is wanted")
+
+    def analyse(self, pixels: NDArray[np.uint8], quality: int) -> tuple[NDArray[np.int32], ...]:
+        """Index arrays of pixels [H, W, 3]."""
+        import torch
+
+        network, device = self._network()
+        with torch.inference_mode(), full_precision(device):
+            stages = network.encode(image_tensor(pixels, device))
+            return tuple(stage[0].to("cpu", torch.int32).numpy() for stage in stages)
+
+    def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
+        """Picture [3, H, W] of index arrays."""
+        import torch
+
+        network, device = self._network()
+        with full_precision(device):
+            return network.decode([torch.from_numpy(s.astype(np.int64)).to(device)[None] for s in stages])[0]
+
+    def pack(self, stages: Stages, quality: int) -> bytes:
+        """Payload: stage after stage under its table."""
+        return coder.encode([(stage.ravel(), table) for stage, table in zip(stages, self.tables(), strict=True)])
+
+    def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
+        """Index arrays in a payload."""
+        shapes = self.config.stage_shapes(*size)
+        parts = [(rows * columns, table) for (rows, columns), table in zip(shapes, self.tables(), strict=True)]
+        flat = coder.decode(payload, parts)
+        return tuple(part.reshape(shape) for part, shape in zip(flat, shapes, strict=True))
+
+    def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
+        """Ideal code length of each stage, in bits."""
+        return tuple(ideal_bits(table, stage) for table, stage in zip(self.tables(), stages, strict=True))
+
+    def tables(self) -> list[NDArray[np.int64]]:
+        """The integer frequency tables, one per stage, each summing to 2^24. Raises ModelError."""
+        from gmvqzip.models.store import load_tables
+
+        tables: list[NDArray[np.int64]] = self._once.get("tables", lambda: load_tables(self.info))
+        return tables
+
+    def _network(self) -> tuple[StagedAutoencoder, torch.device]:
+        from gmvqzip.models.store import load_network
+
+        device = torch_device(self.device)
+        network: StagedAutoencoder = self._once.get("network", lambda: load_network(self.info, str(device)))
+        return network, device

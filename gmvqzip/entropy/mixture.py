@@ -1,0 +1,103 @@
+"""Integer tables of a mixture under a context: p(code | group, class pair), computed from a model's integers alone.
+
+A group g of L dimensions has K codewords mu_c, integers in units of 1/32 of the quantiser's step, cut into two halves.
+Under the context classes (t_0, t_1) of its halves the code c has the score, in units of 1/1024 bit,
+
+    s_c = bias_c - floor((sum_h precision_h[t_h] * |mu_c,h|^2 + slope_h[t_h] * |mu_c,h|_1) / 2^16)
+
+its weight is e_c = EXPONENTIAL[d mod 1024] >> (d div 1024) with d = max s - s_c, and its frequency
+1 + floor(e_c (2^24 - K) / sum e). What is left to 2^24 goes to the first code of the largest score. Everything is
+64-bit integer arithmetic, the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.entropy.tables import TOTAL
+from gmvqzip.errors import ModelError
+
+SCORE_BITS = 10  # scores are in units of 2^-10 bit
+SHIFT = 16
+_EXPONENTIAL_BITS = 30
+EXPONENTIAL: NDArray[np.int64] = np.rint(
+    2.0 ** (_EXPONENTIAL_BITS - np.arange(1 << SCORE_BITS) / (1 << SCORE_BITS))
+).astype(np.int64)
+"""round(2^(30 - f/1024)) for f = 0 .. 1023; every entry is further than 10^-4 from a tie."""
+
+Integers = NDArray[np.int64]
+
+
+@dataclass
+class GroupMixtures:
+    """G groups of one shape. codebook: [G, K, L]; bias: [G, K]; precision, slope: [G, 2, T]; all int64."""
+
+    codebook: Integers
+    bias: Integers
+    precision: Integers
+    slope: Integers
+    _tables: dict[tuple[int, int], Integers] = field(default_factory=dict, repr=False)
+
+    @property
+    def classes(self) -> int:
+        """T, context classes of each half."""
+        return int(self.precision.shape[2])
+
+    def tables(self, group: int, pairs: Integers) -> list[Integers]:
+        """The frequency tables [K] of a group under class pairs, given as t_0 * T + t_1; kept once computed."""
+        missing = np.array([pair for pair in pairs.tolist() if (group, pair) not in self._tables], dtype=np.int64)
+        if missing.size:
+            for pair, row in zip(missing.tolist(), self._compute(group, missing), strict=True):
+                self._tables[group, pair] = row
+        return [self._tables[group, pair] for pair in pairs.tolist()]
+
+    def _compute(self, group: int, pairs: Integers) -> Integers:
+        halves = self.codebook[group].reshape(self.codebook.shape[1], 2, -1)  # [K, 2, L/2]
+        square, absolute = (halves * halves).sum(2), np.abs(halves).sum(2)  # [K, 2]
+        score = np.zeros((len(pairs), len(square)), dtype=np.int64)
+        for half, classes in enumerate(np.divmod(pairs, self.classes)):
+            score += self.precision[group, half, classes][:, None] * square[:, half]
+            score += self.slope[group, half, classes][:, None] * absolute[:, half]
+        score = self.bias[group] - (score >> SHIFT)
+        best = score.argmax(1)
+        rows = np.arange(len(pairs))
+        below = score[rows, best][:, None] - score
+        weight = EXPONENTIAL[below & ((1 << SCORE_BITS) - 1)] >> np.minimum(below >> SCORE_BITS, 63)
+        spare = TOTAL - score.shape[1]
+        frequency: Integers = 1 + weight * spare // weight.sum(1, keepdims=True)
+        frequency[rows, best] += TOTAL - frequency.sum(1)
+        return frequency
+
+
+_LIMITS = {"codebook": 1 << 12, "bias": 1 << 24, "precision": 1 << 28, "slope": 1 << 28}
+
+
+def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, int]) -> GroupMixtures:
+    """Groups from a model's tensors codebook, bias, precision and slope. shape: (G, K, L).
+
+    Raises ModelError for tensors of other shapes, that are no integers, or so large that 64 bits might not hold.
+    """
+    groups, codes, dimensions = shape
+    classes = tensors["precision"].shape[-1] if tensors["precision"].ndim == 3 else 0
+    wanted = {
+        "codebook": (groups, codes, dimensions),
+        "bias": (groups, codes),
+        "precision": (groups, 2, classes),
+        "slope": (groups, 2, classes),
+    }
+    values = {}
+    for name, expected in wanted.items():
+        tensor = tensors[name]
+        if tensor.dtype.kind != "i" or tensor.shape != expected or not 1 <= classes <= 64:
+            raise ModelError(f"wrong tensor {name!r} of a group of codebooks: integers {list(expected)} expected")
+        values[name] = tensor.astype(np.int64)
+        if np.abs(values[name]).max() > _LIMITS[name]:
+            raise ModelError(f"tensor {name!r} of a group of codebooks is out of range")
+    if values["codebook"][:, 0].any():
+        raise ModelError("code 0 of a group must be the zero vector")
+    return GroupMixtures(values["codebook"], values["bias"], values["precision"], values["slope"])

@@ -1,0 +1,116 @@
+"""Configuration of a hyperprior model: a plain dataclass, stored in the model file, readable without torch or numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from gmvqzip.errors import ModelError
+from gmvqzip.models.config import MAX_BLOCKS, MAX_CHANNELS, MAX_CODES, MAX_DIMENSIONS, GridConfig
+
+KIND = "hyperprior"
+VERSION = 1
+QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
+MAX_GROUPS = 1024
+
+
+@dataclass(frozen=True)
+class GroupsConfig:
+    """`count` groups of `dimensions` channels, each with its own codebook of `codes` entries."""
+
+    count: int
+    codes: int = 256  # K
+    dimensions: int = 2  # L, even
+
+
+@dataclass(frozen=True)
+class HyperpriorConfig:
+    """The network, its codebooks, and the range of lambda that its qualities span."""
+
+    strides: tuple[int, ...] = (4, 8, 16)  # feature levels; the first is the pixel-shuffle factor, each doubles
+    channels: tuple[int, ...] = (64, 128, 192)  # feature channels at each level
+    encoder_blocks: tuple[int, ...] = (2, 3, 3)  # residual blocks at each level of the encoder
+    decoder_blocks: tuple[int, ...] = (2, 3, 2)  # residual blocks at each level of the decoder
+    quarter: tuple[GroupsConfig, ...] = (GroupsConfig(12),)  # groups of each quarter of the latent's channels
+    hyper: tuple[GroupsConfig, ...] = (GroupsConfig(6, 256, 4),)  # groups of the hyper-latent
+    context_width: int = 128  # channels of the context networks
+    lambda_first: float = 0.0008  # lambda of the lowest quality: loss = lambda * 255^2 * MSE + bits per pixel
+    lambda_last: float = 0.045  # lambda of the highest quality; between them it grows geometrically
+    kind: str = KIND
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        rows = (self.strides, self.channels, self.encoder_blocks, self.decoder_blocks, (self.context_width,))
+        groups = [(g.count, g.codes, g.dimensions) for g in (*self.quarter, *self.hyper)]
+        if self.kind != KIND or any(type(number) is not int for row in (*rows, *groups) for number in row):
+            raise ModelError("model configuration: strides, channels, blocks and groups must be whole numbers")
+        levels = len(self.strides)
+        if not levels or any(len(row) != levels for row in rows[1:4]):
+            raise ModelError("model configuration: strides, channels and blocks must have the same, non-zero length")
+        if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:], strict=False)) or self.strides[0] not in (
+            1, 2, 4, 8,
+        ) or self.strides[-1] > 64:  # fmt: skip
+            raise ModelError("model configuration: strides must double from level to level, from at most 8 to 64")
+        if any(not 1 <= width <= MAX_CHANNELS for width in (*self.channels, self.context_width)):
+            raise ModelError(f"model configuration: channels must be from 1 to {MAX_CHANNELS}")
+        if any(not 0 <= count <= MAX_BLOCKS for count in (*self.encoder_blocks, *self.decoder_blocks)):
+            raise ModelError(f"model configuration: blocks must be from 0 to {MAX_BLOCKS}")
+        if not self.quarter or not self.hyper or len(self.stages()) > MAX_GROUPS:
+            raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
+        for count, codes, dimensions in groups:
+            if count < 1 or not 2 <= codes <= MAX_CODES or not 2 <= dimensions <= MAX_DIMENSIONS or dimensions % 2:
+                raise ModelError("model configuration: groups need codes and an even number of dimensions")
+        if not 0 < self.lambda_first < self.lambda_last < 1e6:
+            raise ModelError("model configuration: lambda must be positive and grow with the quality")
+
+    @property
+    def latents(self) -> int:
+        """Channels of the latent."""
+        return QUARTERS * sum(g.count * g.dimensions for g in self.quarter)
+
+    @property
+    def hyper_latents(self) -> int:
+        """Channels of the hyper-latent."""
+        return sum(g.count * g.dimensions for g in self.hyper)
+
+    @property
+    def alignment(self) -> int:
+        """Pixels to which an image is padded along each axis: the stride of the hyper-latent."""
+        return 2 * self.strides[-1]
+
+    def stages(self) -> list[GridConfig]:
+        """One entry per group: the hyper-latent's first, then part by part the latent's, quarter by quarter."""
+        hyper = [GridConfig(2 * self.strides[-1], 1, g.codes, g.dimensions) for g in self.hyper for _ in range(g.count)]
+        main = [
+            GridConfig(self.strides[-1], 1, g.codes, g.dimensions)
+            for g in self.quarter
+            for _ in range(QUARTERS * g.count)
+        ]
+        return hyper + main
+
+    def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
+        """Rows and columns of each group's index array for an image of `width` x `height` pixels."""
+        rows, columns = -(-height // self.alignment), -(-width // self.alignment)
+        return [(rows * self.alignment // g.stride, columns * self.alignment // g.stride) for g in self.stages()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> HyperpriorConfig:
+        """Read what `to_dict` wrote. Raises ModelError for a newer version or for unknown or missing fields."""
+        version = data.get("version", VERSION)
+        if not isinstance(version, int) or version > VERSION:
+            raise ModelError(f"model configuration is of version {version}; this gmvqzip reads up to {VERSION}")
+        unknown = set(data) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ModelError(f"model configuration has unknown fields: {', '.join(sorted(unknown))}")
+        try:
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()}
+            for key in ("quarter", "hyper"):
+                values[key] = tuple(GroupsConfig(**group) for group in data[key])
+            return cls(**values)
+        except (TypeError, KeyError) as error:
+            raise ModelError(f"model configuration is incomplete or malformed: {error}") from None

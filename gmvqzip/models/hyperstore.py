@@ -1,0 +1,72 @@
+"""Files of hyperprior models: weights of the transform, integers of the context model, precisions of the encoder.
+
+Tensors: the transform's under `network.`, as a staged model's (`store`); the integers under `context.`, which a decoder
+of indices needs alone; `precision` float32 [groups], the w of each group in coding order, which only the encoder reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.entropy.context import ContextModel, GroupShape
+from gmvqzip.errors import ModelError
+from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
+from gmvqzip.models.registry import ModelInfo
+from gmvqzip.models.store import dump_tensors, load_weights, pack_weights, read_tensors
+
+if TYPE_CHECKING:
+    from gmvqzip.models.hyperprior import HyperpriorModel
+    from gmvqzip.models.transform import Transform
+
+_CONTEXT, _PRECISION = "context.", "precision"
+
+
+def dump_hyperprior(name: str, model: HyperpriorModel, card: Mapping[str, Any]) -> bytes:
+    """The bytes of a model file. Raises ModelError where a weight is not finite."""
+    from gmvqzip.models.integer import integer_tensors
+
+    tensors = pack_weights(model.transform)
+    tensors |= {_CONTEXT + key: value for key, value in integer_tensors(model).items()}
+    precisions = [part.weight.detach().cpu().numpy() for part in model.all_groups()]
+    tensors[_PRECISION] = np.concatenate(precisions).astype(np.float32)
+    return dump_tensors(name, model.config.to_dict(), tensors, card)
+
+
+def load_context(info: ModelInfo, config: HyperpriorConfig) -> ContextModel:
+    """The integer context model of a file; needs no torch. Raises ModelError."""
+    found = read_tensors(info, None)
+    tensors = {name.removeprefix(_CONTEXT): value for name, value in found.items() if name.startswith(_CONTEXT)}
+    try:
+        return ContextModel(tensors, _shapes(config.hyper), _shapes(config.quarter), config.context_width)
+    except KeyError as error:
+        raise ModelError(f"model {info.name!r} lacks tensor {_CONTEXT + error.args[0]!r}") from None
+
+
+def load_precisions(info: ModelInfo, config: HyperpriorConfig) -> NDArray[np.float32]:
+    """w of each group in coding order, float32. Raises ModelError."""
+    precisions = read_tensors(info, [_PRECISION])[_PRECISION]
+    if precisions.dtype != np.float32 or precisions.shape != (len(config.stages()),):
+        raise ModelError(f"model {info.name!r} has a wrong tensor {_PRECISION!r}")
+    if not (np.isfinite(precisions).all() and (precisions > 0).all()):
+        raise ModelError(f"model {info.name!r} is damaged: {_PRECISION!r} must be positive")
+    return precisions
+
+
+def load_transform(info: ModelInfo, config: HyperpriorConfig, device: str = "cpu") -> Transform:
+    """The transform in evaluation mode, float32, on `device`. Raises ModelError."""
+    import torch
+
+    from gmvqzip.models.transform import Transform
+
+    with torch.random.fork_rng(devices=[]):
+        transform = Transform(config)
+    load_weights(info, transform, device)
+    return transform
+
+
+def _shapes(parts: Sequence[GroupsConfig]) -> list[GroupShape]:
+    return [GroupShape(part.count, part.codes, part.dimensions) for part in parts]

@@ -1,0 +1,148 @@
+"""From trained context networks and groups to the integers that the entropy coder reads (`entropy.context`)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gmvqzip.entropy.context import (
+    ACTIVATION_LIMIT,
+    ACTIVATION_UNIT,
+    CODED_LIMIT,
+    LATENT_UNIT,
+    QUALITIES,
+)
+from gmvqzip.entropy.mixture import SCORE_BITS, SHIFT
+from gmvqzip.models.context import ContextLayer
+from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
+from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.quality import QualityVector
+from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES, CLASSES_PER_OCTAVE, GroupGMVQ
+
+_EXACT = 1 << 24
+_MAX_SHIFT = 24
+_MAX_WEIGHT = 127
+_MAX_BIAS = 1 << 28
+_NATS = math.log2(math.e)  # bits
+
+Tensors = dict[str, NDArray[Any]]
+Floats = NDArray[np.float64]
+
+
+def integer_tensors(model: HyperpriorModel) -> Tensors:
+    """All integer tensors of a model file: context layers, hyper-latent, groups. See docs/format.md."""
+    config = model.config
+    active = np.full(config.context_width, ACTIVATION_LIMIT)
+    latent = np.full(config.latents, CODED_LIMIT)
+    hyper = model.hyper_decoder
+    tensors: Tensors = {}
+    tensors |= _hidden("hyper.spread", hyper.spread, np.full(config.hyper_latents, CODED_LIMIT))
+    tensors |= _hidden("hyper.up", hyper.up, active)
+    tensors |= _hidden("hyper.smooth", hyper.smooth, active, hyper.bias)
+    for number, step in enumerate(model.steps()):
+        inputs = active if step.first else np.concatenate([active, latent])
+        tensors |= _hidden(f"step.{number}.spatial", step.spatial, inputs, step.bias)
+        tensors |= _hidden(f"step.{number}.mix", step.mix, active)
+        weight, bias = _heads(step.head, config)
+        tensors |= integer_layer(f"step.{number}.head", weight / ACTIVATION_UNIT, bias[None], active)
+    tensors["hyper.mean"] = _rounded(model.hyper_mean, LATENT_UNIT, np.int16)
+    tensors["hyper.classes"] = _hyper_classes(model)
+    hyper_parts = len(config.hyper)
+    for number, part in enumerate(model.all_groups()):
+        prefix = f"hyper.groups.{number}" if number < hyper_parts else f"groups.{number - hyper_parts}"
+        tensors |= {f"{prefix}.{name}": value for name, value in _group_tensors(part).items()}
+    return tensors
+
+
+def integer_layer(name: str, weight: Floats, bias: Floats, limits: NDArray[Any]) -> Tensors:
+    """Weight, bias and shift of one layer. weight: [O, I, k, k] and bias: [A, O], in units of integers in and out.
+
+    limits: the largest magnitude of each input [I]. Each output channel takes the largest shift at which its weights
+    fit 8 bits and its sums stay exact.
+    """
+    total = np.abs(weight).sum((2, 3)) @ limits
+    rounding = limits.sum() * weight.shape[2] * weight.shape[3] / 2  # what rounding may add to a sum of products
+    with np.errstate(divide="ignore"):
+        room = np.minimum(_MAX_WEIGHT / np.abs(weight).max((1, 2, 3)), (_EXACT - rounding - 1) / total)
+        room = np.minimum(room, _MAX_BIAS / np.abs(bias).max(0))
+        shift = np.floor(np.log2(room)).clip(1, _MAX_SHIFT).astype(np.int8)
+    scale = 2.0 ** shift.astype(np.float64)
+    return {
+        f"{name}.weight": np.rint(weight * scale[:, None, None, None]).clip(-_MAX_WEIGHT, _MAX_WEIGHT).astype(np.int8),
+        f"{name}.bias": np.rint(bias * scale).clip(-_MAX_BIAS, _MAX_BIAS).astype(np.int32),
+        f"{name}.shift": shift,
+    }
+
+
+def _hidden(name: str, layer: ContextLayer, limits: NDArray[Any], quality: QualityVector | None = None) -> Tensors:
+    """A hidden layer, with its quality-dependent bias if it has one. All inputs and outputs are in 1/32."""
+    weight, bias = _numbers(layer.conv.weight), _bias(layer)[None]
+    if quality is not None:
+        bias = bias + _numbers(quality.anchors)
+    return integer_layer(name, weight, bias * ACTIVATION_UNIT, limits)
+
+
+def _heads(layer: ContextLayer, config: HyperpriorConfig) -> tuple[Floats, Floats]:
+    """Weight and bias of means in 1/32 of the step, then of the class of each half of each group, part by part."""
+    weight, bias = _numbers(layer.conv.weight), _bias(layer)
+    latents = config.latents
+    scale, offset = weight[latents:], bias[latents:]
+    rows, shifts = [], []
+    first = 0
+    for part in config.quarter:
+        half = part.dimensions // 2
+        for quarter in range(QUARTERS):
+            start = quarter * latents // QUARTERS + first
+            own = slice(start, start + part.count * part.dimensions)
+            rows.append(scale[own].reshape(2 * part.count, half, *scale.shape[1:]).mean(1))
+            shifts.append(offset[own].reshape(2 * part.count, half).mean(1))
+        first += part.count * part.dimensions
+    classes = CLASSES_PER_OCTAVE * np.concatenate(rows)
+    class_bias = CLASSES_PER_OCTAVE * np.concatenate(shifts) + CLASS_OFFSET
+    means = slice(0, latents)
+    return (
+        np.concatenate([weight[means] * LATENT_UNIT, classes]),
+        np.concatenate([bias[means] * LATENT_UNIT, class_bias]),
+    )
+
+
+def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:
+    """Class of each half of each group of the hyper-latent at qualities 1 to 100: int8 [100, G, 2]."""
+    device = model.hyper_mean.device
+    qualities = torch.arange(QUALITIES, device=device) / (QUALITIES - 1)
+    with torch.no_grad():
+        scales = torch.cat([vector(qualities)[:, :, 0, 0] for vector in model.hyper_scale], 1)  # [100, 2G]
+    classes = (CLASSES_PER_OCTAVE * scales + CLASS_OFFSET).round().clamp(0, CLASSES - 1)
+    return classes.to("cpu", torch.int8).numpy().reshape(QUALITIES, -1, 2)
+
+
+def _group_tensors(groups: GroupGMVQ) -> Tensors:
+    """Codebooks, biases and context weights of groups, as `entropy.mixture` reads them."""
+    unit = 2.0**SCORE_BITS * _NATS  # scores per nat
+    return {
+        "codebook": _rounded(groups.codewords(), LATENT_UNIT, np.int16),
+        "bias": _rounded(groups.code_bias, unit, np.int32),
+        "precision": _rounded(groups.log_precision.exp(), unit * 2.0**SHIFT / 2 / LATENT_UNIT**2, np.int32),
+        "slope": _rounded(groups.slope, unit * 2.0**SHIFT / LATENT_UNIT, np.int32),
+    }
+
+
+def _numbers(tensor: torch.Tensor) -> Floats:
+    value: Floats = tensor.detach().cpu().double().numpy()
+    return value
+
+
+def _bias(layer: ContextLayer) -> Floats:
+    if layer.conv.bias is None:
+        raise ValueError("a context layer needs a bias")
+    return _numbers(layer.conv.bias)
+
+
+def _rounded(tensor: torch.Tensor, unit: float, dtype: Any) -> NDArray[Any]:
+    """Times `unit`, rounded, limited to the type."""
+    info = np.iinfo(dtype)
+    return np.rint(_numbers(tensor) * unit).clip(info.min, info.max).astype(dtype)

@@ -1,0 +1,98 @@
+"""GM-VQ of many small groups of dimensions, with mixture weights that depend on a context.
+
+Each group g of L latent dimensions has its own codebook mu_g [K, L]; code 0 is the zero vector. A group's residual r is
+quantised by the mixture's MAP rule (eq. 16 with the prior in the logits)
+
+    c = argmax -w_g/2 ||r - mu_c||^2 + log p(c | t)
+
+under weights that follow from context classes t = (t_1, t_2), one for each half of the dimensions:
+
+    log p(c | t) = b_c - sum_h (P_h[t_h] ||mu_c,h||^2 / 2 + Q_h[t_h] |mu_c,h|_1) + constant
+
+a zero-mean Gaussian (P, a precision) with exponential tails (Q), and a free weight b_c for each code. A class stands
+for a scale of the residual; neighbours are 2^(1/CLASSES_PER_OCTAVE) apart. In training classes are real numbers with
+uniform noise of one class, and P and Q are interpolated; in the codec they are integers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gmvqzip.quantizers.gmvq import kmeans
+
+CLASSES = 14  # context classes of each half
+CLASSES_PER_OCTAVE = 2
+CLASS_OFFSET = 6  # class = CLASSES_PER_OCTAVE * log2(scale) + CLASS_OFFSET, limited to 0 .. CLASSES - 1
+_START_WEIGHT = 12.0  # w at the start: dD/dR of a uniform quantiser of unit step is -1/6 per nat, 2 / w
+
+
+class GroupGMVQ(nn.Module):
+    """G groups of L dimensions (even, or 1 with one class used) and K codes each."""
+
+    def __init__(self, groups: int, codes: int, dimensions: int) -> None:
+        super().__init__()
+        if dimensions % 2:
+            raise ValueError(f"{dimensions} dimensions do not make two halves")
+        self.groups, self.codes, self.dimensions = groups, codes, dimensions
+        self.codebook = nn.Parameter(torch.randn(groups, codes, dimensions))
+        self.code_bias = nn.Parameter(torch.zeros(groups, codes))
+        scale = 2 ** ((torch.arange(CLASSES) - CLASS_OFFSET) / CLASSES_PER_OCTAVE)
+        self.log_precision = nn.Parameter((-(scale**2 + 1 / 12).log()).repeat(groups, 2, 1))
+        self.slope = nn.Parameter(torch.zeros(groups, 2, CLASSES))
+        self.register_buffer("weight", torch.full((groups,), _START_WEIGHT))
+
+    weight: Tensor
+
+    def codewords(self) -> Tensor:
+        """The codebooks [G, K, L], code 0 at zero."""
+        return torch.cat([torch.zeros_like(self.codebook[:, :1]), self.codebook[:, 1:]], 1)
+
+    def log_prior(self, classes: Tensor) -> Tensor:
+        """log p(c | t) [G, N, K] for real classes [G, N, 2]."""
+        words = self.codewords().reshape(self.groups, self.codes, 2, -1)  # [G, K, 2, L/2]
+        sides = torch.cat([-0.5 * words.square().sum(3), -words.abs().sum(3)], 2)  # [G, K, 4]
+        hats = (1 - (classes[..., None] - torch.arange(CLASSES, device=classes.device)).abs()).clamp_min(0)
+        precision = torch.einsum("gnht,ght->gnh", hats, self.log_precision.exp())
+        slope = torch.einsum("gnht,ght->gnh", hats, self.slope)
+        logits = torch.baddbmm(self.code_bias[:, None], torch.cat([precision, slope], 2), sides.transpose(1, 2))
+        return logits.log_softmax(2)
+
+    def squared_distance(self, residual: Tensor) -> Tensor:
+        """||r - mu_c||^2 [G, N, K] for residuals [G, N, L]."""
+        words = self.codewords()
+        return residual.square().sum(2, keepdim=True) + torch.baddbmm(
+            words.square().sum(2)[:, None], residual, words.transpose(1, 2), alpha=-2
+        )
+
+    def forward(self, residual: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantise residuals [G, N, L] under log2 scales [G, N, 2].
+
+        Returns the codewords [G, N, L], bits [G, N] under the prior, and indices [G, N]. Codewords carry gradient to
+        the codebook, bits to the prior, its classes and the codebook; none of them reaches the residual.
+        """
+        classes = CLASSES_PER_OCTAVE * scale + CLASS_OFFSET
+        if self.training:
+            classes = classes + torch.rand_like(classes) - 0.5
+        classes = classes.clamp(0, CLASSES - 1) if self.training else classes.round().clamp(0, CLASSES - 1)
+        prior = self.log_prior(classes)
+        with torch.no_grad():
+            distance = self.squared_distance(residual.detach())
+            indices = torch.addcmul(prior, self.weight[:, None, None], distance, value=-0.5).argmax(2)
+        bits = -prior.gather(2, indices[..., None])[..., 0] / math.log(2)
+        words = self.codewords().gather(1, indices[..., None].expand(-1, -1, self.dimensions))
+        return words, bits, indices
+
+    @torch.no_grad()
+    def initialise(self, residuals: Tensor, iterations: int = 8) -> None:
+        """k-means start on residuals [G, N, L]; biases start at the logarithm of each code's cell."""
+        for group in range(self.groups):
+            centres = kmeans(residuals[group], self.codes, iterations)
+            nearest = int(centres.square().sum(1).argmin())
+            centres[[0, nearest]] = centres[[nearest, 0]]
+            centres[0] = 0
+            gaps = torch.cdist(centres, centres).fill_diagonal_(math.inf).amin(1)
+            self.codebook[group] = centres
+            self.code_bias[group] = self.dimensions * gaps.clamp_min(0.05).log()
