@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 Stages = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How an encoder chooses codes; a decoder never needs to know. A staged model has nothing to choose.
+
+    trade: factor of the bits against the distortion, around 1, for sizes between two qualities; rounds: rounds of
+    refinement after the first choice (`engines.hyperprior`).
+    """
+
+    trade: float = 1.0
+    rounds: int = 0
+
+
+MAP = Search()
 
 
 class Engine(Protocol):
@@ -39,7 +55,7 @@ class Engine(Protocol):
     def check_quality(self, quality: int) -> None:
         """Raise ModelError unless a file of this model may have this quality field."""
 
-    def analyse(self, pixels: NDArray[np.uint8], quality: int) -> tuple[NDArray[np.int32], ...]:
+    def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
         """The index arrays of pixels [H, W, 3], sides multiples of the model's alignment."""
 
     def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:

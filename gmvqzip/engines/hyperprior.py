@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import Once, Stages, full_precision, image_tensor, torch_device
+from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, image_tensor, torch_device
 from gmvqzip.entropy import runs
 from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
 from gmvqzip.entropy.context import LATENT_UNIT, QUALITIES, ContextModel, Site, Visitor
 from gmvqzip.errors import ModelError
-from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
 
 if TYPE_CHECKING:
@@ -44,25 +44,89 @@ class HyperpriorEngine:
         if not 1 <= quality <= QUALITIES:
             raise ModelError(f"quality {quality}, but model {self.info.name} has qualities 1 to {QUALITIES}")
 
-    def analyse(self, pixels: NDArray[np.uint8], quality: int) -> tuple[NDArray[np.int32], ...]:
-        """Index arrays of pixels [H, W, 3]: at each site the code of the mixture's MAP rule (eq. 16 with the prior)."""
+    def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
+        """Index arrays of pixels [H, W, 3]: at each site the code of the mixture's MAP rule (eq. 16 with the prior).
+
+        With `search.rounds`, proximal gradient descent on lambda * 255^2 * MSE + bits per pixel follows: each round
+        moves the decoded latent against the gradient of the distortion, takes the MAP codes of where that leads, and
+        the best codes of all rounds are kept.
+        """
         import torch
 
         transform, device = self._transform()
+        position = _position(quality, device)
+        image = image_tensor(pixels, device)
         with torch.inference_mode(), full_precision(device):
-            pair = transform.analyse(image_tensor(pixels, device), _position(quality, device))
-            latent, hyper = (part[0].permute(1, 2, 0).float().cpu().numpy() for part in pair)
-        stages = self._empty(pixels.shape[1], pixels.shape[0])
-        weights = self._weights()
+            pair = transform.analyse(image, position)
+        latent, hyper = (part[0].permute(1, 2, 0).float().cpu().numpy() for part in pair)
+        stages, coded, bits = self._choose(latent, hyper, quality, search.trade)
+        if not search.rounds:
+            return tuple(stages)
+        # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
+        weight = self._lambda(quality) * 255**2 / (3 * search.trade)
+        best = (np.inf, stages)
+        for turn in range(search.rounds + 1):
+            error, gradient = self._descent(coded, image, position)
+            best = min(best, (weight * error + bits, stages), key=lambda pair: pair[0])
+            if turn < search.rounds:
+                target = coded.astype(np.float32) / LATENT_UNIT - self._steps(weight * search.trade) * gradient
+                stages, coded, bits = self._choose(target, hyper, quality, search.trade)
+        return tuple(best[1])
+
+    def _choose(
+        self, latent: Floats, hyper: Floats, quality: int, trade: float
+    ) -> tuple[list[NDArray[np.int32]], NDArray[np.int32], float]:
+        """MAP index arrays of latent [H, W, M] and hyper-latent [h, w, Z], the decoded latent, and the bits."""
+        rows, columns, _ = hyper.shape
+        stages = self._empty(columns * self.config.alignment, rows * self.config.alignment)
+        precisions = self._precisions() / np.float32(trade)
+        bits = 0.0
 
         def visit(site: Site) -> NDArray[Any]:
+            nonlocal bits
             target = hyper[:, :, site.channels] if site.hyper else latent[(*site.window, site.channels)]
-            chosen = choose(target, site, weights[site.stage])
+            chosen, cost = choose(target, site, precisions[site.stage])
+            bits += cost
             stages[site.stage][site.window] = chosen
             return chosen
 
-        self.context().walk(hyper.shape[0], hyper.shape[1], quality, visit)
-        return tuple(stages)
+        return stages, self.context().walk(rows, columns, quality, visit), bits
+
+    def _descent(self, coded: NDArray[np.int32], image: torch.Tensor, position: torch.Tensor) -> tuple[float, Floats]:
+        """Squared error of the picture of a decoded latent [H, W, M], and its gradient there."""
+        import torch
+
+        transform, device = self._transform()
+        with torch.enable_grad(), full_precision(device):
+            latent = torch.from_numpy(coded).to(device).permute(2, 0, 1)[None].float().div_(LATENT_UNIT)
+            latent.requires_grad_()
+            error = (transform.synthesise(latent, position) - image).square().sum()
+            (gradient,) = torch.autograd.grad(error, latent)
+        return float(error.detach()), gradient[0].permute(1, 2, 0).cpu().numpy()
+
+    def _steps(self, weight: float) -> Floats:
+        """Step of each latent channel [M] for a gradient of the squared error: weight in nats over w of its group."""
+        return np.float32(weight * math.log(2)) / self._channel_precisions()
+
+    def _lambda(self, quality: int) -> float:
+        """lambda of a quality: geometric between the configuration's ends."""
+        ratio = self.config.lambda_last / self.config.lambda_first
+        return float(self.config.lambda_first * ratio ** ((quality - 1) / (QUALITIES - 1)))
+
+    def _channel_precisions(self) -> Floats:
+        """w of the group of each channel [M] of the latent."""
+        precisions = self._precisions()
+        out = np.empty(self.config.latents, dtype=np.float32)
+        stage = sum(part.count for part in self.config.hyper)
+        first = 0
+        for part in self.config.quarter:
+            for quarter in range(QUARTERS):
+                own = np.repeat(precisions[stage : stage + part.count], part.dimensions)
+                start = quarter * self.config.latents // QUARTERS + first
+                out[start : start + len(own)] = own
+                stage += part.count
+            first += part.count * part.dimensions
+        return out
 
     def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
         """Picture [3, H, W] of index arrays."""
@@ -127,11 +191,11 @@ class HyperpriorEngine:
     def _empty(self, width: int, height: int) -> list[NDArray[np.int32]]:
         return [np.zeros(shape, dtype=np.int32) for shape in self.config.stage_shapes(width, height)]
 
-    def _weights(self) -> Floats:
+    def _precisions(self) -> Floats:
         from gmvqzip.models.hyperstore import load_precisions
 
-        weights: Floats = self._once.get("weights", lambda: load_precisions(self.info, self.config))
-        return weights
+        precisions: Floats = self._once.get("precisions", lambda: load_precisions(self.info, self.config))
+        return precisions
 
     def _transform(self) -> tuple[Transform, torch.device]:
         from gmvqzip.models.hyperstore import load_transform
@@ -142,18 +206,21 @@ class HyperpriorEngine:
         return transform, device
 
 
-def choose(target: Floats, site: Site, weight: float) -> NDArray[np.int64]:
-    """The MAP codes [h, w] of a site: argmin of w/2 ||r - mu_c||^2 - ln p(c | context), r what the mean leaves.
+def choose(target: Floats, site: Site, weight: float) -> tuple[NDArray[np.int64], float]:
+    """The MAP codes [h, w] of a site, and their bits: argmin of w/2 ||r - mu_c||^2 - ln p(c | context).
+
+    r is what the mean leaves of the target.
 
     target: [h, w, L] in units of the quantiser's step; weight: w.
     """
     residual = (target - site.mean.astype(np.float32) / LATENT_UNIT).reshape(-1, target.shape[2])
     words = site.mixtures.codebook[site.group].astype(np.float32) / LATENT_UNIT
-    score = runs.bits(site) * np.float32(math.log(2))
+    bits = runs.bits(site)
+    score = bits * np.float32(math.log(2))
     score += (np.float32(weight) / 2) * (words * words).sum(1)
     score -= residual @ (np.float32(weight) * words).T
-    chosen: NDArray[np.int64] = score.argmin(1).reshape(site.pairs.shape)
-    return chosen
+    chosen = score.argmin(1)
+    return chosen.reshape(site.pairs.shape), float(np.take_along_axis(bits, chosen[:, None], 1).sum())
 
 
 def _position(quality: int, device: torch.device) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import Once, Stages, full_precision, image_tensor, torch_device
+from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, image_tensor, torch_device
 from gmvqzip.entropy import coder
 from gmvqzip.entropy.tables import ideal_bits
 from gmvqzip.errors import ModelError
@@ -41,8 +41,8 @@ class StagedEngine:
         if quality != SINGLE_RATE:
             raise ModelError(f"quality {quality}, but model {self.info.name} has a single rate: 0 is wanted")
 
-    def analyse(self, pixels: NDArray[np.uint8], quality: int) -> tuple[NDArray[np.int32], ...]:
-        """Index arrays of pixels [H, W, 3]."""
+    def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
+        """Index arrays of pixels [H, W, 3]; `search` has no effect."""
         import torch
 
         network, device = self._network()
