@@ -67,8 +67,9 @@ def load_npz(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Codes, NDArr
 
 
 def _codes(arrays: Any) -> Codes:
-    names = sorted(name for name in arrays if name.startswith(_STAGE))
-    if names != [f"{_STAGE}{number:02d}" for number in range(len(names))] or not names:
+    present = {name for name in arrays if name.startswith(_STAGE)}
+    names = [f"{_STAGE}{number:02d}" for number in range(len(present))]  # in coding order, also beyond 99
+    if present != set(names) or not names:
         raise FormatError(f"the archive must hold {_STAGE}00, {_STAGE}01, ... without a gap")
     return Codes(
         stages=tuple(arrays[name] for name in names),

@@ -15,8 +15,9 @@ from gmvqzip.cli.batch import write_stdout
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import guarded
 from gmvqzip.models import registry
-from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.cost import cost
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.kinds import read_config
 from gmvqzip.models.registry import ModelInfo
 
 models = typer.Typer(help="The models that are installed: list, show, path, verify.", invoke_without_command=True)
@@ -111,8 +112,8 @@ def _files() -> list[str]:
 
 
 def _fields(info: ModelInfo) -> dict[str, Any]:
-    config, work = NetworkConfig.from_dict(info.config), cost(info)
-    return {
+    config, work = read_config(info.config), cost(info)
+    fields = {
         "name": info.name,
         "model_id": info.model_id,
         "path": safe_name(info.path),
@@ -122,6 +123,13 @@ def _fields(info: ModelInfo) -> dict[str, Any]:
         "decode_kmac_per_pixel": round(work.decode_kmac, 3),
         "grids": [{"stride": g.stride, "stages": g.stages, "codes": g.codes} for g in config.grids],
         "max_bpp": sum(math.log2(g.codes) / g.stride**2 for g in config.stages()),
+    }
+    if not isinstance(config, HyperpriorConfig):
+        return fields
+    titles = zip(config.titles(), config.grids, strict=True)
+    return fields | {
+        "grids": [{"part": title, "dimensions": g.dimensions} | old for (title, g), old in _beside(titles, fields)],
+        "lambda": [config.lambda_first, config.lambda_last],
     }
 
 

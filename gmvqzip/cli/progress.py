@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gmvqzip.cli.report import to_stderr
 
 if TYPE_CHECKING:
-    from gmvqzip.training.trainer import StepRecord, Trainer
+    from gmvqzip.training.loop import StepRecord, TrainingLoop
 
 _LINE_SECONDS = 30.0  # between progress lines where there is no terminal
 
@@ -54,7 +54,7 @@ class TrainingDisplay:
         else:
             to_stderr(line)
 
-    def on_step(self, record: StepRecord, trainer: Trainer) -> None:
+    def on_step(self, record: StepRecord, trainer: TrainingLoop) -> None:
         """Move the bar, or print a line from time to time."""
         now = time.monotonic()
         if self._rate_step is None:
@@ -78,6 +78,8 @@ class TrainingDisplay:
         """The measured results of the model that was written."""
         for split, summary in card["results"].items():
             self.say(f"{split}: {describe_results(summary)}")
+            for line in beside_webp(summary):
+                self.say(line)
         self.say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
 
 
@@ -85,6 +87,8 @@ def describe_step(record: StepRecord, images_per_second: float) -> str:
     """Step, loss terms, PSNR, perplexity, utilisation and speed in one line."""
     values = record.values
     parts = [f"step {record.step}", f"loss {values['loss']:.4f}", f"PSNR {values['psnr']:.2f} dB"]
+    if "bpp" in values:
+        parts.append(f"{values['bpp']:.3f} bpp")
     for name, label in (("perplexity_hard", "perplexity"), ("utilisation", "used")):
         numbers = [values[key] for key in values if key.startswith(name + ".")]
         if numbers:
@@ -94,8 +98,24 @@ def describe_step(record: StepRecord, images_per_second: float) -> str:
     return ", ".join(parts)
 
 
+def beside_webp(summary: dict[str, Any]) -> list[str]:
+    """A table of a model's qualities beside WebP at equal rates, where the summary has one."""
+    if "webp_psnr_mean" not in summary:
+        return []
+    lines = ["  quality     bpp    PSNR    WebP at this rate"]
+    rows = zip(summary["quality"], summary["bpp"], summary["psnr_mean"], summary["webp_psnr_mean"], strict=True)
+    for quality, bpp, psnr, webp in rows:
+        rival = "not reached" if webp is None else f"{webp:6.2f}  ({psnr - webp:+.2f} dB)"
+        lines.append(f"  {quality:7d}  {bpp:6.3f}  {psnr:6.2f}    {rival}")
+    return lines
+
+
 def describe_results(summary: dict[str, Any]) -> str:
-    """Error, bits and code use of an evaluation in one line."""
+    """Error, bits and code use of an evaluation in one line; of several qualities, rate and PSNR of each."""
+    if "quality" in summary:
+        rows = zip(summary["bpp"], summary["psnr_mean"], strict=True)
+        points = ", ".join(f"{bpp:.3f} bpp {psnr:.2f} dB" for bpp, psnr in rows)
+        return f"{points} (mean of {summary['pictures']} pictures)"
     perplexity = "/".join(f"{value:.0f}" for value in summary["perplexity_hard"])
     used = "/".join(f"{value:.1%}" for value in summary["utilisation"])
     bits = summary.get("bpp", summary["bpp_order0"])

@@ -12,7 +12,8 @@ from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, imag
 from gmvqzip.entropy import runs
 from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
 from gmvqzip.entropy.context import LATENT_UNIT, QUALITIES, ContextModel, Site, Visitor
-from gmvqzip.errors import ModelError
+from gmvqzip.errors import FormatError, ModelError
+from gmvqzip.format.limits import MAX_CODES
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
 
@@ -63,7 +64,7 @@ class HyperpriorEngine:
         if not search.rounds:
             return tuple(stages)
         # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
-        weight = self._lambda(quality) * 255**2 / (3 * search.trade)
+        weight = self.config.lambda_of((quality - 1) / (QUALITIES - 1)) * 255**2 / (3 * search.trade)
         best = (np.inf, stages)
         for turn in range(search.rounds + 1):
             error, gradient = self._descent(coded, image, position)
@@ -108,11 +109,6 @@ class HyperpriorEngine:
         """Step of each latent channel [M] for a gradient of the squared error: weight in nats over w of its group."""
         return np.float32(weight * math.log(2)) / self._channel_precisions()
 
-    def _lambda(self, quality: int) -> float:
-        """lambda of a quality: geometric between the configuration's ends."""
-        ratio = self.config.lambda_last / self.config.lambda_first
-        return float(self.config.lambda_first * ratio ** ((quality - 1) / (QUALITIES - 1)))
-
     def _channel_precisions(self) -> Floats:
         """w of the group of each channel [M] of the latent."""
         precisions = self._precisions()
@@ -153,6 +149,9 @@ class HyperpriorEngine:
 
     def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
         """Index arrays in a payload."""
+        total = sum(rows * columns for rows, columns in self.config.stage_shapes(*size))
+        if total > MAX_CODES:
+            raise FormatError(f"{total} codes are more than the limit of {MAX_CODES}")
         stages = self._empty(*size)
         stream = StreamDecoder(payload)
 
@@ -198,10 +197,16 @@ class HyperpriorEngine:
         return precisions
 
     def _transform(self) -> tuple[Transform, torch.device]:
+        import torch
+
         from gmvqzip.models.hyperstore import load_transform
 
         device = torch_device(self.device)
-        make = lambda: load_transform(self.info, self.config, str(device))  # noqa: E731
+
+        def make() -> Transform:
+            with torch.inference_mode(False):  # the first use may be a decoder's; a search needs gradients later
+                return load_transform(self.info, self.config, str(device))
+
         transform: Transform = self._once.get("transform", make)
         return transform, device
 

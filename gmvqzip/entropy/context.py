@@ -7,8 +7,10 @@ in any order of summation. Arrays are [rows, columns, channels]. docs/format.md 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ QUALITIES = 100  # qualities 1 .. 100
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of the four phases of 2x2 sites
 STEPS = len(PHASES)
 _EXACT = 1 << 24  # float32 holds every integer below
+_TILE_NUMBERS = 1 << 23  # layers work in square tiles of about so many inputs, so that memory stays bounded ...
+_TILE_SITES = 16  # ... of at least so many sites along each side
 
 Integers = NDArray[np.int64]
 Tensors = Mapping[str, NDArray[Any]]
@@ -68,7 +72,7 @@ class IntegerLayer:
         """Take weight int8 [O, I, k, k], bias int32 [A, O] (A anchors of quality, or 1) and shift int8 [O].
 
         limits: the largest magnitude of each input [I]. Raises ModelError where a tensor is wrong or a sum might be
-        inexact.
+        inexact, KeyError where one is missing.
         """
         weight, bias, shift = (tensors[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
         shapes = ((out_channels, len(limits), kernel, kernel), (*bias.shape[:1], out_channels), (out_channels,))
@@ -88,18 +92,26 @@ class IntegerLayer:
 
     def __call__(self, x: NDArray[np.float32], quality: int) -> NDArray[np.int32]:
         """[H, W, I] integers held as float32, quality 1 to 100 -> [H, W, O]."""
-        rows, columns, channels = x.shape
-        if self.kernel > 1:
-            margin = self.kernel // 2
-            padded = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
-            patches = np.empty((rows, columns, self.kernel, self.kernel, channels), dtype=np.float32)
-            for i in range(self.kernel):
-                for j in range(self.kernel):
-                    patches[:, :, i, j] = padded[i : i + rows, j : j + columns]
-            x = patches
-        sums = (x.reshape(rows * columns, -1) @ self._matrix).astype(np.int32)
+        rows, columns, _ = x.shape
+        margin = self.kernel // 2
+        padded = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
         offset = (_at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(np.int32)
-        return ((sums + offset) >> self._shift).reshape(rows, columns, -1)
+        out = np.empty((rows, columns, len(self._shift)), dtype=np.int32)
+        side = max(_TILE_SITES, math.isqrt(_TILE_NUMBERS // len(self._matrix)))
+        for top, left in product(range(0, rows, side), range(0, columns, side)):
+            target = out[top : top + side, left : left + side]
+            patches = self._patches(padded, (top, left), target.shape[:2])
+            sums = (patches @ self._matrix).astype(np.int32)
+            target[:] = ((sums + offset) >> self._shift).reshape(target.shape)
+        return out
+
+    def _patches(self, padded: NDArray[np.float32], start: tuple[int, int], shape: tuple[int, ...]) -> Any:
+        """The inputs of each site of a tile [sites, k * k * I]. start: its first row and column; shape: [h, w]."""
+        (top, left), (rows, columns) = start, shape
+        patches = np.empty((rows, columns, self.kernel, self.kernel, padded.shape[2]), dtype=np.float32)
+        for i, j in product(range(self.kernel), repeat=2):
+            patches[:, :, i, j] = padded[top + i : top + i + rows, left + j : left + j + columns]
+        return patches.reshape(rows * columns, -1)
 
 
 def _at_quality(anchors: Integers, quality: int) -> Integers:
@@ -126,7 +138,7 @@ class ContextModel:
         self, tensors: Tensors, hyper: Sequence[GroupShape], quarter: Sequence[GroupShape], width: int
     ) -> None:
         """tensors: the model's, by name; hyper, quarter: groups of the hyper-latent and of each quarter of the latent;
-        width: channels of the layers. Raises ModelError."""
+        width: channels of the layers. Raises ModelError where a tensor is wrong, KeyError where one is missing."""
         self.hyper_shapes, self.quarter_shapes, self.width = tuple(hyper), tuple(quarter), width
         hyper_channels = sum(shape.count * shape.dimensions for shape in hyper)
         self.channels = STEPS * sum(shape.count * shape.dimensions for shape in quarter)
@@ -144,23 +156,23 @@ class ContextModel:
             head = IntegerLayer(tensors, f"step.{step}.head", active, heads, 1)
             self._steps.append((spatial, mix, head))
         self._hyper_parts = [
-            load_mixtures(_under(tensors, f"hyper.groups.{n}."), (s.count, s.codes, s.dimensions))
+            load_mixtures(tensors, (s.count, s.codes, s.dimensions), f"hyper.groups.{n}.")
             for n, s in enumerate(hyper)
         ]
         self._parts = [
-            load_mixtures(_under(tensors, f"groups.{n}."), (STEPS * s.count, s.codes, s.dimensions))
+            load_mixtures(tensors, (STEPS * s.count, s.codes, s.dimensions), f"groups.{n}.")
             for n, s in enumerate(quarter)
         ]
-        self._hyper_mean = tensors["hyper.mean"].astype(np.int64)
-        self._hyper_classes = tensors["hyper.classes"].astype(np.int64)
+        mean, classes = tensors["hyper.mean"], tensors["hyper.classes"]
         groups = sum(shape.count for shape in hyper)
-        if self._hyper_mean.shape != (hyper_channels,) or np.abs(self._hyper_mean).max() > 1 << 15:
-            raise ModelError("the hyper-latent's mean does not fit")
-        if self._hyper_classes.shape != (QUALITIES, groups, 2):
-            raise ModelError("the hyper-latent's classes do not fit")
+        if mean.shape != (hyper_channels,) or mean.dtype != np.int16:
+            raise ModelError(f"wrong tensor 'hyper.mean': int16 {[hyper_channels]} expected")
+        if classes.shape != (QUALITIES, groups, 2) or classes.dtype != np.int8:
+            raise ModelError(f"wrong tensor 'hyper.classes': int8 {[QUALITIES, groups, 2]} expected")
+        self._hyper_mean, self._hyper_classes = mean.astype(np.int64), classes.astype(np.int64)
         limits = np.concatenate([np.full(part.codebook.shape[0], part.classes) for part in self._hyper_parts])
         if (self._hyper_classes < 0).any() or (self._hyper_classes >= limits[:, None]).any():
-            raise ModelError("the hyper-latent's classes do not fit")
+            raise ModelError("tensor 'hyper.classes' has a class that its groups do not know")
 
     def walk(self, rows: int, columns: int, quality: int, visit: Visitor) -> NDArray[np.int32]:
         """Visit every group at every site in coding order.
@@ -231,7 +243,3 @@ class ContextModel:
             stage += STEPS * shape.count
             before += STEPS * shape.count
             first += shape.count * shape.dimensions
-
-
-def _under(tensors: Tensors, prefix: str) -> Tensors:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

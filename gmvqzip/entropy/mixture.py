@@ -57,8 +57,7 @@ class GroupMixtures:
         return [self._tables[group, pair] for pair in pairs.tolist()]
 
     def _compute(self, group: int, pairs: Integers) -> Integers:
-        halves = self.codebook[group].reshape(self.codebook.shape[1], 2, -1)  # [K, 2, L/2]
-        square, absolute = (halves * halves).sum(2), np.abs(halves).sum(2)  # [K, 2]
+        square, absolute = _sides(self.codebook[group])  # [K, 2]
         score = np.zeros((len(pairs), len(square)), dtype=np.int64)
         for half, classes in enumerate(np.divmod(pairs, self.classes)):
             score += self.precision[group, half, classes][:, None] * square[:, half]
@@ -74,16 +73,22 @@ class GroupMixtures:
         return frequency
 
 
-_LIMITS = {"codebook": 1 << 12, "bias": 1 << 24, "precision": 1 << 28, "slope": 1 << 28}
+MAX_CLASSES = 64  # of each half
+LIMITS = {"codebook": 1 << 12, "bias": 1 << 24, "precision": 1 << 28, "slope": 1 << 28}  # largest magnitudes
+_SCORE_LIMIT = 1 << 62  # of what is added up for a score
 
 
-def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, int]) -> GroupMixtures:
-    """Groups from a model's tensors codebook, bias, precision and slope. shape: (G, K, L).
+def load_mixtures(
+    tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, int], prefix: str = ""
+) -> GroupMixtures:
+    """Groups from a model's tensors codebook, bias, precision and slope, their names after `prefix`. shape: (G, K, L).
 
-    Raises ModelError for tensors of other shapes, that are no integers, or so large that 64 bits might not hold.
+    Raises ModelError for tensors of other shapes, that are no integers, or so large that 64 bits might not hold, and
+    KeyError for one that is missing.
     """
     groups, codes, dimensions = shape
-    classes = tensors["precision"].shape[-1] if tensors["precision"].ndim == 3 else 0
+    precision = tensors[f"{prefix}precision"]
+    classes = precision.shape[-1] if precision.ndim == 3 else 0
     wanted = {
         "codebook": (groups, codes, dimensions),
         "bias": (groups, codes),
@@ -92,12 +97,24 @@ def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, in
     }
     values = {}
     for name, expected in wanted.items():
-        tensor = tensors[name]
-        if tensor.dtype.kind != "i" or tensor.shape != expected or not 1 <= classes <= 64:
-            raise ModelError(f"wrong tensor {name!r} of a group of codebooks: integers {list(expected)} expected")
+        tensor, title = tensors[f"{prefix}{name}"], f"{prefix}{name}"
+        if tensor.dtype.kind != "i" or tensor.shape != expected or not 1 <= classes <= MAX_CLASSES:
+            raise ModelError(f"wrong tensor {title!r} of groups: integers {list(expected)} expected")
+        if tensor.min() < -LIMITS[name] or tensor.max() > LIMITS[name]:
+            raise ModelError(f"tensor {title!r} of groups is out of range: at most {LIMITS[name]} is allowed")
         values[name] = tensor.astype(np.int64)
-        if np.abs(values[name]).max() > _LIMITS[name]:
-            raise ModelError(f"tensor {name!r} of a group of codebooks is out of range")
     if values["codebook"][:, 0].any():
-        raise ModelError("code 0 of a group must be the zero vector")
-    return GroupMixtures(values["codebook"], values["bias"], values["precision"], values["slope"])
+        raise ModelError(f"tensor {prefix + 'codebook'!r}: code 0 of a group must be the zero vector")
+    mixtures = GroupMixtures(values["codebook"], values["bias"], values["precision"], values["slope"])
+    square, absolute = _sides(mixtures.codebook)  # [G, K, 2]
+    most = np.abs(mixtures.precision).max(2) * square.max(1).astype(float)  # float: it may be beyond 64 bits
+    most += np.abs(mixtures.slope).max(2) * absolute.max(1).astype(float)
+    if most.sum(1).max() >= _SCORE_LIMIT:
+        raise ModelError(f"tensors {prefix}* of groups are so large that scores do not fit 64 bits")
+    return mixtures
+
+
+def _sides(codebook: Integers) -> tuple[Integers, Integers]:
+    """|mu_h|^2 and |mu_h|_1 of both halves [..., K, 2] of codewords [..., K, L]."""
+    halves = codebook.reshape(*codebook.shape[:-1], 2, -1)
+    return (halves * halves).sum(-1), np.abs(halves).sum(-1)

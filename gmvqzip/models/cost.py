@@ -1,7 +1,8 @@
 """What a model costs, read from the header of its file: parameters, and multiply-accumulates per pixel.
 
 A convolution costs as many products per output site as its weight has entries, and its sites per pixel follow from
-the level that its name tells. Normalisations, activations and additions are not counted. Standard library only.
+the level that its name tells. Normalisations, activations and additions are not counted, nor is the making of tables.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any
 
 from gmvqzip.errors import ModelError
 from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.kinds import read_config
 from gmvqzip.models.registry import ModelInfo
 
-_NETWORK = "network."
+_NETWORK, _CONTEXT = "network.", "context."
 _PROPOSING = ("mix", "head")  # parts of a stage that only the encoder runs
 
 
@@ -27,30 +30,61 @@ class Cost:
     """Size and work of a model."""
 
     file_bytes: int
-    parameters: int  # numbers in the network's tensors
+    parameters: int  # numbers in the tensors of the network and of the context model
     encode_kmac: float  # thousand multiply-accumulates per pixel from picture to indices
     decode_kmac: float  # from indices to picture
 
 
 def cost(model: ModelInfo) -> Cost:
     """The cost of a model, without loading it. Raises ModelError where the file is not as expected."""
-    config = NetworkConfig.from_dict(model.config)
+    config = read_config(model.config)
     try:
         with Path(model.path).open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
             size = file.seek(0, os.SEEK_END)
         shapes = {
-            name.removeprefix(_NETWORK): [int(side) for side in entry["shape"]]
+            name: [int(side) for side in entry["shape"]]
             for name, entry in header.items()
-            if name.startswith(_NETWORK)
+            if name.startswith((_NETWORK, _CONTEXT))
         }
-        encode, decode = _macs(config, shapes)
+        work = _hyperprior_macs(config, shapes) if isinstance(config, HyperpriorConfig) else _macs(config, shapes)
     except OSError as error:
         raise ModelError(f"cannot read model file {str(model.path)!r}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise ModelError(f"model {model.name!r} has tensors that this gmvqzip does not know") from None
     parameters = sum(math.prod(shape) for shape in shapes.values())
-    return Cost(size, parameters, encode / 1000, decode / 1000)
+    return Cost(size, parameters, work[0] / 1000, work[1] / 1000)
+
+
+def _hyperprior_macs(config: HyperpriorConfig, shapes: Mapping[str, Any]) -> tuple[float, float]:
+    """Multiply-accumulates per pixel of encoding and of decoding; the context's layers run in both."""
+    encode = decode = 0.0
+    for name, shape in shapes.items():
+        kind, *parts = name.split(".")
+        if len(shape) != 4 or parts[-1] != "weight":
+            continue
+        if f"{kind}." == _CONTEXT:
+            per_pixel = math.prod(shape) / _context_stride(config, parts) ** 2
+            encode, decode = encode + per_pixel, decode + per_pixel
+        elif parts[0] == "analysis":
+            encode += math.prod(shape) / _transform_stride(config, parts[1:]) ** 2
+        else:
+            decode += math.prod(shape) / _transform_stride(config, parts[1:]) ** 2
+    for grid in config.stages():  # each site with the codebook
+        encode += grid.codes * grid.dimensions / grid.stride**2
+    return encode, decode
+
+
+def _context_stride(config: HyperpriorConfig, parts: list[str]) -> int:
+    """Pixels between the sites of a context layer along each axis."""
+    return config.alignment if parts[:2] in (["hyper", "spread"], ["hyper", "up"]) else config.strides[-1]
+
+
+def _transform_stride(config: HyperpriorConfig, parts: list[str]) -> int:
+    """Pixels between the sites of a transform's convolution along each axis."""
+    if parts[0] in ("hyper_down", "hyper"):
+        return config.alignment
+    return config.strides[-1 if parts[0] in ("latent", "project") else _level(parts)]
 
 
 def _macs(config: NetworkConfig, shapes: Mapping[str, Any]) -> tuple[float, float]:
@@ -59,7 +93,7 @@ def _macs(config: NetworkConfig, shapes: Mapping[str, Any]) -> tuple[float, floa
     last = ["stages", str(finest), str(config.grids[-1].stages - 1)]
     encode = decode = 0.0
     for name, shape in shapes.items():
-        parts = name.split(".")
+        parts = name.split(".")[1:]
         if len(shape) != 4 or parts[-1] != "weight":
             continue
         per_pixel = math.prod(shape) / config.strides[_level(parts)] ** 2

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
 from gmvqzip.errors import ModelError
 from gmvqzip.models.config import MAX_BLOCKS, MAX_CHANNELS, MAX_CODES, MAX_DIMENSIONS, GridConfig
@@ -13,6 +13,7 @@ KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
+Number = TypeVar("Number", float, Any)
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ class HyperpriorConfig:
             raise ModelError(f"model configuration: channels must be from 1 to {MAX_CHANNELS}")
         if any(not 0 <= count <= MAX_BLOCKS for count in (*self.encoder_blocks, *self.decoder_blocks)):
             raise ModelError(f"model configuration: blocks must be from 0 to {MAX_BLOCKS}")
-        if not self.quarter or not self.hyper or len(self.stages()) > MAX_GROUPS:
-            raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
         for count, codes, dimensions in groups:
             if count < 1 or not 2 <= codes <= MAX_CODES or not 2 <= dimensions <= MAX_DIMENSIONS or dimensions % 2:
                 raise ModelError("model configuration: groups need codes and an even number of dimensions")
+        if not self.quarter or not self.hyper or sum(grid.stages for grid in self.grids) > MAX_GROUPS:
+            raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
+        if max(self.latents, self.hyper_latents) > MAX_CHANNELS:
+            raise ModelError(f"model configuration: more than {MAX_CHANNELS} channels in the latent or hyper-latent")
         if not 0 < self.lambda_first < self.lambda_last < 1e6:
             raise ModelError("model configuration: lambda must be positive and grow with the quality")
 
@@ -79,15 +82,27 @@ class HyperpriorConfig:
         """Pixels to which an image is padded along each axis: the stride of the hyper-latent."""
         return 2 * self.strides[-1]
 
+    def lambda_of(self, quality: Number) -> Number:
+        """lambda of a quality in [0, 1], a number or an array of them; it grows geometrically."""
+        ratio = self.lambda_last / self.lambda_first
+        value: Number = self.lambda_first * ratio**quality
+        return value
+
+    @property
+    def grids(self) -> tuple[GridConfig, ...]:
+        """One entry per part, `stages` its groups: the hyper-latent's parts first, then the latent's."""
+        stride = self.strides[-1]
+        hyper = tuple(GridConfig(2 * stride, part.count, part.codes, part.dimensions) for part in self.hyper)
+        return hyper + tuple(GridConfig(stride, QUARTERS * p.count, p.codes, p.dimensions) for p in self.quarter)
+
+    def titles(self) -> list[str]:
+        """What each entry of `grids` is called."""
+        hyper = [f"hyper {number}" if number else "hyper" for number in range(len(self.hyper))]
+        return hyper + [f"part {number}" for number in range(len(self.quarter))]
+
     def stages(self) -> list[GridConfig]:
         """One entry per group: the hyper-latent's first, then part by part the latent's, quarter by quarter."""
-        hyper = [GridConfig(2 * self.strides[-1], 1, g.codes, g.dimensions) for g in self.hyper for _ in range(g.count)]
-        main = [
-            GridConfig(self.strides[-1], 1, g.codes, g.dimensions)
-            for g in self.quarter
-            for _ in range(QUARTERS * g.count)
-        ]
-        return hyper + main
+        return [replace(grid, stages=1) for grid in self.grids for _ in range(grid.stages)]
 
     def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Rows and columns of each group's index array for an image of `width` x `height` pixels."""
@@ -101,6 +116,8 @@ class HyperpriorConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HyperpriorConfig:
         """Read what `to_dict` wrote. Raises ModelError for a newer version or for unknown or missing fields."""
+        if not isinstance(data, Mapping):
+            raise ModelError("model configuration is not a table of fields")
         version = data.get("version", VERSION)
         if not isinstance(version, int) or version > VERSION:
             raise ModelError(f"model configuration is of version {version}; this gmvqzip reads up to {VERSION}")

@@ -63,6 +63,10 @@ class HyperpriorModel(nn.Module):
         """The context network of each coding step."""
         return [module for module in self.context.children() if isinstance(module, ContextStep)]
 
+    def hyper_scales(self) -> list[QualityVector]:
+        """log2 scales of the halves of the hyper-latent's groups, part by part."""
+        return [module for module in self.hyper_scale.children() if isinstance(module, QualityVector)]
+
     def all_groups(self) -> list[GroupGMVQ]:
         """The groups of every part, the hyper-latent's first."""
         parts = [*self.hyper_groups.children(), *self.groups.children()]
@@ -111,7 +115,7 @@ class HyperpriorModel(nn.Module):
             return straight_round(hyper)
         words, indices = [], []
         parts = _split(centred[None], self.config.hyper)
-        for (part, config), groups, scales in zip(parts, self.hyper_groups, self.hyper_scale, strict=True):
+        for (part, config), groups, scales in zip(parts, self.hyper_groups, self.hyper_scales(), strict=True):
             flat, shape = _grouped(part, config)  # [G, N, L]
             scale = scales(quality)[:, :, 0, 0].reshape(len(hyper), config.count, 2).transpose(0, 1)  # [G, B, 2]
             scale = scale.repeat_interleave(flat.shape[1] // len(hyper), 1)

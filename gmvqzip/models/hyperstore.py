@@ -7,6 +7,7 @@ of indices needs alone; `precision` float32 [groups], the w of each group in cod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,27 +24,32 @@ if TYPE_CHECKING:
     from gmvqzip.models.transform import Transform
 
 _CONTEXT, _PRECISION = "context.", "precision"
+_MAX_PRECISION = 1e6  # a deviation of 1/1000 of the step
 
 
 def dump_hyperprior(name: str, model: HyperpriorModel, card: Mapping[str, Any]) -> bytes:
-    """The bytes of a model file. Raises ModelError where a weight is not finite."""
+    """The bytes of a model file. Raises ModelError where a weight is not finite, or a precision out of range."""
     from gmvqzip.models.integer import integer_tensors
 
     tensors = pack_weights(model.transform)
     tensors |= {_CONTEXT + key: value for key, value in integer_tensors(model).items()}
     precisions = [part.weight.detach().cpu().numpy() for part in model.all_groups()]
     tensors[_PRECISION] = np.concatenate(precisions).astype(np.float32)
+    if not _valid(tensors[_PRECISION]):
+        raise ModelError(f"precisions of groups must be positive and at most {_MAX_PRECISION:g}")
     return dump_tensors(name, model.config.to_dict(), tensors, card)
 
 
 def load_context(info: ModelInfo, config: HyperpriorConfig) -> ContextModel:
     """The integer context model of a file; needs no torch. Raises ModelError."""
-    found = read_tensors(info, None)
-    tensors = {name.removeprefix(_CONTEXT): value for name, value in found.items() if name.startswith(_CONTEXT)}
+    found = read_tensors(info, None, prefix=_CONTEXT)
+    tensors = {name.removeprefix(_CONTEXT): value for name, value in found.items()}
     try:
         return ContextModel(tensors, _shapes(config.hyper), _shapes(config.quarter), config.context_width)
     except KeyError as error:
         raise ModelError(f"model {info.name!r} lacks tensor {_CONTEXT + error.args[0]!r}") from None
+    except ModelError as error:
+        raise ModelError(f"model {info.name!r}, {_CONTEXT}*: {error}") from None
 
 
 def load_precisions(info: ModelInfo, config: HyperpriorConfig) -> NDArray[np.float32]:
@@ -51,9 +57,15 @@ def load_precisions(info: ModelInfo, config: HyperpriorConfig) -> NDArray[np.flo
     precisions = read_tensors(info, [_PRECISION])[_PRECISION]
     if precisions.dtype != np.float32 or precisions.shape != (len(config.stages()),):
         raise ModelError(f"model {info.name!r} has a wrong tensor {_PRECISION!r}")
-    if not (np.isfinite(precisions).all() and (precisions > 0).all()):
-        raise ModelError(f"model {info.name!r} is damaged: {_PRECISION!r} must be positive")
+    if not _valid(precisions):
+        raise ModelError(
+            f"model {info.name!r} is damaged: {_PRECISION!r} must be positive and at most {_MAX_PRECISION:g}"
+        )
     return precisions
+
+
+def _valid(precisions: NDArray[np.float32]) -> bool:
+    return bool(((precisions > 0) & (precisions <= _MAX_PRECISION)).all())  # not where one is NaN
 
 
 def load_transform(info: ModelInfo, config: HyperpriorConfig, device: str = "cpu") -> Transform:
@@ -62,10 +74,25 @@ def load_transform(info: ModelInfo, config: HyperpriorConfig, device: str = "cpu
 
     from gmvqzip.models.transform import Transform
 
+    _check_size(info, config)
     with torch.random.fork_rng(devices=[]):
         transform = Transform(config)
     load_weights(info, transform, device)
     return transform
+
+
+def _check_size(info: ModelInfo, config: HyperpriorConfig) -> None:
+    """Refuse a configuration that its file is too small for, before memory is taken for it. Raises ModelError."""
+    blocks = zip(config.channels, config.encoder_blocks, config.decoder_blocks, strict=True)
+    least = sum(10 * width**2 * (down + up) for width, down, up in blocks)  # 3x3 and 1x1; a weight takes a byte or more
+    least += sum((16 + 4) * fine * coarse for fine, coarse in pairwise(config.channels))
+    least += 2 * config.latents * config.channels[-1]
+    try:
+        size = info.path.stat().st_size
+    except OSError as error:
+        raise ModelError(f"cannot read model file {str(info.path)!r}: {error.strerror}") from None
+    if size < least:
+        raise ModelError(f"model {info.name!r} is cut or damaged: {size} bytes cannot hold what it is configured for")
 
 
 def _shapes(parts: Sequence[GroupsConfig]) -> list[GroupShape]:

@@ -16,7 +16,8 @@ from gmvqzip.entropy.context import (
     LATENT_UNIT,
     QUALITIES,
 )
-from gmvqzip.entropy.mixture import SCORE_BITS, SHIFT
+from gmvqzip.entropy.mixture import LIMITS, SCORE_BITS, SHIFT
+from gmvqzip.errors import ModelError
 from gmvqzip.models.context import ContextLayer
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
@@ -27,6 +28,7 @@ _EXACT = 1 << 24
 _MAX_SHIFT = 24
 _MAX_WEIGHT = 127
 _MAX_BIAS = 1 << 28
+_MAX_MEAN = (1 << 15) - 1
 _NATS = math.log2(math.e)  # bits
 
 Tensors = dict[str, NDArray[Any]]
@@ -34,7 +36,13 @@ Floats = NDArray[np.float64]
 
 
 def integer_tensors(model: HyperpriorModel) -> Tensors:
-    """All integer tensors of a model file: context layers, hyper-latent, groups. See docs/format.md."""
+    """All integer tensors of a model file: context layers, hyper-latent, groups. See docs/format.md.
+
+    Raises ModelError where a weight is not finite.
+    """
+    for name, value in model.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(f"weight {name!r} is not finite")
     config = model.config
     active = np.full(config.context_width, ACTIVATION_LIMIT)
     latent = np.full(config.latents, CODED_LIMIT)
@@ -49,7 +57,7 @@ def integer_tensors(model: HyperpriorModel) -> Tensors:
         tensors |= _hidden(f"step.{number}.mix", step.mix, active)
         weight, bias = _heads(step.head, config)
         tensors |= integer_layer(f"step.{number}.head", weight / ACTIVATION_UNIT, bias[None], active)
-    tensors["hyper.mean"] = _rounded(model.hyper_mean, LATENT_UNIT, np.int16)
+    tensors["hyper.mean"] = _rounded(model.hyper_mean, LATENT_UNIT, _MAX_MEAN, np.int16)
     tensors["hyper.classes"] = _hyper_classes(model)
     hyper_parts = len(config.hyper)
     for number, part in enumerate(model.all_groups()):
@@ -62,15 +70,18 @@ def integer_layer(name: str, weight: Floats, bias: Floats, limits: NDArray[Any])
     """Weight, bias and shift of one layer. weight: [O, I, k, k] and bias: [A, O], in units of integers in and out.
 
     limits: the largest magnitude of each input [I]. Each output channel takes the largest shift at which its weights
-    fit 8 bits and its sums stay exact.
+    fit 8 bits and its sums stay exact; where none does, weights and bias are scaled down until they fit, which keeps
+    their sign. Raises ModelError where the inputs are too many for exact sums.
     """
     total = np.abs(weight).sum((2, 3)) @ limits
     rounding = limits.sum() * weight.shape[2] * weight.shape[3] / 2  # what rounding may add to a sum of products
     with np.errstate(divide="ignore"):
         room = np.minimum(_MAX_WEIGHT / np.abs(weight).max((1, 2, 3)), (_EXACT - rounding - 1) / total)
         room = np.minimum(room, _MAX_BIAS / np.abs(bias).max(0))
-        shift = np.floor(np.log2(room)).clip(1, _MAX_SHIFT).astype(np.int8)
-    scale = 2.0 ** shift.astype(np.float64)
+    if rounding >= _EXACT - 1:
+        raise ModelError(f"context layer {name!r} has too many inputs for exact sums: {len(limits)}")
+    shift = np.floor(np.log2(room)).clip(1, _MAX_SHIFT).astype(np.int8)
+    scale = np.minimum(2.0 ** shift.astype(np.float64), room)
     return {
         f"{name}.weight": np.rint(weight * scale[:, None, None, None]).clip(-_MAX_WEIGHT, _MAX_WEIGHT).astype(np.int8),
         f"{name}.bias": np.rint(bias * scale).clip(-_MAX_BIAS, _MAX_BIAS).astype(np.int32),
@@ -123,11 +134,12 @@ def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:
 def _group_tensors(groups: GroupGMVQ) -> Tensors:
     """Codebooks, biases and context weights of groups, as `entropy.mixture` reads them."""
     unit = 2.0**SCORE_BITS * _NATS  # scores per nat
+    precision_unit, slope_unit = unit * 2.0**SHIFT / 2 / LATENT_UNIT**2, unit * 2.0**SHIFT / LATENT_UNIT
     return {
-        "codebook": _rounded(groups.codewords(), LATENT_UNIT, np.int16),
-        "bias": _rounded(groups.code_bias, unit, np.int32),
-        "precision": _rounded(groups.log_precision.exp(), unit * 2.0**SHIFT / 2 / LATENT_UNIT**2, np.int32),
-        "slope": _rounded(groups.slope, unit * 2.0**SHIFT / LATENT_UNIT, np.int32),
+        "codebook": _rounded(groups.codewords(), LATENT_UNIT, LIMITS["codebook"], np.int16),
+        "bias": _rounded(groups.code_bias, unit, LIMITS["bias"], np.int32),
+        "precision": _rounded(groups.log_precision.exp(), precision_unit, LIMITS["precision"], np.int32),
+        "slope": _rounded(groups.slope, slope_unit, LIMITS["slope"], np.int32),
     }
 
 
@@ -142,7 +154,6 @@ def _bias(layer: ContextLayer) -> Floats:
     return _numbers(layer.conv.bias)
 
 
-def _rounded(tensor: torch.Tensor, unit: float, dtype: Any) -> NDArray[Any]:
-    """Times `unit`, rounded, limited to the type."""
-    info = np.iinfo(dtype)
-    return np.rint(_numbers(tensor) * unit).clip(info.min, info.max).astype(dtype)
+def _rounded(tensor: torch.Tensor, unit: float, limit: int, dtype: Any) -> NDArray[Any]:
+    """Times `unit`, rounded, limited to a magnitude."""
+    return np.rint(_numbers(tensor) * unit).clip(-limit, limit).astype(dtype)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from gmvqzip.models.network import StagedAutoencoder
 
 _NETWORK, _TABLE, _SCALE = "network.", "table.", "scale."
-_ENCODER_STARTS = ("encoder.", "analysis.")  # beginnings of the names of tensors that only the encoder reads ...
-_ENCODER_PARTS = (".mix.", ".head.")  # ... and parts of others
+_ENCODERS = ("encoder", "analysis")  # beginnings of the names of tensors that only the encoder reads
+_STAGES, _PROPOSING = "stages", ("mix", "head")  # and what it alone reads of `stages.LEVEL.NUMBER.`
 _LARGE = 4096  # entries from which an encoder's convolution is stored in 8 bits
 _INT8_MAX = 127
 
@@ -102,13 +102,18 @@ def _packed(key: str, value: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, 
         half = value.astype(np.float16)
     if not np.isfinite(half).all():
         raise ModelError(f"weight {key!r} is not finite in half precision")
-    encoder_only = key.startswith(_ENCODER_STARTS) or any(part in key for part in _ENCODER_PARTS)
-    if not encoder_only or value.ndim != 4 or value.size < _LARGE:
+    if not _of_encoder(key) or value.ndim != 4 or value.size < _LARGE:
         return {_NETWORK + key: half}
     largest = np.abs(value).max(axis=(1, 2, 3))
     scale = (np.where(largest > 0, largest, 1) / _INT8_MAX).astype(np.float32)
     levels = np.clip(np.rint(value / scale[:, None, None, None]), -_INT8_MAX, _INT8_MAX).astype(np.int8)
     return {_NETWORK + key: levels, _SCALE + key: scale}
+
+
+def _of_encoder(key: str) -> bool:
+    """Whether only the encoder reads this weight. A residual block's `mix` lies deeper than a stage's."""
+    parts = key.split(".")
+    return parts[0] in _ENCODERS or (parts[0] == _STAGES and len(parts) > 3 and parts[3] in _PROPOSING)
 
 
 def _unpacked(array: np.ndarray[Any, Any], scale: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
@@ -164,7 +169,8 @@ def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
             raise ModelError(
                 f"model {info.name!r} has a wrong tensor {_SCALE + name!r}: float32 [{len(array)}] expected"
             )
-        weight = _unpacked(array, scale)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            weight = _unpacked(array, scale)
         if not np.isfinite(weight).all():
             raise ModelError(f"model {info.name!r} is damaged: {name!r} holds a value that is not finite")
         state[name] = torch.from_numpy(weight)
@@ -194,12 +200,17 @@ def _config(info: ModelInfo) -> NetworkConfig:
     return NetworkConfig.from_dict(info.config)
 
 
-def read_tensors(info: ModelInfo, names: Iterable[str] | None) -> dict[str, np.ndarray[Any, Any]]:
-    """Tensors of a model file by name, or all. Raises ModelError where one is missing or the file is damaged."""
+def read_tensors(
+    info: ModelInfo, names: Iterable[str] | None, prefix: str = ""
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Tensors of a model file by name, or all whose names start with `prefix`.
+
+    Raises ModelError where one is missing or the file is damaged.
+    """
     try:
         with safe_open(os.fspath(info.path), framework="numpy") as file:
             present = set(file.keys())
-            wanted = sorted(present) if names is None else list(names)
+            wanted = sorted(n for n in present if n.startswith(prefix)) if names is None else list(names)
             missing = [name for name in wanted if name not in present]
             if missing:
                 raise ModelError(f"model {info.name!r} lacks tensor {missing[0]!r}")

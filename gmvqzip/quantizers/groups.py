@@ -11,7 +11,8 @@ under weights that follow from context classes t = (t_1, t_2), one for each half
 
 a zero-mean Gaussian (P, a precision) with exponential tails (Q), and a free weight b_c for each code. A class stands
 for a scale of the residual; neighbours are 2^(1/CLASSES_PER_OCTAVE) apart. In training classes are real numbers with
-uniform noise of one class, and P and Q are interpolated; in the codec they are integers.
+uniform noise of one class, and P and Q are interpolated; in evaluation and in the codec they are integers, and where
+both are 0 the code is 0 without a bit.
 """
 
 from __future__ import annotations
@@ -82,6 +83,9 @@ class GroupGMVQ(nn.Module):
             distance = self.squared_distance(residual.detach())
             indices = torch.addcmul(prior, self.weight[:, None, None], distance, value=-0.5).argmax(2)
         bits = -prior.gather(2, indices[..., None])[..., 0] / math.log(2)
+        if not self.training:  # where both classes are the lowest, the codec sends nothing and code 0 is implied
+            implied = (classes == 0).all(2)
+            indices, bits = indices.masked_fill(implied, 0), bits.masked_fill(implied, 0)
         words = self.codewords().gather(1, indices[..., None].expand(-1, -1, self.dimensions))
         return words, bits, indices
 

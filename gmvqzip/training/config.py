@@ -11,6 +11,8 @@ from typing import Any
 
 from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.kinds import read_config
 from gmvqzip.quantizers.gmvq import SAMPLINGS, GMVQSettings
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -25,7 +27,7 @@ _POSITIVE = (
 )  # fmt: skip
 _FRACTIONS = (
     "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full",
-    "ema_decay",
+    "ema_decay", "scalar_until", "prior_until",
 )  # fmt: skip
 
 
@@ -33,7 +35,7 @@ _FRACTIONS = (
 class TrainConfig:
     """Everything that decides a run's result, apart from the data. Fractions are of the whole run."""
 
-    network: NetworkConfig
+    network: NetworkConfig | HyperpriorConfig
     quantizer: GMVQSettings = field(default_factory=GMVQSettings)
     dataset: str = "folder"  # cifar10, celeba or folder
     crop: int | None = None  # side of the training crops in pixels; None keeps the data set's own size
@@ -62,6 +64,9 @@ class TrainConfig:
     rate_from: float = 0.15  # fraction of the run at which the rate term and the priors begin to come in
     rate_full: float = 0.4  # fraction at which the rate term has its full weight
     reseed_every: int = 0  # steps between re-seedings of dead codes, until the rate term has its full weight; 0: never
+    scalar_until: float = 0.7  # hyperprior: fraction of the run that trains the transform under scalar rounding
+    prior_until: float = 0.75  # hyperprior: fraction until which the mixtures train alone
+    code_rate: float = 0.2  # hyperprior: learning rates after that, in units of the peaks
     open_steps: int = 80  # steps of each stage as a plain autoencoder before its k-means start
     sharpness: float = 1.0  # precision of the start, in units of 1 / mean squared quantisation error
     ema_decay: float = 0.998  # of the weights, over the second half of the run
@@ -128,7 +133,7 @@ def config_from_dict(data: Mapping[str, Any]) -> TrainConfig:
         raise TrainingError(f"unknown fields in the training configuration: {', '.join(sorted(unknown))}")
     try:
         values = dict(data)
-        values["network"] = NetworkConfig.from_dict(data["network"])
+        values["network"] = read_config(data["network"])
         if "quantizer" in data:
             values["quantizer"] = GMVQSettings(**data["quantizer"])
         if "steps" not in values and ("epochs" in values or "seconds" in values):

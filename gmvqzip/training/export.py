@@ -51,9 +51,14 @@ def export_model(
         "note": note,
         "results": results,
         "training": config.to_dict() | history,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}, torch {torch.__version__}",
+        "machine": machine(device),
     }
     return dump_model(name, network, tables, card), card
+
+
+def machine(device: torch.device) -> str:
+    """What a run was made on, for its card."""
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}, torch {torch.__version__}"
 
 
 def _batches(pictures: ImageSet) -> Iterable[np.ndarray[Any, Any]]:

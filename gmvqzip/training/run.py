@@ -12,14 +12,16 @@ import torch
 
 from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.images.files import atomic_write
-from gmvqzip.models.network import StagedAutoencoder
+from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
-from gmvqzip.training.evaluation import comparison_sheet
 from gmvqzip.training.export import export_model
+from gmvqzip.training.hyperexport import export_hyperprior
+from gmvqzip.training.hyperprior import HyperpriorTrainer
+from gmvqzip.training.loop import StepRecord, TrainingLoop
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
-from gmvqzip.training.trainer import StepRecord, Trainer
+from gmvqzip.training.trainer import Trainer
 
 _SHEET_PICTURES = 8
 
@@ -30,7 +32,7 @@ class RunCallbacks:
     whether to stop early. After `on_trained` it asks no more: what is left can be interrupted, and done by resuming."""
 
     say: Callable[[str], None]
-    on_step: Callable[[StepRecord, Trainer], None]
+    on_step: Callable[[StepRecord, TrainingLoop], None]
     on_evaluation: Callable[[int, dict[str, Any]], None]
     on_trained: Callable[[], None]
     stop: Callable[[], bool]
@@ -62,7 +64,8 @@ def train_model(
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
-    trainer = Trainer(config, data.train, folder, device)
+    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
+    trainer = kind(config, data.train, folder, device)
     if resume:
         trainer.resume()
         callbacks.say(f"resumed at step {trainer.step}")
@@ -73,10 +76,10 @@ def train_model(
         log.write("step", record.step, {"progress": record.progress, **record.values})
         callbacks.on_step(record, trainer)
 
-    def on_evaluation(network: StagedAutoencoder) -> None:
-        summary = trainer.evaluate(_validation(data, config)).summary()
+    def on_evaluation() -> None:
+        summary = trainer.evaluate(_validation(data, config))
         log.write("evaluation", trainer.step, summary)
-        save_sheet(folder, trainer.step, comparison_sheet(network, sample, device))
+        save_sheet(folder, trainer.step, trainer.sheet(sample))
         plot_curves(folder)
         callbacks.on_evaluation(trainer.step, summary)
 
@@ -87,11 +90,13 @@ def train_model(
         callbacks.on_trained()
         if not trainer.ready:
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
-        on_evaluation(trainer.exported)
+        on_evaluation()
         history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
-        blob, card = export_model(
-            name, trainer.exported, config, data, device, history=history, note=note, say=callbacks.say
-        )
+        say = callbacks.say
+        if isinstance(trainer, HyperpriorTrainer):
+            blob, card = export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)
+        else:
+            blob, card = export_model(name, trainer.exported, config, data, device, history=history, note=note, say=say)
         atomic_write(output, blob, force=True)
         log.write("end", trainer.step, {"results": card["results"]})
         return card

@@ -1,58 +1,35 @@
-"""The training loop: stage starts, objective, schedules, evaluation, checkpoints, exact resumption."""
+"""The training of a staged model: stage starts, objective, schedules."""
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gmvqzip.errors import TrainingError
+from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
-from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
-from gmvqzip.training.config import TrainConfig, config_from_dict
-from gmvqzip.training.evaluation import Evaluation, evaluate, to_tensor
+from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.evaluation import comparison_sheet, evaluate, to_tensor
+from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, check_size, restore_optimizers
 from gmvqzip.training.optim import build_optimizers, rate_factor
 
-CHECKPOINT_SECONDS = 300.0
 _KMEANS_SITES = 64  # sites collected per code for the k-means start, at most
-# What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence.
-_MAY_DIFFER = {"steps", "epochs", "seconds", "muon_rate", "adam_rate", "clip"}
 
 
-class PictureSet(Protocol):
-    """What the loop needs of a set of pictures (`gmvqzip.training.imagesets.ImageSet`)."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, step: int, batch_size: int, crop: int | None, seed: int) -> np.ndarray[Any, Any]: ...
-
-
-@dataclass
-class StepRecord:
-    """What is told of one step: floats by name, as they go to the log."""
-
-    step: int
-    progress: float
-    values: dict[str, float]
-
-
-class Trainer:
-    """One run: network, its running average, optimisers, position. `run` goes on until the end or until asked to stop.
-
-    Everything random in a step derives from the seed and the step or is stored in checkpoints, so a resumed run of
-    fixed length gives the same losses as an uninterrupted one.
-    """
+class Trainer(TrainingLoop):
+    """A run of a staged model: network, its running average, optimisers."""
 
     def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
-        self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
-        torch.manual_seed(config.seed)
+        super().__init__(config, pictures, folder, device)
+        if not isinstance(config.network, NetworkConfig):
+            raise TrainingError("a staged model needs a staged network's configuration")
         self.network = StagedAutoencoder(config.network, config.quantizer)
         self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
@@ -64,23 +41,8 @@ class Trainer:
             weight_decay=config.weight_decay,
             use_muon=config.optimizer == "muon",
         )
-        self.step, self.elapsed = 0, 0.0
         self._averaged = 0  # steps in the running average
         self._collected: dict[int, list[Tensor]] = {}
-
-    @property
-    def steps(self) -> int | None:
-        """Length of the run in steps, None for a run of a given time."""
-        if self.config.epochs is not None:
-            return max(1, round(self.config.epochs * len(self.pictures) / self.config.batch_size))
-        return self.config.steps
-
-    @property
-    def progress(self) -> float:
-        """Done fraction of the run, from 0 to 1."""
-        if self.steps is not None:
-            return min(1.0, self.step / self.steps)
-        return min(1.0, self.elapsed / (self.config.seconds or 1.0))
 
     @property
     def ready(self) -> bool:
@@ -92,44 +54,19 @@ class Trainer:
         """The network to measure and to ship: the running average once there is one."""
         return self.average or self.network
 
-    def run(
-        self,
-        *,
-        on_step: Callable[[StepRecord], None],
-        on_evaluation: Callable[[StagedAutoencoder], None],
-        stop: Callable[[], bool],
-    ) -> bool:
-        """Train to the end of the run. Returns False where `stop` asked for an early end; a checkpoint is written then.
+    def evaluate(self, batches: Iterable[np.ndarray[Any, Any]]) -> dict[str, Any]:
+        """Measure the network that would be shipped on batches of pictures."""
+        return evaluate(self.exported, batches, self.device).summary()
 
-        Raises TrainingError where the loss stops being finite; the last checkpoint is from before that.
-        """
-        saved = time.monotonic()
-        while self.progress < 1:
-            if stop():
-                self.save()
-                return False
-            started = time.monotonic()
-            record = self._train_step()
-            self.elapsed += time.monotonic() - started
-            on_step(record)
-            if self.step % self.config.evaluate_every == 0 and self.progress < 1:
-                on_evaluation(self.exported)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.save()
-                saved = time.monotonic()
-        self.save()
-        return True
+    def sheet(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Originals above reconstructions."""
+        return comparison_sheet(self.exported, pixels, self.device)
 
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._start_stages()
         image = to_tensor(self.pictures.batch(self.step, config.batch_size, config.crop, config.seed), self.device)
-        height, width = image.shape[2:]
-        if height % config.network.alignment or width % config.network.alignment:
-            raise TrainingError(
-                f"training pictures of {width}x{height} do not fit the network: sides must be multiples of "
-                f"{config.network.alignment} pixels; set crop"
-            )
+        check_size(image, config.network.alignment)
         temperature = self._prepare(progress)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             output: NetworkOutput = self.network(image, temperature=temperature, modes=self._modes())
@@ -224,48 +161,23 @@ class Trainer:
         values["learning_rate"] = float(self.optimizers[0].param_groups[0]["lr"])
         return values
 
-    def save(self) -> Path:
-        """Write a checkpoint of the whole state."""
-        state = {
-            "config": self.config.to_dict(),
-            "step": self.step,
-            "elapsed": self.elapsed,
+    def _state(self) -> dict[str, Any]:
+        return {
             "network": self.network.state_dict(),
             "averaged": self._averaged,
             "average": None if self.average is None else self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "collected": dict(self._collected),
             "posteriors": [quantizer.average_posterior for quantizer in self.network.quantizers()],
-            "generator": torch.get_rng_state(),
-            "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        return save_checkpoint(self.folder, self.step, state)
 
-    def resume(self) -> None:
-        """Continue from the newest checkpoint. Raises TrainingError where it is of another configuration."""
-        state = load_checkpoint(self.folder)
-        mine, theirs = self.config.to_dict(), config_from_dict(state["config"]).to_dict()
-        differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
-        if differing:
-            raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
-        self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+    def _restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self._averaged = int(state["averaged"])
         if state["average"] is not None:
             self.average = copy.deepcopy(self.network).requires_grad_(False)
             self.average.load_state_dict(state["average"])
-        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
-            peaks = [group["peak"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(values)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["peak"] = peak
+        restore_optimizers(self.optimizers, state["optimizers"])
         self._collected = {int(k): list(v) for k, v in state["collected"].items()}
         for quantizer, posterior in zip(self.network.quantizers(), state["posteriors"], strict=True):
             quantizer.average_posterior = posterior.to(self.device)
-        torch.set_rng_state(state["generator"])
-        if state["cuda_generators"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_generators"])
-
-    def evaluate(self, batches: Any) -> Evaluation:
-        """Measure the network that would be shipped on batches of pictures."""
-        return evaluate(self.exported, batches, self.device)

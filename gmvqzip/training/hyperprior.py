@@ -1,0 +1,337 @@
+"""The training of a hyperprior model, in three phases: the transform, the prior of its codes, everything together.
+
+1. Up to `scalar_until` the model is an ordinary codec with scalar rounding and the rate under uniform noise.
+2. Its averaged weights are taken, the latent's channels ordered by energy, and every group gets its codebook by k-means
+   on residuals; up to `prior_until` only the mixtures are trained.
+3. The rest trains everything at `code_rate` times the first rates, on true codes.
+
+Loss: (lambda * 255^2 * MSE + bits per pixel) / sqrt(lambda), mean over pictures, each with its own random quality, so
+that neither end of the range starves; from phase 2 on the distance of residuals and codewords on top.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmvqzip.errors import TrainingError
+from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
+from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
+from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, check_size, restore_optimizers
+from gmvqzip.training.optim import Muon, rate_factor
+
+SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
+EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
+_COLLECTED = 24  # batches whose residuals start the codebooks
+_LOSS_SCALE = 0.1
+_DISTANCE_WEIGHT = 1.0  # of the distance of residuals and codewords, mean over groups
+_RATE_RAMP = 500  # steps over which the rate comes in
+_OUTLIER, _OUTLIER_FROM = 4.0, 300  # a loss so many times the typical one is skipped, from this step on
+_TYPICAL_DECAY = 0.02
+_MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
+# Parts of names of parameters that AdamW trains although they are wide convolutions.
+_ADAM = ("stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
+
+
+class HyperpriorTrainer(TrainingLoop):
+    """A run of a hyperprior model: its parameters, their running average, optimisers of the present phase."""
+
+    def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
+        super().__init__(config, pictures, folder, device)
+        if not isinstance(config.network, HyperpriorConfig):
+            raise TrainingError("a hyperprior model needs a hyperprior network's configuration")
+        self.network_config = config.network
+        self.model = HyperpriorModel(config.network)
+        self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.train()
+        self.phase = SCALAR
+        self.average: HyperpriorModel | None = None
+        self._averaged, self._typical, self._skipped = 0, 0.0, 0
+        self.optimizers = self._make_optimizers()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the codebooks have been started and trained at all."""
+        return self.phase == CODES
+
+    @property
+    def exported(self) -> HyperpriorModel:
+        """The model to measure and to ship: the running average once there is one."""
+        return self.average or self.model
+
+    def evaluate(self, batches: Iterable[np.ndarray[Any, Any]]) -> dict[str, Any]:
+        """Estimated bits per pixel and PSNR (mean over pictures) at each of EVALUATED."""
+        held = list(batches)
+        rates, errors = [], []
+        for quality in EVALUATED:
+            parts = [measure(self.exported, batch, quality, self.device, self.phase == SCALAR) for batch in held]
+            rates.append(np.concatenate([bits for bits, _ in parts]))
+            errors.append(np.concatenate([error for _, error in parts]))
+        psnr = [float((-10 * np.log10(np.maximum(error, 1e-10))).mean()) for error in errors]
+        return {
+            "pictures": len(rates[0]),
+            "quality": list(EVALUATED),
+            "bpp": [float(rate.mean()) for rate in rates],
+            "psnr_mean": psnr,
+        }
+
+    def sheet(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Originals above reconstructions at the middle quality."""
+        decoded = reconstruct(self.exported, pixels, 0.5, self.device, self.phase == SCALAR)[0]
+        both = np.stack([pixels, decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()])
+        sheet: np.ndarray[Any, Any] = both.transpose(0, 2, 1, 3, 4).reshape(
+            2 * pixels.shape[1], len(pixels) * pixels.shape[2], 3
+        )
+        return sheet
+
+    def _train_step(self) -> StepRecord:
+        config, progress = self.config, self.progress
+        self._enter_phase(progress)
+        image = to_tensor(self.pictures.batch(self.step, config.batch_size, config.crop, config.seed), self.device)
+        check_size(image, self.network_config.alignment)
+        quality = torch.rand(len(image), device=self.device)
+        trade = self.network_config.lambda_of(quality)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            output = self.model(image, quality, scalar=self.phase == SCALAR)
+        error = (output.reconstruction - image).square().mean((1, 2, 3))
+        pixels = image.shape[2] * image.shape[3]
+        rate = (output.bits + output.hyper_bits) / pixels
+        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP)
+        loss = _LOSS_SCALE * ((trade * 255**2 * error + ramp * rate) / trade.sqrt()).mean()
+        if self.phase == CODES:
+            loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
+        factor = self._set_rates(progress)
+        value = float(loss.detach())
+        if self._is_outlier(value):
+            self._skipped += 1
+        else:
+            loss.backward()
+            for optimizer in self.optimizers:
+                if isinstance(optimizer, torch.optim.AdamW):
+                    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip)
+                optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        self.step += 1
+        self._follow(progress)
+        mean_error = float(error.detach().mean())
+        values = {
+            "loss": value,
+            "mse": mean_error,
+            "psnr": -10 * float(np.log10(max(mean_error, 1e-10))),
+            "bpp": float(rate.detach().mean()),
+            "hyper_bpp": float(output.hyper_bits.detach().mean()) / pixels,
+            "learning_rate": config.muon_rate * factor,
+            "skipped": float(self._skipped),
+        }
+        return StepRecord(self.step, progress, values)
+
+    def _is_outlier(self, value: float) -> bool:
+        """Whether a loss is so far off that its step is left out. Raises TrainingError where losses stay so."""
+        if self.step == 0:
+            self._typical = value
+        outlier = not np.isfinite(value) or (self.step > _OUTLIER_FROM and value > _OUTLIER * self._typical)
+        if outlier:
+            self._typical *= 1.05  # who stays high becomes typical
+            if self._skipped > 100 + self.step // 20 or (not np.isfinite(value) and self.step <= _OUTLIER_FROM):
+                raise TrainingError(
+                    f"the loss is not finite at step {self.step}; the last checkpoint is kept: resume with lower rates"
+                )
+        else:
+            self._typical += (_TYPICAL_DECAY if self.step > 50 else 0.2) * (value - self._typical)
+        return outlier
+
+    # Phases.
+
+    def _enter_phase(self, progress: float) -> None:
+        if self.phase == SCALAR and progress >= self.config.scalar_until:
+            self.start_codes()
+        if self.phase == PRIOR and progress >= self.config.prior_until:
+            self.phase = CODES
+            self.average, self._averaged = None, 0
+
+    def start_codes(self) -> None:
+        """From the scalar form to codebooks: averaged weights, ordered channels, k-means start."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.state_dict())
+        self.average, self._averaged = None, 0
+        order_channels(self.model, self._residuals())
+        self.model.set_rounding(True)
+        residuals = self._residuals()
+        for number, groups in enumerate(self.model.all_groups()):
+            groups.initialise(residuals[number])
+        for scales, part in zip(self.model.hyper_scales(), residuals, strict=False):
+            spread = part.square().mean(1).reshape(len(part), 2, -1).mean(2).sqrt()  # [G, 2]
+            scales.anchors.data.copy_(spread.clamp_min(0.1).log2().flatten())
+        self.phase = PRIOR
+        self.optimizers = self._make_optimizers()
+
+    @torch.no_grad()
+    def _residuals(self) -> list[Tensor]:
+        """What each part's groups have to quantise [G, N, L] over some batches, under the scalar form."""
+        config = self.config
+        self.model.eval()
+        collected: list[list[Tensor]] = [[] for _ in self.model.all_groups()]
+        parts = len(self.network_config.hyper)
+        for turn in range(_COLLECTED):
+            batch = self.pictures.batch(self.step + turn, config.batch_size, config.crop, config.seed)
+            image = to_tensor(batch, self.device)
+            quality = torch.rand(len(image), device=self.device)
+            output = self.model(image, quality, scalar=True, collect=True)
+            for number, residual in enumerate(output.residuals[0]):
+                collected[number].append(residual)
+            for number in range(len(self.network_config.quarter)):
+                collected[parts + number] += [step[number] for step in output.residuals[1:]]
+        self.model.train()
+        return [torch.cat(residuals, 1) for residuals in collected]
+
+    def _make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Of the phase: mixtures have AdamW groups of their own, which the scalar form leaves alone."""
+        config = self.config
+        wide, rest, mixtures, books = [], [], [], []
+        for name, parameter in self.model.named_parameters():
+            if "codebook" in name:
+                books.append(parameter)
+            elif "groups" in name or "hyper_scale" in name:
+                mixtures.append(parameter)
+            elif parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 and not any(part in name for part in _ADAM):
+                wide.append(parameter)
+            else:
+                rest.append(parameter)
+        if config.optimizer != "muon":
+            wide, rest = [], rest + wide
+        groups = [
+            {"params": rest, "lr": config.adam_rate, "mixture": False},
+            {"params": mixtures, "lr": _MIXTURE_RATE, "mixture": True},
+            {"params": books, "lr": _CODEBOOK_RATE, "mixture": True},
+        ]
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)]
+        if wide:
+            optimizers.append(Muon(wide, lr=config.muon_rate, weight_decay=config.weight_decay))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["peak"] = group["lr"]
+        return optimizers
+
+    def _set_rates(self, progress: float) -> float:
+        """Set the learning rates of this step; returns the factor of the network's."""
+        config = self.config
+        mixture = 1.0
+        if self.phase == SCALAR:
+            done = progress / config.scalar_until
+            factor = rate_factor(done, warmup=config.warmup, hold=config.hold, floor=config.floor, cosine=config.cosine)
+        elif self.phase == PRIOR:
+            factor = 0.0
+        else:
+            done = (progress - config.prior_until) / (1 - config.prior_until)
+            mixture = rate_factor(done, warmup=config.warmup, hold=0.0, floor=config.floor, cosine=config.cosine)
+            factor = config.code_rate * mixture
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * (mixture if group.get("mixture") else factor)
+        return factor
+
+    def _follow(self, progress: float) -> None:
+        """The running average of the weights, over the second half of the first and of the last phase."""
+        config = self.config
+        begin = {SCALAR: config.scalar_until / 2, CODES: (1 + config.prior_until) / 2}.get(self.phase)
+        if begin is None or progress < begin:
+            return
+        if self.average is None:
+            self.average = copy.deepcopy(self.model).requires_grad_(False)
+        with torch.no_grad():
+            self._averaged += 1
+            weight = 1 - min(config.ema_decay, self._averaged / (10 + self._averaged))
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, weight)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "phase": self.phase,
+            "model": self.model.state_dict(),
+            "averaged": self._averaged,
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "typical": self._typical,
+            "skipped": self._skipped,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.phase = str(state["phase"])
+        self.model.load_state_dict(state["model"])
+        self.model.set_rounding(self.phase != SCALAR)
+        self._averaged, self._typical = int(state["averaged"]), float(state["typical"])
+        self._skipped = int(state["skipped"])
+        if state["average"] is not None:
+            self.average = copy.deepcopy(self.model).requires_grad_(False)
+            self.average.load_state_dict(state["average"])
+        self.optimizers = self._make_optimizers()
+        restore_optimizers(self.optimizers, state["optimizers"])
+
+
+@torch.no_grad()
+def order_channels(model: HyperpriorModel, residuals: list[Tensor]) -> None:
+    """Sort the latent's channels by energy within each quarter, so that groups hold channels of like energy.
+
+    residuals: of every part, the hyper-latent's first, [G, N, L]. Changes no output of the scalar form.
+    """
+    config = model.config
+    parts = residuals[len(config.hyper) :]
+    energies = []
+    for quarter in range(QUARTERS):
+        own = [
+            part.square().mean(1)[quarter * groups.count : (quarter + 1) * groups.count].flatten()
+            for part, groups in zip(parts, config.quarter, strict=True)
+        ]
+        energies.append(torch.cat(own))
+    width = config.latents // QUARTERS
+    order = torch.cat([energy.argsort(descending=True) + width * n for n, energy in enumerate(energies)])
+    transform = model.transform
+    latent, project = transform.analysis.latent, transform.synthesis.project
+    _reorder(latent, order)
+    project.weight.copy_(project.weight[:, order])
+    transform.gain.anchors.copy_(transform.gain.anchors[:, order])
+    features = config.context_width
+    for step in model.steps():
+        _reorder(step.head.conv, torch.cat([order, order + config.latents]))
+        if not step.first:
+            spatial = step.spatial.conv.weight
+            spatial[:, features:] = spatial[:, features:][:, order].clone()
+
+
+def _reorder(layer: torch.nn.Conv2d, order: Tensor) -> None:
+    """Permute a convolution's outputs."""
+    layer.weight.copy_(layer.weight[order])
+    if layer.bias is not None:
+        layer.bias.copy_(layer.bias[order])
+
+
+@torch.inference_mode()
+def reconstruct(
+    model: HyperpriorModel, pixels: np.ndarray[Any, Any], quality: float, device: torch.device, scalar: bool
+) -> tuple[Tensor, Tensor]:
+    """Pictures [B, 3, H, W] in [0, 1] and bits [B] of pixels [B, H, W, 3]; leaves the model's mode as it was."""
+    was_training = model.training
+    model.eval()
+    image = to_tensor(pixels, device)
+    padded = pad_to_multiple(image, model.config.alignment)
+    output = model(padded, torch.full((len(image),), quality, device=device), scalar=scalar)
+    model.train(was_training)
+    return output.reconstruction[:, :, : image.shape[2], : image.shape[3]].clamp(0, 1), output.bits + output.hyper_bits
+
+
+def measure(
+    model: HyperpriorModel, pixels: np.ndarray[Any, Any], quality: float, device: torch.device, scalar: bool
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Estimated bits per pixel and mean squared error of 8-bit pictures in [0, 1] units, each [B]."""
+    decoded, bits = reconstruct(model, pixels, quality, device, scalar)
+    error = (decoded.mul(255).round().div(255) - to_tensor(pixels, device)).square().mean((1, 2, 3))
+    return (bits / (pixels.shape[1] * pixels.shape[2])).cpu().numpy(), error.double().cpu().numpy()
