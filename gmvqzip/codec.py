@@ -13,12 +13,14 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import make_engine, torch_device
+from gmvqzip import rates
+from gmvqzip.bench.metrics import psnr
+from gmvqzip.engines.base import Search, make_engine, torch_device
 from gmvqzip.entropy import alpha
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.errors import FormatError, ModelError
@@ -28,6 +30,8 @@ from gmvqzip.format.sections import compress_profile, decompress_profile
 from gmvqzip.images.picture import Picture, read_picture, to_pil
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.rates import DEFAULT_EFFORT, RateOptions, Setting, Wish
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,6 +47,7 @@ class Compressed:
     sections_bytes: int
     payload_bytes: int
     stage_bits: tuple[float, ...]  # the ideal code length of each stage under its table
+    psnr: float | None = None  # dB, of the decoded picture; where a target was a PSNR
 
     @property
     def ideal_bits(self) -> float:
@@ -78,39 +83,94 @@ class Codec:
         """The model's identity, 64 hexadecimal digits."""
         return self.info.model_id
 
+    @property
+    def qualities(self) -> range:
+        """The qualities that give different files; empty for a model with a single rate."""
+        return rates.QUALITIES if isinstance(self.config, HyperpriorConfig) else range(0)
+
     # The public four, and the two that a command line needs besides.
 
     def compress(
-        self, image: Any, *, quality: int | None = None, strip: bool = False, max_pixels: int = MAX_PIXELS
+        self,
+        image: Any,
+        *,
+        quality: int | None = None,
+        target_bpp: float | None = None,
+        target_size: int | None = None,
+        target_psnr: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> bytes:
         """Compress a picture into the bytes of a `.gmvq` file.
 
         image: a path, a binary file object, encoded bytes, a PIL image, or a uint8 array [H, W], [H, W, 3] or
-        [H, W, 4]; quality: 1 to 100, without effect where the model has a single
-        rate; strip: drop the ICC profile.
-        Raises ImageError, ModelError.
+        [H, W, 4]; strip: convert to sRGB and drop the ICC profile.
+
+        Of these at most one: quality, 1 to 100, without effect where the model has a single rate; target_bpp, bits of
+        the whole file per pixel, and target_size, bytes of the whole file: never exceeded, and missed by at most 3 %
+        where the model has such a file; target_psnr: dB over RGB of the decoded 8-bit picture, never missed, and
+        exceeded by at most 0.1 dB where the model has such a file. effort: 1 to 9, slower and better.
+
+        Raises ImageError; ModelError, also where no file of the model reaches the target.
         """
         picture = read_picture(image, strip=strip, max_pixels=max_pixels)
-        return self.compress_picture(picture, quality=quality).data
+        return self.compress_picture(
+            picture,
+            quality=quality,
+            target_bpp=target_bpp,
+            target_size=target_size,
+            target_psnr=target_psnr,
+            effort=effort,
+        ).data
 
     def decompress(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Decompress the bytes of a `.gmvq` file made with this model. Raises FormatError, ModelError."""
         return to_pil(self.decompress_picture(data, max_pixels=max_pixels))
 
     def encode(
-        self, image: Any, *, quality: int | None = None, strip: bool = False, max_pixels: int = MAX_PIXELS
+        self,
+        image: Any,
+        *,
+        quality: int | None = None,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> Codes:
         """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
-        return self.encode_picture(read_picture(image, strip=strip, max_pixels=max_pixels), quality=quality)
+        picture = read_picture(image, strip=strip, max_pixels=max_pixels)
+        return self.encode_picture(picture, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:
         """The picture of these codes, RGB or gray. Raises ModelError if they are of another model or do not fit."""
         return to_pil(self.decode_picture(codes))
 
-    def compress_picture(self, picture: Picture, *, quality: int | None = None) -> Compressed:
-        """Compress pixels, transparency and colour profile; returns the file with its numbers."""
+    def compress_picture(self, picture: Picture, **rate: Unpack[RateOptions]) -> Compressed:
+        """Compress pixels, transparency and colour profile; returns the file with its numbers.
+
+        rate: quality, target_bpp, target_size, target_psnr and effort, as for `compress`. Raises ModelError.
+        """
+        wish = Wish(**rate)
+        goal = wish.goal(picture.width, picture.height)
         sections = make_sections(picture.alpha, picture.icc)
-        return self.pack_codes(self.encode_picture(picture, quality=quality), sections)
+        if goal is None:
+            codes = self.encode_picture(picture, quality=wish.quality, effort=wish.effort)
+            return self.pack_codes(codes, sections)
+
+        by_psnr = wish.target_psnr is not None
+
+        def attempt(setting: Setting) -> tuple[float, Codes]:
+            codes = self._analyse(picture, setting)
+            if by_psnr:
+                return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
+            return len(self._seal(codes, sections)[0]), codes
+
+        if self.qualities:
+            found = rates.reach(attempt, goal, wish.rounds)
+        else:
+            found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None)))
+        done = self.pack_codes(found.product, sections)
+        return replace(done, psnr=found.measured) if by_psnr else done
 
     def decompress_picture(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         """The picture in a file, with its transparency and colour profile."""
@@ -124,13 +184,18 @@ class Codec:
 
     # Picture <-> codes: the network.
 
-    def encode_picture(self, picture: Picture, *, quality: int | None = None) -> Codes:
-        """The code indices of a picture [H, W, 3], padded by its edge to the model's alignment."""
-        field = self.engine.resolve_quality(quality)
+    def encode_picture(self, picture: Picture, *, quality: int | None = None, effort: int = DEFAULT_EFFORT) -> Codes:
+        """The code indices of a picture [H, W, 3]; quality and effort as for `compress`. Raises ModelError."""
+        rounds = rates.rounds_of(effort)
+        return self._analyse(picture, Setting(self.engine.resolve_quality(quality), rounds=rounds))
+
+    def _analyse(self, picture: Picture, setting: Setting) -> Codes:
+        """The code indices of a picture, padded by its edge to the model's alignment."""
         height, width = picture.pixels.shape[:2]
         down, right = -height % self.config.alignment, -width % self.config.alignment
         padded = np.pad(picture.pixels, ((0, down), (0, right), (0, 0)), mode="edge")
-        return Codes(self.engine.analyse(padded, field), width, height, self.model_id, field, picture.gray)
+        stages = self.engine.analyse(padded, setting.quality, Search(setting.trade, setting.rounds))
+        return Codes(stages, width, height, self.model_id, setting.quality, picture.gray)
 
     def decode_picture(self, codes: Codes) -> Picture:
         """The pixels of these codes: the network's output times 255, rounded and clipped.
@@ -153,6 +218,13 @@ class Codec:
     def pack_codes(self, codes: Codes, sections: Mapping[int, bytes] | None = None) -> Compressed:
         """Seal codes of this model, and extra sections, into a file. Raises ModelError if they do not fit."""
         self.check_codes(codes)
+        data, payload_bytes = self._seal(codes, sections or {})
+        _, header_bytes = container.read_header(data)
+        sections_bytes = len(data) - header_bytes - payload_bytes
+        return Compressed(data, codes, header_bytes, sections_bytes, payload_bytes, self.stage_bits(codes))
+
+    def _seal(self, codes: Codes, sections: Mapping[int, bytes]) -> tuple[bytes, int]:
+        """The file of these codes, and the bytes of its payload."""
         payload = self.engine.pack(codes.stages, codes.quality)
         data = container.pack(
             width=codes.width,
@@ -162,11 +234,9 @@ class Codec:
             gray=codes.gray,
             codes_crc32=codes.crc32(),
             payload=payload,
-            sections=sections or {},
+            sections=sections,
         )
-        _, header_bytes = container.read_header(data)
-        sections_bytes = len(data) - header_bytes - len(payload)
-        return Compressed(data, codes, header_bytes, sections_bytes, len(payload), self.stage_bits(codes))
+        return data, len(payload)
 
     def unpack_codes(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[container.Container, Codes]:
         """Open a file of this model and decode its indices, compared with the file's checksum.
@@ -273,12 +343,12 @@ def compress(
     image: Any,
     *,
     model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
-    quality: int | None = None,
     strip: bool = False,
     device: str = "auto",
+    **rate: Unpack[RateOptions],
 ) -> bytes:
-    """Compress a picture, given as for `Codec.compress`, with the default model or another one."""
-    return load(model, device=device).compress(image, quality=quality, strip=strip)
+    """Compress a picture with the default model or another one; image, strip and rate as for `Codec.compress`."""
+    return load(model, device=device).compress(image, strip=strip, **rate)
 
 
 def decompress(
@@ -298,10 +368,11 @@ def encode(
     *,
     model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
     quality: int | None = None,
+    effort: int = DEFAULT_EFFORT,
     device: str = "auto",
 ) -> Codes:
     """The code indices of a picture under the default model or another one."""
-    return load(model, device=device).encode(image, quality=quality)
+    return load(model, device=device).encode(image, quality=quality, effort=effort)
 
 
 def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:

@@ -126,6 +126,26 @@ def tiny(tiny_path: Path) -> Codec:
 
 
 @pytest.fixture(scope="session")
+def hyper_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hyperprior model's file of the name `hyper`, alone in its folder."""
+    from tiny_hyperprior import made
+
+    from gmvqzip.models.hyperstore import dump_hyperprior
+
+    path = tmp_path_factory.mktemp("hyper") / "hyper.safetensors"
+    path.write_bytes(dump_hyperprior("hyper", made(), {"description": "random weights, for tests"}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def hyper(hyper_path: Path) -> Codec:
+    """The codec of the tiny hyperprior model."""
+    from gmvqzip.codec import load
+
+    return load(hyper_path, device="cpu")
+
+
+@pytest.fixture(scope="session")
 def pixels() -> np.ndarray:
     """A small picture [23, 37, 3]: neither side a multiple of the grid."""
     return np.random.default_rng(5).integers(0, 256, (23, 37, 3), dtype=np.uint8)

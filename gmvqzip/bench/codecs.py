@@ -51,6 +51,9 @@ class ModelCodec(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def qualities(self) -> Sequence[int]: ...
+
     def compress(self, image: Any, *, quality: int | None = None) -> bytes: ...
 
     def decompress(self, data: bytes) -> Image.Image: ...
@@ -63,8 +66,8 @@ class Gmvq:
 
     def __init__(self, codec: ModelCodec) -> None:
         self._codec = codec
-        qualities = tuple(float(quality) for quality in getattr(codec, "qualities", None) or ())
-        self.ladder: Sequence[float] = tuple(sorted(qualities)) if len(qualities) > 1 else (SINGLE_RATE,)
+        qualities = sorted(float(quality) for quality in codec.qualities)
+        self.ladder: Sequence[float] = qualities if len(qualities) > 1 else (SINGLE_RATE,)
         self.title = f"gmvqzip {codec.name}"
 
     def label(self, quality: float) -> str:

@@ -9,6 +9,7 @@ from gmvqzip.cli.batch import read_gmvq, run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task, inputs
 from gmvqzip.cli.records import Fields, input_name, shown_input
 from gmvqzip.cli.report import Report
+from gmvqzip.models.hyperconfig import HyperpriorConfig
 
 if TYPE_CHECKING:
     from gmvqzip.inspection import Info
@@ -27,7 +28,7 @@ def info(
 ) -> int:
     """Say what is inside .gmvq files: size, model, quality, bytes of each part.
 
-    -v adds the bits of each stage, for which the codes are decoded.
+    -v adds the bits of each stage, or of each part of a model with many groups, for which the codes are decoded.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=False)
     tasks, total = inputs(files, report, recursive=recursive, suffixes=GMVQ_SUFFIXES)
@@ -50,8 +51,11 @@ def info(
         for title, value in fields["text"]:
             report.line(f"  {title + ':':<12} {value}")
         for number, stage in enumerate(fields.get("stages", [])):
-            grid = f"{stage['columns']}x{stage['rows']} of {stage['codes']}"
-            report.line(f"  stage {number:<6} {grid}, {stage['bits']:.1f} bits")
+            title, grid = f"stage {number}", f"{stage['columns']}x{stage['rows']} of {stage['codes']}"
+            if "part" in stage:
+                title = f"{stage['part']}:"
+                grid += f", {stage['groups']} groups of {stage['dimensions']} dimensions"
+            report.line(f"  {title:<12} {grid}, {stage['bits']:.1f} bits")
 
     run_tasks(tasks, work, show, report, what="reading")
     return report.finish(total)
@@ -100,4 +104,15 @@ def _stages(data: bytes, found: Info) -> list[Fields]:
     codec = codecs.load_info(found.model)
     codes = codec.decode_codes(data, max_pixels=MAX_PIXELS)
     rows = zip(codes.stages, codec.config.stages(), codec.stage_bits(codes), strict=True)
-    return [{"rows": s.shape[0], "columns": s.shape[1], "codes": grid.codes, "bits": bits} for s, grid, bits in rows]
+    stages = [{"rows": s.shape[0], "columns": s.shape[1], "codes": grid.codes, "bits": bits} for s, grid, bits in rows]
+    return _parts(codec.config, stages) if isinstance(codec.config, HyperpriorConfig) else stages
+
+
+def _parts(config: HyperpriorConfig, stages: list[Fields]) -> list[Fields]:
+    """One entry for each part, with the bits of its groups added up."""
+    parts, queue = [], iter(stages)
+    for title, grid in zip(config.titles(), config.grids, strict=True):
+        groups = [next(queue) for _ in range(grid.stages)]
+        own = {"part": title, "groups": grid.stages, "dimensions": grid.dimensions}
+        parts.append(own | groups[0] | {"bits": sum(group["bits"] for group in groups)})
+    return parts

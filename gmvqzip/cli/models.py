@@ -15,6 +15,7 @@ from gmvqzip.cli.batch import write_stdout
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import guarded
 from gmvqzip.models import registry
+from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.cost import cost
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.kinds import read_config
@@ -67,6 +68,7 @@ def show_model(name: Name, as_json: options.Json = False, verbose: options.Verbo
     if as_json:
         report.record(fields | {"config": info.config, "card": info.card})
         return 0
+    fields["grids"] = _readable(fields["grids"])
     for title, value in (fields | {"card": info.card, "config": info.config}).items():
         _print(report, title, value)
     return 0
@@ -113,7 +115,7 @@ def _files() -> list[str]:
 
 def _fields(info: ModelInfo) -> dict[str, Any]:
     config, work = read_config(info.config), cost(info)
-    fields = {
+    return {
         "name": info.name,
         "model_id": info.model_id,
         "path": safe_name(info.path),
@@ -121,15 +123,27 @@ def _fields(info: ModelInfo) -> dict[str, Any]:
         "parameters": work.parameters,
         "encode_kmac_per_pixel": round(work.encode_kmac, 3),
         "decode_kmac_per_pixel": round(work.decode_kmac, 3),
-        "grids": [{"stride": g.stride, "stages": g.stages, "codes": g.codes} for g in config.grids],
+        "grids": _grids(config),
         "max_bpp": sum(math.log2(g.codes) / g.stride**2 for g in config.stages()),
     }
+
+
+def _grids(config: NetworkConfig | HyperpriorConfig) -> list[dict[str, Any]]:
+    """The grids of a staged model, the parts of a hyperprior model; `stages` counts arrays of indices."""
+    rows: list[dict[str, Any]] = [{"stride": g.stride, "stages": g.stages, "codes": g.codes} for g in config.grids]
     if not isinstance(config, HyperpriorConfig):
-        return fields
-    titles = zip(config.titles(), config.grids, strict=True)
-    return fields | {
-        "grids": [{"part": title, "dimensions": g.dimensions} | old for (title, g), old in _beside(titles, fields)],
-        "lambda": [config.lambda_first, config.lambda_last],
+        return rows
+    parts = zip(config.titles(), rows, config.grids, strict=True)
+    return [{"part": title, **row, "dimensions": grid.dimensions} for title, row, grid in parts]
+
+
+def _readable(grids: list[dict[str, Any]]) -> Any:
+    """Parts as lines for people; grids as they are."""
+    if "part" not in grids[0]:
+        return grids
+    return {
+        g["part"]: f"{g['stages']} groups of {g['dimensions']} dimensions, {g['codes']} codes at 1/{g['stride']}"
+        for g in grids
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,10 +11,13 @@ import typer
 
 from gmvqzip.format.limits import MAX_PIXELS
 
+RATE_PANEL = "Size and quality"
 OUTPUT_PANEL = "Output"
 MODEL_PANEL = "Model and limits"
 RUN_PANEL = "Running and messages"
 DEFAULT_MAX_PIXELS = MAX_PIXELS
+_BYTES = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(k|M)?")
+_UNITS = {None: 1, "k": 1000, "M": 1_000_000}
 
 
 class Device(StrEnum):
@@ -106,3 +111,9 @@ Json = Annotated[
 NoProgress = Annotated[
     bool, typer.Option("--no-progress", help="Draw no progress bar.", rich_help_panel=RUN_PANEL, show_default=False)
 ]
+
+
+def byte_count(text: str) -> int | None:
+    """Bytes of a size such as 300, 20k or 1.5M, fractions of a byte dropped; None where it is none."""
+    match = _BYTES.fullmatch(text)
+    return int(Decimal(match[1]) * _UNITS[match[2]]) if match else None

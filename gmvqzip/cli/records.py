@@ -66,7 +66,10 @@ def conversion_shower(report: Report) -> Callable[[Fields], None]:
 def _conversion_line(fields: Fields) -> str:
     names = f"{_shown(fields['input'], 'input')} -> {_shown(fields['output'], 'output')}"
     sizes = f"{fields['in_bytes']:,} -> {fields['out_bytes']:,} bytes"
-    return f"{names}: {fields['width']}x{fields['height']}, {sizes}, {fields['bpp']:.3f} bits per pixel"
+    line = f"{names}: {fields['width']}x{fields['height']}, {sizes}, {fields['bpp']:.3f} bits per pixel"
+    if fields["quality"]:
+        line += f", quality {fields['quality']}"
+    return f"{line}, PSNR {fields['psnr']:.2f} dB" if "psnr" in fields else line
 
 
 def shown_input(fields: Fields) -> str:

@@ -156,8 +156,7 @@ class ContextModel:
             head = IntegerLayer(tensors, f"step.{step}.head", active, heads, 1)
             self._steps.append((spatial, mix, head))
         self._hyper_parts = [
-            load_mixtures(tensors, (s.count, s.codes, s.dimensions), f"hyper.groups.{n}.")
-            for n, s in enumerate(hyper)
+            load_mixtures(tensors, (s.count, s.codes, s.dimensions), f"hyper.groups.{n}.") for n, s in enumerate(hyper)
         ]
         self._parts = [
             load_mixtures(tensors, (STEPS * s.count, s.codes, s.dimensions), f"groups.{n}.")

@@ -78,9 +78,7 @@ LIMITS = {"codebook": 1 << 12, "bias": 1 << 24, "precision": 1 << 28, "slope": 1
 _SCORE_LIMIT = 1 << 62  # of what is added up for a score
 
 
-def load_mixtures(
-    tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, int], prefix: str = ""
-) -> GroupMixtures:
+def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, int], prefix: str = "") -> GroupMixtures:
     """Groups from a model's tensors codebook, bias, precision and slope, their names after `prefix`. shape: (G, K, L).
 
     Raises ModelError for tensors of other shapes, that are no integers, or so large that 64 bits might not hold, and

@@ -200,9 +200,7 @@ def _config(info: ModelInfo) -> NetworkConfig:
     return NetworkConfig.from_dict(info.config)
 
 
-def read_tensors(
-    info: ModelInfo, names: Iterable[str] | None, prefix: str = ""
-) -> dict[str, np.ndarray[Any, Any]]:
+def read_tensors(info: ModelInfo, names: Iterable[str] | None, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
     """Tensors of a model file by name, or all whose names start with `prefix`.
 
     Raises ModelError where one is missing or the file is damaged.

@@ -27,6 +27,8 @@ from gmvqzip.quantizers.gmvq import kmeans
 CLASSES = 14  # context classes of each half
 CLASSES_PER_OCTAVE = 2
 CLASS_OFFSET = 6  # class = CLASSES_PER_OCTAVE * log2(scale) + CLASS_OFFSET, limited to 0 .. CLASSES - 1
+_TAIL_SPREADS = (1.5, 2.0, 3.0, 5.0, 8.0)  # integer points further out are looked for at residuals times these
+_TAIL_POINTS = 8  # residuals for each of the outer codes that k-means needs
 _START_WEIGHT = 12.0  # w at the start: dD/dR of a uniform quantiser of unit step is -1/6 per nat, 2 / w
 
 
@@ -91,12 +93,39 @@ class GroupGMVQ(nn.Module):
 
     @torch.no_grad()
     def initialise(self, residuals: Tensor, iterations: int = 8) -> None:
-        """k-means start on residuals [G, N, L]; biases start at the logarithm of each code's cell."""
+        """Start on residuals [G, N, L]: three quarters of the codes on the most frequent integer points, the rest by
+        k-means on what lies elsewhere. So the codec starts where scalar rounding left it; biases are the logarithm of
+        a code's cell.
+        """
         for group in range(self.groups):
-            centres = kmeans(residuals[group], self.codes, iterations)
-            nearest = int(centres.square().sum(1).argmin())
-            centres[[0, nearest]] = centres[[nearest, 0]]
-            centres[0] = 0
-            gaps = torch.cdist(centres, centres).fill_diagonal_(math.inf).amin(1)
-            self.codebook[group] = centres
-            self.code_bias[group] = self.dimensions * gaps.clamp_min(0.05).log()
+            points = residuals[group]
+            rounded, place, counts = points.round().unique(dim=0, return_inverse=True, return_counts=True)
+            kept = counts.argsort(descending=True)[: 3 * self.codes // 4]
+            common = rounded[kept]
+            zero = (common == 0).all(1)
+            common = torch.cat([torch.zeros_like(points[:1]), common[~zero]])
+            tail = _tail(points[~torch.isin(place, kept)], points, common, self.codes - len(common), iterations)
+            gaps = torch.cdist(tail, torch.cat([common, tail]))
+            gaps[:, len(common) :].fill_diagonal_(math.inf)
+            self.codebook[group] = torch.cat([common, tail])
+            self.code_bias[group, : len(common)] = 0
+            self.code_bias[group, len(common) :] = self.dimensions * gaps.amin(1).clamp(0.05, 20).log()
+
+
+def _tail(outer: Tensor, points: Tensor, common: Tensor, count: int, iterations: int) -> Tensor:
+    """`count` outer codes [count, L]: k-means on residuals outside of `common`, or integer points around it."""
+    if not count:  # a tiny codebook, and zero was not among its common points
+        return points[:0]
+    if len(outer) >= _TAIL_POINTS * count:
+        return kmeans(outer, count, iterations)
+    found = common
+    for spread in _TAIL_SPREADS:
+        found = torch.cat([found, (spread * points + torch.rand_like(points) - 0.5).round()])
+    rounded, first = found.unique(dim=0, return_inverse=True)
+    order = torch.full((len(rounded),), len(found), device=points.device)
+    order.scatter_reduce_(0, first, torch.arange(len(found), device=points.device), "amin")
+    fresh = rounded[order.argsort()][len(common) :]  # nearest first
+    if len(fresh) < count:
+        rest = torch.randn(count - len(fresh), points.shape[1], device=points.device)
+        fresh = torch.cat([fresh, rest * (4 + found.abs().amax())])
+    return fresh[:count]

@@ -39,9 +39,8 @@ class Model:
 
     name = "fake"
 
-    def __init__(self, qualities: Sequence[int] | None = None) -> None:
-        if qualities is not None:
-            self.qualities = qualities
+    def __init__(self, qualities: Sequence[int] = ()) -> None:
+        self.qualities = qualities
         self.asked: list[int | None] = []
 
     def compress(self, image: Pixels, *, quality: int | None = None) -> bytes:

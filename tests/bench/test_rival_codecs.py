@@ -105,7 +105,7 @@ class TestMissing:
 
 class TestGmvq:
     def test_a_single_rate(self) -> None:
-        for qualities in (None, (), (40,)):
+        for qualities in ((), range(0), (40,)):
             model = Model(qualities)
             codec = Gmvq(model)
             assert settings(codec, [1, 50, 100]) == [0]

@@ -1,0 +1,361 @@
+"""Targets of size and PSNR, and efforts: the search over fake files, and a tiny model's real ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rated_hyperprior import rated_model
+from tiny_hyperprior import smooth
+
+import gmvqzip
+from gmvqzip import ModelError
+from gmvqzip.bench.codecs import SINGLE_RATE, Gmvq
+from gmvqzip.bench.metrics import psnr
+from gmvqzip.codec import Codec, load
+from gmvqzip.images.picture import Picture
+from gmvqzip.rates import (
+    EFFORT_ROUNDS,
+    EFFORTS,
+    Goal,
+    PsnrGoal,
+    Setting,
+    SizeGoal,
+    Wish,
+    reach,
+    rounds_of,
+    search,
+    single,
+)
+
+MOST_TRIES = 30
+PIXELS = 1_000_000
+Measure = Callable[[Setting], float]
+
+
+class Files:
+    """A fake encoder: numbers of files by a function of their setting, and what was asked for."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self.asked: list[Setting] = []
+
+    def __call__(self, setting: Setting) -> tuple[float, Setting]:
+        assert 1 <= setting.quality <= 100
+        assert 0.79 < setting.trade < 1.26
+        assert setting not in self.asked
+        self.asked.append(setting)
+        return self.measure(setting), setting
+
+
+def noise(setting: Setting, seed: int) -> float:
+    """Between -1 and 1, always the same for one setting."""
+    return math.sin(1e4 * math.sin(setting.quality * 12.9898 + setting.trade * 78.233 + setting.rounds + seed))
+
+
+@st.composite
+def rising(draw: st.DrawFn, *, most_noise: float = 0.0) -> Measure:
+    """Sizes that rise by 0.5 to 5 % a quality, some of them faster at one end, with trades that bridge each gap."""
+    step = draw(st.floats(0.005, 0.05))
+    bend = draw(st.floats(-0.5, 0.5))
+    grip = draw(st.floats(1.0, 8.0)) * step * (1 + abs(bend)) / math.log(1.25)
+    amount, seed = draw(st.floats(0, most_noise)), draw(st.integers(0, 99))
+
+    def size(setting: Setting) -> int:
+        part = (setting.quality - 1) / 99
+        logarithm = step * 99 * (part + bend * part * (part - 1)) - grip * math.log(setting.trade)
+        return round(50_000 * math.exp(logarithm) * (1 + amount * noise(setting, seed)))
+
+    return size
+
+
+def falling_error(size: Measure) -> Measure:
+    """PSNR that rises with the size, 6 dB for four times as much."""
+    return lambda setting: 10 * math.log10(size(setting)) - 20
+
+
+class TestSizes:
+    @given(rising(most_noise=0.004), st.floats(0, 1))
+    def test_a_ceiling_is_kept_and_met(self, size: Measure, share: float) -> None:
+        ends = size(Setting(1)), size(Setting(100))
+        limit = math.ceil(ends[0] * 1.01 * (ends[1] / ends[0] / 1.01) ** share)
+        files = Files(size)
+        found = reach(files, SizeGoal(limit, PIXELS))
+        assert found.measured == size(found.setting) <= limit
+        assert found.product == found.setting
+        assert found.measured >= 0.97 * limit
+        assert len(files.asked) <= MOST_TRIES
+
+    @given(rising(), st.floats(0, 1))
+    def test_few_tries_where_sizes_are_regular(self, size: Measure, share: float) -> None:
+        files = Files(size)
+        reach(files, SizeGoal(round(size(Setting(1)) ** (1 - share) * size(Setting(100)) ** share), PIXELS))
+        assert len(files.asked) <= 12
+
+    @given(rising(most_noise=0.004), st.sampled_from(EFFORT_ROUNDS[1:]), st.floats(-0.3, 0.3), st.floats(0, 1))
+    def test_an_effort_that_moves_the_sizes(self, size: Measure, rounds: int, move: float, share: float) -> None:
+        def moved(setting: Setting) -> int:
+            along = 0.5 + setting.quality / 200
+            return round(size(setting) * (1 + move * along * setting.rounds / 16))
+
+        least, most = moved(Setting(1, rounds=rounds)), moved(Setting(100, rounds=rounds))
+        limit = math.ceil(least * 1.05 * (most / least / 1.05) ** share)
+        files = Files(moved)
+        found = reach(files, SizeGoal(limit, PIXELS), rounds)
+        assert 0.97 * limit <= found.measured <= limit
+        assert found.setting.rounds == rounds
+        assert sum(setting.rounds == rounds for setting in files.asked) <= 4
+
+    @given(st.integers(0, 99), st.floats(0.05, 3), st.floats(0, 1), st.sampled_from((0, 4)))
+    def test_whatever_the_sizes_no_ceiling_is_broken(self, seed: int, amount: float, share: float, rounds: int) -> None:
+        def size(setting: Setting) -> int:
+            return round(1000 * math.exp(setting.quality / 50 + amount * noise(setting, seed)))
+
+        limit = round(200 * 100**share)
+        files = Files(size)
+        try:
+            found = reach(files, SizeGoal(limit, PIXELS), rounds)
+        except ModelError:
+            assert min(map(size, files.asked)) > limit
+        else:
+            assert size(found.setting) <= limit
+        assert sum(setting.rounds == 0 for setting in files.asked) <= 5 * MOST_TRIES
+        assert sum(setting.rounds > 0 for setting in files.asked) <= 4
+
+    @given(st.integers(0, 99), st.floats(0.05, 3), st.floats(-2, 6))
+    def test_tries_are_bounded_whatever_the_sizes(self, seed: int, amount: float, limit: float) -> None:
+        asked = []
+
+        def excess(setting: Setting) -> float:
+            asked.append(setting)
+            return setting.quality / 50 + amount * noise(setting, seed) - limit
+
+        search(excess, SizeGoal(1, PIXELS))
+        assert len(asked) <= MOST_TRIES
+
+    @pytest.mark.parametrize("rounds", [0, 4])
+    def test_more_than_the_largest_gives_quality_100(self, rounds: int) -> None:
+        found = reach(Files(lambda setting: 1000 * setting.quality), SizeGoal(100_001, PIXELS), rounds)
+        assert found.setting == Setting(100, 1.0, rounds)
+
+    def test_the_last_quality_needs_not_be_the_largest(self) -> None:
+        found = reach(
+            Files(lambda setting: 1000 * min(setting.quality, 180 - setting.quality)), SizeGoal(99_000, PIXELS)
+        )
+        assert found.setting == Setting(100)
+
+    def test_less_than_the_smallest_is_refused_with_its_size(self) -> None:
+        files = Files(lambda setting: round(1000 * setting.quality / setting.trade))
+        with pytest.raises(ModelError, match=r"smallest file of this picture has 800 bytes \(0.0064 bpp\), above"):
+            reach(files, SizeGoal(799, PIXELS))
+        assert reach(Files(files.measure), SizeGoal(801, PIXELS)).measured == 800
+
+    def test_below_the_first_quality_the_trade_still_helps(self) -> None:
+        found = reach(Files(lambda setting: round(100_000 * setting.quality / setting.trade)), SizeGoal(90_000, PIXELS))
+        assert found.setting.quality == 1
+        assert 87_300 <= found.measured <= 90_000
+
+    def test_only_the_wanted_effort_fits(self) -> None:
+        def size(setting: Setting) -> int:
+            return round(1000 * setting.quality / setting.trade * (0.5 if setting.rounds else 1))
+
+        assert 407 <= reach(Files(size), SizeGoal(420, PIXELS), 4).measured <= 420
+        with pytest.raises(ModelError, match="has 400 bytes"):
+            reach(Files(size), SizeGoal(399, PIXELS), 4)
+
+    def test_where_the_wanted_effort_never_fits_the_search_s_file_is_taken(self) -> None:
+        files = Files(lambda setting: 10**6 if setting.rounds else 1000 * setting.quality)
+        found = reach(files, SizeGoal(50_500, PIXELS), 4)
+        assert (found.setting.rounds, found.measured) == (0, 50_000)
+
+    def test_a_gap_that_no_trade_bridges(self) -> None:
+        files = Files(lambda setting: 1000 if setting.quality < 60 else 5000)
+        assert reach(files, SizeGoal(4999, PIXELS)).measured == 1000
+        assert len(files.asked) <= MOST_TRIES
+
+
+class TestPsnr:
+    @given(rising(most_noise=0.002), st.floats(0, 1))
+    def test_a_floor_is_kept_and_met(self, size: Measure, share: float) -> None:
+        decibels = falling_error(size)
+        least, most = decibels(Setting(1)), decibels(Setting(100)) - 0.05
+        files = Files(decibels)
+        found = reach(files, PsnrGoal(least + share * (most - least)))
+        assert found.measured >= least + share * (most - least)
+        assert found.measured <= least + share * (most - least) + 0.1
+        assert len(files.asked) <= MOST_TRIES
+
+    def test_less_than_the_worst_gives_quality_1(self) -> None:
+        assert reach(Files(lambda setting: 20 + setting.quality / 5), PsnrGoal(10)).setting == Setting(1)
+
+    def test_more_than_the_best_is_refused_with_its_psnr(self) -> None:
+        files = Files(lambda setting: 20 + setting.quality / 5 - math.log(setting.trade))
+        with pytest.raises(ModelError, match=r"best file of this picture has 40\.22 dB, below the target of 45 dB"):
+            reach(files, PsnrGoal(45))
+
+
+@pytest.mark.parametrize("goal", [SizeGoal(1, 1), PsnrGoal(30)])
+def test_places_are_those_of_settings(goal: Goal) -> None:
+    for step in (0, 1, 49, 99):
+        assert goal.place(goal.setting(step)) == (step, 0.0)
+        assert goal.place(goal.setting(step, 0.1)) == (step, pytest.approx(0.1))
+
+
+class TestWish:
+    def test_a_bpp_is_a_ceiling_in_bytes(self) -> None:
+        assert Wish(target_bpp=0.25).goal(768, 512) == SizeGoal(12288, 768 * 512)
+        assert Wish(target_size=12288).goal(768, 512) == SizeGoal(12288, 768 * 512)
+        assert Wish(target_psnr=30.5).goal(768, 512) == PsnrGoal(30.5)
+        assert Wish(quality=3).goal(768, 512) is None
+
+    @given(st.floats(1e-6, 100), st.integers(1, 10**7))
+    def test_a_bpp_is_never_exceeded(self, target: float, pixels: int) -> None:
+        goal = Wish(target_bpp=target).goal(pixels, 1)
+        assert isinstance(goal, SizeGoal)
+        assert 8 * goal.limit / pixels <= target
+        assert 8 * (goal.limit + 1.001) / pixels >= target
+
+    def test_a_ceiling_of_nothing_is_refused_as_others_are(self) -> None:
+        goal = Wish(target_bpp=1e-6).goal(3, 3)
+        assert goal is not None
+        with pytest.raises(ModelError, match="the smallest file of this picture has 20 bytes"):
+            reach(Files(lambda setting: 20), goal)
+
+    @pytest.mark.parametrize(
+        ("wish", "message"),
+        [
+            ({"quality": 5, "target_bpp": 0.1}, "quality and target_bpp contradict each other: give one"),
+            ({"target_size": 5, "target_psnr": 30}, "target_size and target_psnr contradict"),
+            ({"target_bpp": 0}, "target_bpp 0 is out of range"),
+            ({"target_bpp": math.nan}, "target_bpp nan is out of range"),
+            ({"target_size": -1}, "target_size -1 is out of range"),
+            ({"target_psnr": math.inf}, "target_psnr inf is out of range"),
+            ({"target_psnr": 101}, "target_psnr 101 is out of range: give at most 100 dB"),
+            ({"effort": 0}, "effort 0 is out of range: give 1 to 9"),
+            ({"effort": 10}, "effort 10 is out of range"),
+        ],
+    )
+    def test_refusals(self, wish: dict[str, float], message: str, hyper: Codec, pixels: np.ndarray) -> None:
+        with pytest.raises(ModelError, match=message):
+            hyper.compress(pixels, **wish)
+
+    def test_efforts(self) -> None:
+        rounds = [rounds_of(effort) for effort in EFFORTS]
+        assert rounds[0] == 0
+        assert rounds == sorted(set(rounds))
+
+
+def test_a_single_rate_fits_or_is_refused() -> None:
+    assert single(Files(lambda setting: 500), SizeGoal(500, PIXELS), Setting(1)).measured == 500
+    with pytest.raises(ModelError, match=r"has 500 bytes .* above the target of 499 bytes .* single rate"):
+        single(Files(lambda setting: 500), SizeGoal(499, PIXELS), Setting(1))
+
+
+@pytest.fixture(scope="module")
+def rated_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rated") / "rated.safetensors"
+    path.write_bytes(rated_model("rated"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def rated(rated_path: Path) -> Codec:
+    return load(rated_path, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    return smooth(150, 203, seed=3)
+
+
+class TestRealFiles:
+    def test_quality_and_effort_take_effect(self, rated: Codec, scene: np.ndarray) -> None:
+        sizes = [len(rated.compress(scene, quality=quality)) for quality in (1, 30, 60, 100)]
+        assert sizes == sorted(set(sizes))
+        assert rated.compress(scene) == rated.compress(scene, quality=50)
+        plain, refined = (rated.compress_picture(Picture(scene), quality=60, effort=effort) for effort in (1, 4))
+        assert plain.data != refined.data
+        assert refined.codes == rated.encode(scene, quality=60, effort=4)
+        decoded = [np.asarray(rated.decompress(done.data)) for done in (plain, refined)]
+        assert psnr(scene, decoded[0]) < psnr(scene, decoded[1])
+
+    @pytest.mark.parametrize("effort", [1, 4])
+    def test_sizes(self, rated: Codec, scene: np.ndarray, effort: int) -> None:
+        for limit in (700, 1500, 2200):
+            data = rated.compress(scene, target_size=limit, effort=effort)
+            assert 0.97 * limit <= len(data) <= limit
+            assert rated.decompress(data).size == (203, 150)
+
+    def test_bits_per_pixel_count_the_whole_file(self, rated: Codec, scene: np.ndarray) -> None:
+        noisy = np.random.default_rng(1).integers(0, 256, scene.shape[:2], dtype=np.uint8)
+        pixels = np.dstack([scene, noisy >> 5 << 5])
+        done = rated.compress_picture(Picture(pixels[:, :, :3], alpha=pixels[:, :, 3]), target_bpp=4.1)
+        assert done.sections_bytes > 10_000
+        assert 0.97 * 4.1 <= done.bpp <= 4.1
+        assert rated.compress(pixels, target_bpp=4.1) == done.data
+
+    def test_ends(self, rated: Codec, scene: np.ndarray) -> None:
+        assert rated.compress(scene, target_bpp=50) == rated.compress(scene, quality=100)
+        assert rated.compress(scene, target_psnr=1) == rated.compress(scene, quality=1)
+        with pytest.raises(ModelError, match=r"the smallest file of this picture has \d+ bytes .* above the target"):
+            rated.compress(scene, target_size=100)
+        with pytest.raises(ModelError, match=r"the best file of this picture has \d+\.\d\d dB, below the target of 60"):
+            rated.compress(scene, target_psnr=60)
+
+    def test_an_erratic_model_never_exceeds(self, hyper: Codec, scene: np.ndarray) -> None:
+        for limit in (2400, 2700, 3000):
+            assert len(hyper.compress(scene, target_size=limit, effort=2)) <= limit
+
+    def test_psnr(self, rated_path: Path, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The decoder is replaced by one whose error falls with the bits: its weights were never trained."""
+        import torch
+
+        codec = Codec(gmvqzip.codec.registry.read_info(rated_path), "cpu")
+        grain = np.random.default_rng(2).uniform(-1, 1, scene.shape)
+
+        def synthesise(stages: tuple[np.ndarray, ...], quality: int) -> torch.Tensor:
+            error = 150_000 / sum(codec.engine.stage_bits(stages, quality)) * grain
+            padded = np.pad((scene / 2 + 64 + error) / 255, ((0, 10), (0, 21), (0, 0)))
+            return torch.from_numpy(padded).permute(2, 0, 1)
+
+        monkeypatch.setattr(codec.engine, "synthesise", synthesise)
+        picture = Picture((scene / 2 + 64).astype(np.uint8))
+        for target, effort in ((26, 1), (32, 1), (32, 3)):
+            done = codec.compress_picture(picture, target_psnr=target, effort=effort)
+            reached = psnr(picture.pixels, codec.decompress_picture(done.data).pixels)
+            assert done.psnr == reached
+            assert target <= reached <= target + 0.1
+        assert codec.compress_picture(picture, quality=60).psnr is None
+
+    def test_the_module_s_functions(self, rated_path: Path, rated: Codec, scene: np.ndarray) -> None:
+        options = {"model": rated_path, "device": "cpu"}
+        assert gmvqzip.compress(scene, **options, target_size=900, effort=2) == rated.compress(
+            scene, target_size=900, effort=2
+        )
+        assert gmvqzip.encode(scene, **options, quality=9, effort=2) == rated.encode(scene, quality=9, effort=2)
+
+
+class TestQualities:
+    def test_a_model_with_qualities(self, rated: Codec, scene: np.ndarray) -> None:
+        assert rated.qualities == range(1, 101)
+        bench = Gmvq(rated)
+        assert list(bench.ladder) == list(range(1, 101))
+        assert bench.encode(scene, 30) == rated.compress(scene, quality=30)
+
+    def test_a_model_with_a_single_rate(self, tiny: Codec, pixels: np.ndarray) -> None:
+        assert not tiny.qualities
+        assert list(Gmvq(tiny).ladder) == [SINGLE_RATE]
+        data = tiny.compress(pixels)
+        assert tiny.compress(pixels, target_size=len(data), effort=9) == data
+        assert tiny.compress(pixels, target_bpp=8 * len(data) / (37 * 23)) == data
+        with pytest.raises(ModelError, match="single rate"):
+            tiny.compress(pixels, target_size=len(data) - 1)
+        reached = psnr(pixels, np.asarray(tiny.decompress(data)))
+        assert tiny.compress_picture(Picture(pixels), target_psnr=reached).psnr == reached
+        with pytest.raises(ModelError, match="single rate"):
+            tiny.compress(pixels, target_psnr=reached + 0.01)
