@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from gmvqzip.models.cost import cost
+from gmvqzip.models.kinds import read_config
 from gmvqzip.models.registry import ModelInfo, read_info
 
 ROW = "| {} | {} | {:.3e} | {:.2f} | {:.2f} | {:.4f} | {} | {} |"
@@ -24,10 +26,6 @@ def card_text(info: ModelInfo) -> str:
     """The Markdown card of a model."""
     card, size = info.card, cost(info)
     training = card["training"]
-    grids = "; ".join(
-        f"{grid['stages']} x {grid['codes']} codes of {grid['dimensions']} dimensions at stride {grid['stride']}"
-        for grid in info.config["grids"]
-    )
     lines = [
         f"# {info.name}",
         "",
@@ -35,26 +33,57 @@ def card_text(info: ModelInfo) -> str:
         f"- File: {size.file_bytes / 1e6:.2f} MB, {size.parameters / 1e6:.2f} million parameters",
         f"- Work: {size.encode_kmac:.1f} kMAC (thousand multiply-accumulates) per pixel to encode, "
         f"{size.decode_kmac:.1f} to decode",
-        f"- Grids, coarse to fine: {grids}",
+        f"- Grids, coarse to fine: {_grids(info)}",
         f"- At most {_nominal(info):.4f} bits per pixel before entropy coding",
         f"- Trained on: {card['trained_on']}",
         f"- Permitted use and licence of the data: {card['note'] or 'not stated'}",
         f"- Training: {training['steps_done']} steps of {training['batch_size']} pictures, "
         f"{training['seconds_trained'] / 60:.0f} minutes, {card['machine']}, seed {training['seed']}",
         "",
-        "Measured at the end of training by hard codes, with the weights as shipped; bpp is the ideal code length",
-        "under the shipped tables, without the file's header.",
-        "",
-        HEAD,
-        *[_row(split, results) for split, results in card["results"].items()],
+        *_results(card["results"]),
         "",
     ]
     return "\n".join(lines)
 
 
+def _grids(info: ModelInfo) -> str:
+    """The stages of a model, those that are alike counted."""
+    alike = Counter((stage.stride, stage.codes, stage.dimensions) for stage in read_config(info.config).stages())
+    return "; ".join(
+        f"{count} x {codes} codes of {dimensions} dimensions at stride {stride}"
+        for (stride, codes, dimensions), count in alike.items()
+    )
+
+
 def _nominal(info: ModelInfo) -> float:
     """Bits per pixel of the indices if all codes were equally likely."""
-    return sum(grid["stages"] * math.log2(grid["codes"]) / grid["stride"] ** 2 for grid in info.config["grids"])
+    return sum(math.log2(stage.codes) / stage.stride**2 for stage in read_config(info.config).stages())
+
+
+def _results(results: dict[str, Any]) -> list[str]:
+    """The measured results as Markdown lines: one row a split, or one a quality."""
+    if all("quality" in split for split in results.values()):
+        lines = [
+            "Measured at the end of training on files of the model, headers included, beside WebP (slowest setting)."
+        ]
+        for name, split in results.items():
+            lines += [
+                "",
+                f"| {name}: quality | bpp | PSNR, mean of {split['pictures']} (dB) | WebP at this rate (dB) |",
+            ]
+            lines.append("|---|---|---|---|")
+            columns = (split["quality"], split["bpp"], split["psnr_mean"], split["webp_psnr_mean"])
+            for quality, bpp, psnr, webp in zip(*columns, strict=True):
+                rival = "not reached" if webp is None else f"{webp:.2f}"
+                lines.append(f"| {quality} | {bpp:.4f} | {psnr:.2f} | {rival} |")
+        return lines
+    return [
+        "Measured at the end of training by hard codes, with the weights as shipped; bpp is the ideal code length",
+        "under the shipped tables, without the file's header.",
+        "",
+        HEAD,
+        *[_row(split, values) for split, values in results.items()],
+    ]
 
 
 def _row(split: str, results: dict[str, Any]) -> str:

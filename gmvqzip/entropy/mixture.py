@@ -87,6 +87,8 @@ def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, in
     groups, codes, dimensions = shape
     precision = tensors[f"{prefix}precision"]
     classes = precision.shape[-1] if precision.ndim == 3 else 0
+    if not 1 <= classes <= MAX_CLASSES:
+        raise ModelError(f"wrong tensor {prefix + 'precision'!r} of groups: 1 to {MAX_CLASSES} classes expected")
     wanted = {
         "codebook": (groups, codes, dimensions),
         "bias": (groups, codes),
@@ -96,7 +98,7 @@ def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, in
     values = {}
     for name, expected in wanted.items():
         tensor, title = tensors[f"{prefix}{name}"], f"{prefix}{name}"
-        if tensor.dtype.kind != "i" or tensor.shape != expected or not 1 <= classes <= MAX_CLASSES:
+        if tensor.dtype.kind != "i" or tensor.shape != expected:
             raise ModelError(f"wrong tensor {title!r} of groups: integers {list(expected)} expected")
         if tensor.min() < -LIMITS[name] or tensor.max() > LIMITS[name]:
             raise ModelError(f"tensor {title!r} of groups is out of range: at most {LIMITS[name]} is allowed")

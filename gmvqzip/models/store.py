@@ -67,6 +67,8 @@ def dump_tensors(
     name: str, config: Mapping[str, Any], tensors: dict[str, np.ndarray[Any, Any]], card: Mapping[str, Any]
 ) -> bytes:
     """The bytes of a model file of any kind."""
+    # safetensors writes memory as it lies, so an array in another order than C would be misread.
+    tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
     metadata = {
         "gmvqzip": str(MODEL_FORMAT),
         "name": name,

@@ -99,7 +99,7 @@ class GroupGMVQ(nn.Module):
         """
         for group in range(self.groups):
             points = residuals[group]
-            rounded, place, counts = points.round().unique(dim=0, return_inverse=True, return_counts=True)
+            rounded, place, counts = torch.unique(points.round(), dim=0, return_inverse=True, return_counts=True)
             kept = counts.argsort(descending=True)[: 3 * self.codes // 4]
             common = rounded[kept]
             zero = (common == 0).all(1)
@@ -121,11 +121,12 @@ def _tail(outer: Tensor, points: Tensor, common: Tensor, count: int, iterations:
     found = common
     for spread in _TAIL_SPREADS:
         found = torch.cat([found, (spread * points + torch.rand_like(points) - 0.5).round()])
-    rounded, first = found.unique(dim=0, return_inverse=True)
+    rounded, first = torch.unique(found, dim=0, return_inverse=True)
     order = torch.full((len(rounded),), len(found), device=points.device)
     order.scatter_reduce_(0, first, torch.arange(len(found), device=points.device), "amin")
     fresh = rounded[order.argsort()][len(common) :]  # nearest first
     if len(fresh) < count:
         rest = torch.randn(count - len(fresh), points.shape[1], device=points.device)
         fresh = torch.cat([fresh, rest * (4 + found.abs().amax())])
-    return fresh[:count]
+    tail: Tensor = fresh[:count]
+    return tail

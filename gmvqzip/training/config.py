@@ -11,7 +11,7 @@ from typing import Any
 
 from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
-from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.kinds import read_config
 from gmvqzip.quantizers.gmvq import SAMPLINGS, GMVQSettings
 
@@ -87,6 +87,8 @@ class TrainConfig:
             if value not in allowed:
                 raise TrainingError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
         _check_ranges(self, _POSITIVE, _FRACTIONS)
+        if not self.scalar_until <= self.prior_until < 1:
+            raise TrainingError("scalar_until must not be above prior_until, which must be below 1")
         _check_ranges(self.quantizer, ("noise_scale",), ("posterior_decay",), "quantizer.")
         if self.quantizer.posterior_decay == 1:
             raise TrainingError("quantizer.posterior_decay must be below 1: the running mean would never move")
@@ -203,6 +205,32 @@ PRESETS: dict[str, TrainConfig] = {
         steps=10000,
     ),
     "photo": TrainConfig(
+        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(10, 256))),
+        dataset="folder",
+        crop=128,
+        batch_size=12,
+        steps=24000,
+        muon_rate=0.004,
+        weight_decay=0.1,
+        warmup=0.006,
+        hold=0.5,
+        floor=0.03,
+        ema_decay=0.995,
+    ),
+    "faces": TrainConfig(
+        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(10, 256))),
+        dataset="celeba",
+        crop=128,
+        batch_size=8,
+        steps=12000,
+        muon_rate=0.004,
+        weight_decay=0.1,
+        warmup=0.01,
+        hold=0.5,
+        floor=0.03,
+        ema_decay=0.995,
+    ),
+    "staged": TrainConfig(
         network=NetworkConfig(
             strides=(4, 8, 16),
             channels=(64, 128, 192),

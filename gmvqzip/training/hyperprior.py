@@ -54,7 +54,8 @@ class HyperpriorTrainer(TrainingLoop):
         self.model.train()
         self.phase = SCALAR
         self.average: HyperpriorModel | None = None
-        self._averaged, self._typical, self._skipped = 0, 0.0, 0
+        self._averaged, self._skipped = 0, 0
+        self._typical = 0.0  # loss; 0 where none is known
         self.optimizers = self._make_optimizers()
 
     @property
@@ -136,7 +137,7 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _is_outlier(self, value: float) -> bool:
         """Whether a loss is so far off that its step is left out. Raises TrainingError where losses stay so."""
-        if self.step == 0:
+        if not self._typical:
             self._typical = value
         outlier = not np.isfinite(value) or (self.step > _OUTLIER_FROM and value > _OUTLIER * self._typical)
         if outlier:
@@ -155,7 +156,7 @@ class HyperpriorTrainer(TrainingLoop):
         if self.phase == SCALAR and progress >= self.config.scalar_until:
             self.start_codes()
         if self.phase == PRIOR and progress >= self.config.prior_until:
-            self.phase = CODES
+            self.phase, self._typical = CODES, 0.0
             self.average, self._averaged = None, 0
 
     def start_codes(self) -> None:
@@ -171,7 +172,7 @@ class HyperpriorTrainer(TrainingLoop):
         for scales, part in zip(self.model.hyper_scales(), residuals, strict=False):
             spread = part.square().mean(1).reshape(len(part), 2, -1).mean(2).sqrt()  # [G, 2]
             scales.anchors.data.copy_(spread.clamp_min(0.1).log2().flatten())
-        self.phase = PRIOR
+        self.phase, self._typical = PRIOR, 0.0
         self.optimizers = self._make_optimizers()
 
     @torch.no_grad()

@@ -68,7 +68,7 @@ def test_each_of_many_files_keeps_its_ceiling(compress: Cli, tmp_path: Path) -> 
     for record in records:
         assert Path(record["output"]).stat().st_size == record["out_bytes"]
         assert 0.97 * 1300 <= record["out_bytes"] <= 1300
-        assert record["bpp"] == 8 * record["out_bytes"] / record["width"] / record["height"]
+        assert record["bpp"] == 8 * record["out_bytes"] / (record["width"] * record["height"])
         assert 1 <= record["quality"] <= 100
         assert "psnr" not in record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,20 @@ def test_only_large_convolutions_of_the_encoder_are_compact(network: StagedAutoe
     assert DECODER not in compact
     state = network.state_dict()
     assert all(name.startswith("encoder.") and state[name].numel() >= 4096 for name in compact)
+
+
+def test_a_residual_block_of_the_decoder_is_not_compact() -> None:
+    """Its `mix` is another than a stage's, which only the encoder runs."""
+    torch.manual_seed(2)
+    wide = replace(CONFIG, channels=(8, 64), grids=(GridConfig(stride=4, codes=8, dimensions=64),))
+    network = StagedAutoencoder(wide).eval()
+    tensors = load(dumped(network))
+    types = {name.removeprefix("network."): tensor.dtype for name, tensor in tensors.items()}
+    for name in ("levels.1.0.mix.weight", "stages.1.0.refine.0.mix.weight", "stages.1.0.project.weight"):
+        assert network.state_dict()[name].numel() >= 4096
+        assert types[name] == np.float16, name
+    for name in ("encoder.levels.1.0.mix.weight", "stages.1.0.mix.weight", "stages.1.0.head.weight"):
+        assert types[name] == np.int8, name
 
 
 def test_the_error_is_half_a_level(network: StagedAutoencoder) -> None:

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_hyperprior
 import torch
 from torch import nn
 
 from gmvqzip import ModelError
+from gmvqzip.entropy.context import IntegerLayer
 from gmvqzip.entropy.tables import frequencies
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.cost import cost
+from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
+from gmvqzip.models.hyperstore import dump_hyperprior, load_context
+from gmvqzip.models.integer import integer_tensors
 from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import dump_model
@@ -63,6 +68,49 @@ def test_against_the_network(config: NetworkConfig, tmp_path: Path) -> None:
     logits = sum(2 * grid.codes * grid.dimensions / grid.stride**2 for grid in config.stages()) / 1000
     assert found.encode_kmac == pytest.approx(encode + logits)
     assert found.decode_kmac == pytest.approx(counter.per_pixel())
+
+
+HYPERPRIORS = [
+    tiny_hyperprior.CONFIG,
+    HyperpriorConfig(
+        (2, 4), (8, 12), (0, 2), (1, 0), (GroupsConfig(2, 8, 2),), (GroupsConfig(1, 4, 2), GroupsConfig(1, 6, 4)), 8
+    ),
+]
+
+
+@pytest.mark.parametrize("config", HYPERPRIORS)
+def test_a_hyperprior_model(config: HyperpriorConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_hyperprior.made(config)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(dump_hyperprior("a", model, {}))
+    info = read_info(path)
+    found = cost(info)
+    integers = integer_tensors(model)
+    assert found.file_bytes == path.stat().st_size
+    weights = sum(value.numel() for value in model.transform.state_dict().values())
+    assert found.parameters == weights + sum(value.size for value in integers.values())
+
+    products = 0
+    run = IntegerLayer.__call__
+
+    def counted(layer: IntegerLayer, x: Any, quality: int) -> Any:
+        nonlocal products
+        products += x.shape[0] * x.shape[1] * layer._matrix.size
+        return run(layer, x, quality)
+
+    monkeypatch.setattr(IntegerLayer, "__call__", counted)
+    context = load_context(info, config)
+    rows = SIDE // config.alignment
+    context.walk(rows, rows, 50, lambda site: np.zeros(site.pairs.shape, int))
+    contexts = products / SIDE**2 / 1000
+    counter = Counter(model.transform)
+    with torch.inference_mode():
+        latent, _ = model.transform.analyse(torch.rand(1, 3, SIDE, SIDE), torch.tensor([0.5]))
+        encode = counter.per_pixel()
+        model.transform.synthesise(latent, torch.tensor([0.5]))
+    search = sum(grid.codes * grid.dimensions / grid.stride**2 for grid in config.stages()) / 1000
+    assert found.encode_kmac == pytest.approx(encode + contexts + search)
+    assert found.decode_kmac == pytest.approx(counter.per_pixel() + contexts)
 
 
 def test_a_file_that_is_gone(tiny_path: Path, tmp_path: Path) -> None:

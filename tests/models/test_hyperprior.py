@@ -163,7 +163,9 @@ def test_evaluation_gives_what_the_codec_gives(twins: tuple[HyperpriorModel, Cod
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         output = model(image, torch.tensor([(quality - 1) / 99]), scalar=False)
-    agreement = float(np.mean([(a == b).mean() for a, b in zip(stages(output.indices, codes), codes.stages, strict=True)]))
+    agreement = float(
+        np.mean([(a == b).mean() for a, b in zip(stages(output.indices, codes), codes.stages, strict=True)])
+    )
     assert agreement > 0.9
     bits = float(output.bits.sum() + output.hyper_bits.sum())
     assert bits == pytest.approx(sum(codec.stage_bits(codes)), rel=0.02)

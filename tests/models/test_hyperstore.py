@@ -235,9 +235,7 @@ class TestDamage:
         ],
         ids=str,
     )
-    def test_a_configuration_far_larger_than_the_file(
-        self, blob: bytes, write: Write, change: dict[str, Any]
-    ) -> None:
+    def test_a_configuration_far_larger_than_the_file(self, blob: bytes, write: Write, change: dict[str, Any]) -> None:
         """Refused without the memory that it asks for."""
         info = write(rewritten(blob, load(blob), config=json.dumps(CONFIG.to_dict() | change)))
         codec = Codec(info, "cpu")

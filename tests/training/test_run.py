@@ -18,10 +18,11 @@ from gmvqzip.entropy.tables import TOTAL
 from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import load_tables, verify
-from gmvqzip.training import checkpoint, trainer
+from gmvqzip.training import checkpoint, loop
+from gmvqzip.training.loop import StepRecord
 from gmvqzip.training.report import RunLog, read_log
 from gmvqzip.training.run import _sample, _validation
-from gmvqzip.training.trainer import StepRecord, Trainer
+from gmvqzip.training.trainer import Trainer
 
 
 def steps_of(folder: Path) -> list[dict[str, Any]]:
@@ -191,7 +192,7 @@ class TestRefusals:
 
 class TestFullDisk:
     def test_at_a_checkpoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         real = torch.save
 
         def save(state: dict[str, Any], file: Any) -> None:

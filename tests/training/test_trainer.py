@@ -14,11 +14,13 @@ from tiny_runs import CPU, RATED, TINY, pictures
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP
+from gmvqzip.training import loop
 from gmvqzip.training import trainer as module
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.imagesets import UniformSet
-from gmvqzip.training.trainer import StepRecord, Trainer
+from gmvqzip.training.loop import StepRecord
+from gmvqzip.training.trainer import Trainer
 
 CONFIGS = {
     "paper": TINY,
@@ -49,7 +51,7 @@ def run(
 
     finished = trainer.run(
         on_step=step,
-        on_evaluation=on_evaluation or (lambda network: None),
+        on_evaluation=on_evaluation or (lambda: None),
         stop=lambda: until is not None and trainer.step >= until,
     )
     assert finished == (until is None or until >= (trainer.steps or 0))
@@ -122,7 +124,7 @@ class TestRun:
     def test_evaluations_come_between_steps(self, tmp_path: Path) -> None:
         trainer = made(tmp_path, replace(TINY, evaluate_every=4))
         seen: list[tuple[int, bool]] = []
-        run(trainer, on_evaluation=lambda network: seen.append((trainer.step, network is trainer.average)))
+        run(trainer, on_evaluation=lambda: seen.append((trainer.step, trainer.exported is trainer.average)))
         assert seen == [(4, False), (8, False), (12, True)]  # the end is the caller's
 
     def test_pictures_that_do_not_fit_the_grid_are_refused(self, tmp_path: Path) -> None:
@@ -317,7 +319,7 @@ class TestResume:
 
 class TestCheckpoints:
     def test_the_last_two_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         run(made(tmp_path))
         assert [path.name for path in sorted(tmp_path.iterdir())] == [
             "checkpoint-00000015.pt",
@@ -337,7 +339,7 @@ class TestNotFinite:
     def test_it_stops_and_keeps_the_last_good_checkpoint(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
     ) -> None:
-        monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         trainer = made(tmp_path)
         run(trainer, until=9)
         with torch.no_grad():
@@ -364,9 +366,9 @@ class TestNotFinite:
 def test_evaluate_measures_what_would_be_shipped(uninterrupted: Any) -> None:
     _, trainer = uninterrupted("paper")
     evaluation = trainer.evaluate([pictures(6, 5)])
-    assert len(evaluation.squared_error) == 6
+    assert evaluation["pictures"] == 6
     with torch.no_grad():
         backup = trainer.average.final.bias.clone()
         trainer.average.final.bias.add_(1)
-        assert trainer.evaluate([pictures(6, 5)]).mse > evaluation.mse
+        assert trainer.evaluate([pictures(6, 5)])["mse"] > evaluation["mse"]
         trainer.average.final.bias.copy_(backup)

@@ -14,9 +14,10 @@ from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.quantizers import GMVQSettings
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.imagesets import Pixels, UniformSet
+from gmvqzip.training.loop import StepRecord
 from gmvqzip.training.run import RunCallbacks, train_model
 from gmvqzip.training.splits import DataSplits
-from gmvqzip.training.trainer import StepRecord, Trainer
+from gmvqzip.training.trainer import Trainer
 
 SIDE = 16
 CPU = torch.device("cpu")

@@ -1,0 +1,134 @@
+"""Make the golden files in tests/golden/hyperprior: a model and `.gmvq` files that must decode to the same for ever.
+
+python scripts/make_golden_hyperprior.py           add the files that are missing
+python scripts/make_golden_hyperprior.py --check   only compare; exit 1 if a file is missing or would differ
+
+The model's weights are random, and its file is never made again: another machine might draw others. The codes of the
+pictures are drawn from the model's tables by a generator that is written out here, so that the rest is the same
+everywhere. A file that exists is never changed: a change of the format adds files of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gmvqzip.codec import Codec
+from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.context import Site
+from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
+from gmvqzip.models.registry import read_info
+
+FILES = Path(__file__).resolve().parent.parent / "tests" / "golden" / "hyperprior"
+MODEL = "hyperprior-1.safetensors"
+EXPECTED = "expected.json"
+CONFIG = HyperpriorConfig(
+    channels=(4, 4, 4),
+    encoder_blocks=(0, 0, 0),
+    decoder_blocks=(0, 0, 0),
+    quarter=(GroupsConfig(1, 32, 4), GroupsConfig(2, 16, 2)),
+    hyper=(GroupsConfig(2, 16, 4),),
+    context_width=8,
+)
+# Name, width, height, gray, quality.
+CASES = (("coarse-1", 100, 61, False, 20), ("fine-1", 300, 70, True, 97))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
+    check = parser.parse_args().check
+    wrong = []
+    if not check and not (FILES / MODEL).exists():
+        FILES.mkdir(parents=True, exist_ok=True)
+        (FILES / MODEL).write_bytes(model_bytes())
+    for path, content in golden_files():
+        if path.exists() and (check or path.name != EXPECTED):
+            wrong += [f"{path.name} would change"] * (path.read_bytes() != content)
+        elif check:
+            wrong.append(f"{path.name} is missing")
+        else:
+            path.write_bytes(content)
+    print("\n".join(wrong) or "golden files agree")
+    return 1 if wrong else 0
+
+
+def golden_files() -> Iterator[tuple[Path, bytes]]:
+    """Each file that is made with the model, and its content."""
+    codec = Codec(read_info(FILES / MODEL), "cpu")
+    expected = {}
+    for number, (name, width, height, gray, quality) in enumerate(CASES):
+        codes, latent = random_codes(codec, width, height, gray, quality, seed=number)
+        yield FILES / f"{name}.gmvq", codec.pack_codes(codes).data
+        expected[name] = {
+            "width": width,
+            "height": height,
+            "gray": gray,
+            "quality": quality,
+            "codes_crc32": f"{codes.crc32():08x}",
+            "latent_crc32": f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}",
+            "first": [int(stage[0, 0]) for stage in codes.stages],
+        }
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(fields)}" for name, fields in expected.items())
+    yield FILES / EXPECTED, f"{{\n{lines}\n}}\n".encode()
+
+
+def model_bytes() -> bytes:
+    """A model file with random weights, spread so that all context classes occur."""
+    import torch
+
+    from gmvqzip.models.hyperprior import HyperpriorModel
+    from gmvqzip.models.hyperstore import dump_hyperprior
+    from gmvqzip.models.quality import QualityVector
+
+    torch.manual_seed(1)
+    model = HyperpriorModel(CONFIG).eval()
+    with torch.no_grad():
+        model.hyper_mean.normal_()
+        for module in model.modules():
+            if isinstance(module, QualityVector):
+                module.anchors.add_(0.5 * torch.randn_like(module.anchors))
+        for step in model.steps():
+            step.head.conv.weight.mul_(24)
+        for groups in model.all_groups():
+            groups.codebook.mul_(2)
+            groups.code_bias.normal_()
+            groups.slope.normal_(0, 0.2)
+    return dump_hyperprior("hyperprior-1", model, {})
+
+
+def random_codes(
+    codec: Codec, width: int, height: int, gray: bool, quality: int, seed: int
+) -> tuple[Codes, np.ndarray]:
+    """Codes drawn from the tables of their contexts, 0 where 0 is implied, and the decoded latent [H, W, M]."""
+    engine = codec.engine
+    if not isinstance(engine, HyperpriorEngine):
+        raise TypeError(f"{MODEL} is no hyperprior model")
+    shapes = CONFIG.stage_shapes(width, height)
+    stages = tuple(np.zeros(shape, dtype=np.int32) for shape in shapes)
+    state = seed + 1
+
+    def visit(site: Site) -> np.ndarray:
+        nonlocal state
+        codes = np.zeros(site.pairs.size, dtype=np.int64)
+        for place, pair in enumerate(site.pairs.reshape(-1)):
+            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+            if pair:
+                (table,) = site.mixtures.tables(site.group, np.array([pair]))
+                codes[place] = np.searchsorted(np.cumsum(table), state >> 40, side="right")  # 24 bits
+        stages[site.stage][site.window] = codes.reshape(site.pairs.shape)
+        return stages[site.stage][site.window]
+
+    latent = engine.context().walk(*shapes[0], quality, visit)
+    return Codes(stages, width, height, codec.model_id, quality, gray), latent
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,352 @@
+"""The hyperprior engine: codes into files and back, qualities, damage, refusals, and what an encoder's search does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_hyperprior import CONFIG, smooth
+
+from gmvqzip.codec import Codec, set_threads
+from gmvqzip.engines.base import Engine, Search, make_engine
+from gmvqzip.engines.hyperprior import DEFAULT_QUALITY, HyperpriorEngine
+from gmvqzip.engines.staged import StagedEngine
+from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.context import Site
+from gmvqzip.errors import FormatError, GmvqError, ModelError
+from gmvqzip.format import container
+from gmvqzip.images.picture import Picture
+from gmvqzip.models.registry import read_info
+from gmvqzip.npz import dump_npz, load_npz
+
+QUALITIES = (1, 2, 50, 99, 100)
+
+
+@pytest.fixture(scope="session")
+def engine(hyper: Codec) -> HyperpriorEngine:
+    assert isinstance(hyper.engine, HyperpriorEngine)
+    return hyper.engine
+
+
+@pytest.fixture(scope="session")
+def wide(hyper: Codec) -> bytes:
+    """A file in the long form, whose codes check has 32 bits, of quality 100, where some codes are implied."""
+    return hyper.compress(smooth(60, 257), quality=100)
+
+
+def same(first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def implied(engine: HyperpriorEngine, codes: Codes) -> int:
+    """How many codes of a picture the context leaves no choice for."""
+    found = 0
+
+    def visit(site: Site) -> np.ndarray:
+        nonlocal found
+        found += int((site.pairs == 0).sum())
+        return codes.stages[site.stage][site.window]
+
+    engine.context().walk(*codes.stages[0].shape, codes.quality, visit)
+    return found
+
+
+class TestPayloads:
+    @pytest.mark.parametrize("quality", QUALITIES)
+    def test_round_trip(self, engine: HyperpriorEngine, quality: int) -> None:
+        pixels = smooth(64, 96, quality)
+        stages = engine.analyse(pixels, quality)
+        assert [stage.shape for stage in stages] == CONFIG.stage_shapes(96, 64)
+        assert all(stage.dtype == np.int32 for stage in stages)
+        payload = engine.pack(stages, quality)
+        found = engine.unpack(payload, (96, 64), quality)
+        assert same(found, stages)
+        assert all(stage.dtype == np.int32 for stage in found)
+
+    @given(
+        seed=st.integers(0, 2**32 - 1), quality=st.integers(1, 99), rows=st.integers(1, 3), columns=st.integers(1, 3)
+    )
+    @settings(max_examples=25, deadline=None)
+    def test_any_codes_that_are_not_implied(
+        self, engine: HyperpriorEngine, seed: int, quality: int, rows: int, columns: int
+    ) -> None:
+        """An encoder may make any codes, but 0 where 0 is implied."""
+        generator = np.random.default_rng(seed)
+        size = (32 * columns, 32 * rows)
+        stages = tuple(np.zeros(shape, np.int32) for shape in CONFIG.stage_shapes(*size))
+
+        def visit(site: Site) -> np.ndarray:
+            codes = generator.integers(0, len(site.mixtures.codebook[site.group]), site.pairs.shape)
+            codes[site.pairs == 0] = 0
+            stages[site.stage][site.window] = codes
+            return codes
+
+        engine.context().walk(rows, columns, quality, visit)
+        assert same(engine.unpack(engine.pack(stages, quality), size, quality), stages)
+
+    def test_implied_codes_take_no_bits(self, engine: HyperpriorEngine, hyper: Codec, wide: bytes) -> None:
+        codes = hyper.decode_codes(wide)
+        assert implied(engine, codes) > 5
+        other = tuple(stage.copy() for stage in codes.stages)
+        where: list[tuple[int, tuple[slice, slice], np.ndarray]] = []
+
+        def visit(site: Site) -> np.ndarray:
+            if (site.pairs == 0).any():
+                where.append((site.stage, site.window, site.pairs == 0))
+            return codes.stages[site.stage][site.window]
+
+        engine.context().walk(*codes.stages[0].shape, 100, visit)
+        stage, window, places = where[-1]
+        assert not codes.stages[stage][window][places].any()
+        other[stage][window] = np.where(places, 1, other[stage][window])
+        with pytest.raises(ModelError, match="leaves no choice"):
+            engine.pack(other, 100)
+
+    @pytest.mark.parametrize("quality", QUALITIES)
+    def test_stage_bits_are_the_payload_s(self, engine: HyperpriorEngine, quality: int) -> None:
+        stages = engine.analyse(smooth(256, 256), quality)
+        bits = engine.stage_bits(stages, quality)
+        assert len(bits) == len(stages)
+        assert min(bits) >= 0
+        ideal, found = sum(bits), 8 * len(engine.pack(stages, quality))
+        assert ideal - 1 <= found <= 1.005 * ideal + 16
+
+    def test_the_plain_coder_makes_the_same_bytes(
+        self, engine: HyperpriorEngine, hyper: Codec, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        codes = hyper.encode(smooth(70, 100), quality=80)
+        files = {}
+        for coder in ("constriction", "python"):
+            if coder == "constriction":
+                pytest.importorskip("constriction", exc_type=ImportError)
+            monkeypatch.setenv("GMVQZIP_CODER", coder)
+            files[coder] = hyper.pack_codes(codes).data
+            assert hyper.decode_codes(files[coder]) == codes
+        assert len(set(files.values())) == 1
+
+
+class TestFiles:
+    @pytest.mark.parametrize(("width", "height"), [(1, 1), (33, 17), (32, 32), (31, 65), (257, 3), (1, 300)])
+    @pytest.mark.parametrize("gray", [False, True])
+    def test_odd_sizes(self, hyper: Codec, width: int, height: int, gray: bool) -> None:
+        pixels = smooth(height, width)[:, :, 0] if gray else smooth(height, width)
+        data = hyper.compress(pixels, quality=40)
+        image = hyper.decompress(data)
+        assert image.size == (width, height)
+        assert image.mode == ("L" if gray else "RGB")
+        assert container.read_header(data)[0].quality == 40
+        assert hyper.decode_codes(data) == hyper.encode(pixels, quality=40)
+        assert np.array_equal(np.asarray(image), np.asarray(hyper.decode(hyper.encode(pixels, quality=40))))
+
+    def test_qualities_differ(self, hyper: Codec) -> None:
+        pixels = smooth(64, 64)
+        files = {quality: hyper.compress(pixels, quality=quality) for quality in (None, 1, 49, 50, 51, 100)}
+        assert files[None] == files[DEFAULT_QUALITY]
+        assert len(set(files.values())) == 5
+        for quality in (0, 101, -1):
+            with pytest.raises(ModelError, match="out of range"):
+                hyper.compress(pixels, quality=quality)
+
+    def test_the_quality_of_a_file_matters(self, hyper: Codec) -> None:
+        codes = hyper.encode(smooth(64, 64), quality=50)
+        assert not np.array_equal(hyper.decode(codes), hyper.decode(replace(codes, quality=60)))
+
+    def test_threads_change_no_code(self, hyper_path: Path) -> None:
+        import torch
+
+        before = torch.get_num_threads()
+        codec = Codec(read_info(hyper_path), "cpu")
+        try:
+            set_threads(1)
+            data = codec.compress(smooth(100, 150), quality=90)
+            one = codec.decode_codes(data)
+            set_threads(2)
+            assert codec.decode_codes(data) == one
+            assert codec.decode(one).size == (150, 100)
+        finally:
+            torch.set_num_threads(before)
+
+    def test_threads_of_the_matrix_library_change_no_code(
+        self, hyper: Codec, hyper_path: Path, wide: bytes, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "a.gmvq"
+        path.write_bytes(wide)
+        script = (
+            "import sys; from pathlib import Path; from gmvqzip.codec import load; "
+            "print(load(sys.argv[1]).decode_codes(Path(sys.argv[2]).read_bytes()).crc32())"
+        )
+        for threads in ("1", "2"):
+            names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+            done = subprocess.run(
+                [sys.executable, "-c", script, hyper_path, path],
+                env=os.environ | dict.fromkeys(names, threads),
+                capture_output=True,
+                check=True,
+            )
+            assert int(done.stdout) == hyper.decode_codes(wide).crc32()
+
+    def test_a_codec_is_shared_by_threads(self, hyper_path: Path) -> None:
+        codec = Codec(read_info(hyper_path), "cpu")
+        results: list[bytes] = []
+        workers = [Thread(target=lambda: results.append(codec.compress(smooth(64, 64)))) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert len(results) == 4
+        assert len(set(results)) == 1
+
+    def test_npz(self, hyper: Codec) -> None:
+        codes = hyper.encode(smooth(33, 17), quality=7)
+        assert load_npz(dump_npz(codes))[0] == codes
+
+    def test_npz_of_more_than_a_hundred_groups(self, hyper: Codec) -> None:
+        stages = tuple(np.full((1, 2), number) for number in range(120))
+        codes = Codes(stages, 1, 1, hyper.model_id, 50)
+        assert load_npz(dump_npz(codes))[0] == codes
+
+
+def resealed(hyper: Codec, data: bytes, payload: bytes, quality: int | None = None) -> bytes:
+    """The same file with another payload or quality, and checks of header and file that fit."""
+    box = container.unpack(data)
+    return container.pack(
+        width=box.header.width,
+        height=box.header.height,
+        model_id=bytes.fromhex(hyper.model_id),
+        quality=box.header.quality if quality is None else quality,
+        gray=box.header.gray,
+        codes_crc32=box.header.codes_check,
+        payload=payload,
+        sections={},
+    )
+
+
+class TestDamage:
+    @given(data=st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_flipped_bytes(self, hyper: Codec, wide: bytes, data: st.DataObject) -> None:
+        payload = bytearray(container.unpack(wide).payload)
+        for _ in range(data.draw(st.integers(1, 3))):
+            payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
+        if bytes(payload) != container.unpack(wide).payload:
+            with pytest.raises(FormatError):
+                hyper.decode_codes(resealed(hyper, wide, bytes(payload)))
+
+    @given(cut=st.integers(0, 10_000))
+    @settings(max_examples=25, deadline=None)
+    def test_cut_payloads(self, hyper: Codec, wide: bytes, cut: int) -> None:
+        payload = container.unpack(wide).payload
+        with pytest.raises(FormatError):
+            hyper.decode_codes(resealed(hyper, wide, payload[: cut % len(payload)]))
+
+    @given(payload=st.binary(max_size=200), quality=st.integers(1, 100))
+    @settings(max_examples=40, deadline=None)
+    def test_any_payload_gives_codes_or_a_format_error(
+        self, engine: HyperpriorEngine, payload: bytes, quality: int
+    ) -> None:
+        try:
+            stages = engine.unpack(payload, (40, 70), quality)
+        except FormatError:
+            return
+        assert engine.pack(stages, quality) == payload
+
+    def test_trailing_bytes(self, hyper: Codec, wide: bytes) -> None:
+        payload = container.unpack(wide).payload
+        with pytest.raises(FormatError, match="3 trailing bytes"):
+            hyper.decode_codes(resealed(hyper, wide, payload + b"abc"))
+
+    @pytest.mark.parametrize("quality", [0, 1, 50, 99])
+    def test_another_quality(self, hyper: Codec, wide: bytes, quality: int) -> None:
+        with pytest.raises(FormatError, match="quality 0" if quality == 0 else "damaged"):
+            hyper.decode_codes(resealed(hyper, wide, container.unpack(wide).payload, quality))
+
+    @given(place=st.integers(0, 10_000), flip=st.integers(1, 255))
+    @settings(max_examples=30, deadline=None)
+    def test_a_damaged_byte_anywhere_in_the_file(self, hyper: Codec, wide: bytes, place: int, flip: int) -> None:
+        data = bytearray(wide)
+        data[place % len(data)] ^= flip
+        with pytest.raises(GmvqError):
+            hyper.decode_codes(bytes(data))
+
+    def test_a_picture_too_large_to_code_is_refused_at_once(self, engine: HyperpriorEngine) -> None:
+        start = time.monotonic()
+        with pytest.raises(FormatError, match=r"codes are more than the limit of 1073741824"):
+            engine.unpack(b"", (2**21, 2**21), 50)
+        assert time.monotonic() - start < 1
+
+
+class TestRefusals:
+    def test_quality_fields(self, engine: HyperpriorEngine) -> None:
+        for quality in (1, 50, 100):
+            engine.check_quality(quality)
+        for quality in (0, 101):
+            with pytest.raises(ModelError, match="has qualities 1 to 100"):
+                engine.check_quality(quality)
+
+    def test_codes_that_do_not_fit(self, hyper: Codec) -> None:
+        codes = hyper.encode(smooth(40, 40), quality=9)
+        high = [stage.copy() for stage in codes.stages]
+        high[2][0, 0] = 32
+        for wrong, message in (
+            (replace(codes, stages=codes.stages[:-1]), "grids"),
+            (replace(codes, width=65), "grids"),
+            (replace(codes, stages=tuple(high)), "stage 2 has indices outside 0 to 31"),
+            (replace(codes, quality=0), "quality 0"),
+            (replace(codes, model_id="0" * 64), "codes of model"),
+        ):
+            for use in (hyper.pack_codes, hyper.decode):
+                with pytest.raises(ModelError, match=message):
+                    use(wrong)
+
+    def test_devices(self, hyper_path: Path) -> None:
+        import torch
+
+        with pytest.raises(ModelError, match="unknown device"):
+            Codec(read_info(hyper_path), "tpu")
+        if not torch.cuda.is_available():
+            with pytest.raises(ModelError, match="no CUDA device"):
+                Codec(read_info(hyper_path), "cuda").compress(smooth(4, 4))
+
+
+def test_the_kind_of_a_model_chooses_the_engine(hyper_path: Path, tiny_path: Path) -> None:
+    engines: list[Engine] = [make_engine(read_info(path), "cpu") for path in (hyper_path, tiny_path)]
+    assert [type(engine) for engine in engines] == [HyperpriorEngine, StagedEngine]
+
+
+class TestSearch:
+    def cost(self, engine: HyperpriorEngine, pixels: np.ndarray, quality: int, search: Search) -> float:
+        """lambda * 255^2 * MSE + bits per pixel, as a decoder and the tables give them."""
+        stages = engine.analyse(pixels, quality, search)
+        picture = engine.synthesise(stages, quality).permute(1, 2, 0).numpy()
+        error = float(np.square(picture - pixels.astype(np.float32) / 255).mean())
+        trade = (CONFIG.lambda_last / CONFIG.lambda_first) ** ((quality - 1) / 99) * CONFIG.lambda_first
+        return trade * 255**2 * error + sum(engine.stage_bits(stages, quality)) / pixels[:, :, 0].size
+
+    def test_rounds_lower_the_cost(self, engine: HyperpriorEngine) -> None:
+        pixels = smooth(96, 96)
+        costs = [self.cost(engine, pixels, 60, Search(rounds=rounds)) for rounds in (0, 4)]
+        assert costs[1] < costs[0]
+
+    def test_a_dearer_bit_is_spent_less(self, engine: HyperpriorEngine) -> None:
+        sizes = []
+        for trade in (0.25, 1.0, 4.0):
+            stages = engine.analyse(smooth(96, 96), 60, Search(trade=trade))
+            sizes.append(sum(engine.stage_bits(stages, 60)))
+        assert sizes[0] > sizes[1] > sizes[2]
+
+    def test_a_codec_that_decoded_first_can_search(self, hyper_path: Path, wide: bytes) -> None:
+        """The decoder loads the network where no gradients are kept."""
+        codec = Codec(read_info(hyper_path), "cpu")
+        codec.decompress(wide)
+        assert codec.engine.analyse(smooth(32, 32), 50, Search(rounds=1))
+        done = codec.compress_picture(Picture(smooth(32, 32)), quality=50)
+        assert codec.decode_codes(done.data) == done.codes

@@ -1,0 +1,89 @@
+"""Whole files of hyperprior models, which must decode to the same codes, and the same latent, for ever."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gmvqzip
+from gmvqzip.codec import Codec
+from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.entropy.context import Site
+from gmvqzip.models.registry import read_info
+from gmvqzip.models.store import verify
+
+FILES = Path(__file__).parent / "golden" / "hyperprior"
+MODEL = FILES / "hyperprior-1.safetensors"
+EXPECTED = json.loads((FILES / "expected.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def golden() -> Codec:
+    return Codec(read_info(MODEL), "cpu")
+
+
+def test_every_file_is_listed() -> None:
+    assert {path.stem for path in FILES.glob("*.gmvq")} == set(EXPECTED)
+
+
+def test_the_model_is_whole_and_small() -> None:
+    verify(read_info(MODEL))
+    assert MODEL.stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("coder", ["", "python"])
+def test_codes(golden: Codec, name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GMVQZIP_CODER", coder)
+    expected = EXPECTED[name]
+    data = (FILES / f"{name}.gmvq").read_bytes()
+    box, codes = golden.unpack_codes(data)
+    for field in ("width", "height", "gray", "quality"):
+        assert getattr(codes, field) == expected[field] == getattr(box.header, field)
+    assert f"{codes.crc32():08x}" == expected["codes_crc32"]
+    assert [int(stage[0, 0]) for stage in codes.stages] == expected["first"]
+    assert golden.pack_codes(codes).data == data
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_latent_and_the_picture(golden: Codec, name: str) -> None:
+    codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
+    pairs: list[int] = []
+
+    def visit(site: Site) -> np.ndarray:
+        pairs.extend(site.pairs.flat)
+        return codes.stages[site.stage][site.window]
+
+    assert isinstance(golden.engine, HyperpriorEngine)
+    latent = golden.engine.context().walk(*codes.stages[0].shape, codes.quality, visit)
+    assert f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}" == EXPECTED[name]["latent_crc32"]
+    assert len(set(pairs)) > 60  # so that the files say something
+    image = golden.decode(codes)
+    assert image.size == (codes.width, codes.height)
+    assert image.mode == ("L" if codes.gray else "RGB")
+
+
+def test_implied_codes_occur(golden: Codec) -> None:
+    found = []
+
+    def visit(site: Site) -> np.ndarray:
+        found.append(bool((site.pairs == 0).any()))
+        return codes.stages[site.stage][site.window]
+
+    for name in EXPECTED:
+        codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
+        golden.engine.context().walk(*codes.stages[0].shape, codes.quality, visit)
+    assert any(found)
+    assert not all(found)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_info(name: str) -> None:
+    found = gmvqzip.info(FILES / f"{name}.gmvq", model=MODEL)
+    assert (found.width, found.height, found.quality) == tuple(
+        EXPECTED[name][field] for field in ("width", "height", "quality")
+    )

@@ -1,0 +1,131 @@
+"""Training of a hyperprior model: phases, resumption, outliers, and the model at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import Recorder, pictures
+
+from gmvqzip.codec import Codec
+from gmvqzip.errors import TrainingError
+from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
+from gmvqzip.models.registry import read_info
+from gmvqzip.models.store import verify
+from gmvqzip.training.config import TrainConfig, config_from_dict
+from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer, order_channels
+from gmvqzip.training.imagesets import UniformSet
+from gmvqzip.training.run import train_model
+from gmvqzip.training.splits import DataSplits
+
+CPU = torch.device("cpu")
+NETWORK = HyperpriorConfig(
+    strides=(4, 8),
+    channels=(16, 16),
+    encoder_blocks=(1, 1),
+    decoder_blocks=(1, 1),
+    quarter=(GroupsConfig(1, 8, 2), GroupsConfig(1, 8, 4)),
+    hyper=(GroupsConfig(2, 8, 2),),
+    context_width=16,
+)
+TINY = TrainConfig(
+    network=NETWORK, crop=16, batch_size=4, steps=12, precision="fp32", scalar_until=0.5, prior_until=0.7,
+    evaluate_every=6,
+)  # fmt: skip
+
+
+def made(folder: Path, config: TrainConfig = TINY) -> HyperpriorTrainer:
+    folder.mkdir(exist_ok=True)
+    return HyperpriorTrainer(config, UniformSet("tiny", pictures(12, 3, 16)), folder, CPU)
+
+
+def run(trainer: HyperpriorTrainer, until: int | None = None) -> list[tuple[float, str]]:
+    seen: list[tuple[float, str]] = []
+    trainer.run(
+        on_step=lambda record: seen.append((record.values["loss"], trainer.phase)),
+        on_evaluation=lambda: None,
+        stop=lambda: until is not None and trainer.step >= until,
+    )
+    return seen
+
+
+def test_the_phases_follow_one_another(tmp_path: Path) -> None:
+    trainer = made(tmp_path)
+    assert not trainer.ready
+    phases = [phase for _, phase in run(trainer)]
+    assert phases == [SCALAR] * 6 + [PRIOR] * 3 + [CODES] * 3
+    assert trainer.ready
+
+
+def test_the_prior_phase_moves_the_mixtures_alone(tmp_path: Path) -> None:
+    trainer = made(tmp_path)
+    run(trainer, until=7)  # the first step of the phase is done
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    run(trainer, until=9)
+    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved
+    assert all("groups" in name or "hyper_scale" in name for name in moved)
+
+
+@pytest.mark.parametrize("until", [3, 8, 11])
+def test_a_resumed_run_has_the_same_losses(tmp_path: Path, until: int) -> None:
+    expected = run(made(tmp_path / "whole"))
+    first = run(made(tmp_path / "cut"), until=until)
+    again = made(tmp_path / "cut")
+    again.resume()
+    assert first + run(again) == expected
+
+
+def test_ordering_channels_changes_no_output(tmp_path: Path) -> None:
+    trainer = made(tmp_path)
+    run(trainer, until=5)
+    image, quality = torch.from_numpy(pictures(2, 8, 16)).permute(0, 3, 1, 2) / 255, torch.tensor([0.2, 0.9])
+    model = trainer.model.eval()
+    with torch.no_grad():
+        before = model(image, quality, scalar=True)
+        residuals = [torch.rand(len(g.codebook), 5, g.dimensions) for g in model.all_groups()]
+        weights = model.transform.analysis.latent.weight.clone()
+        order_channels(model, residuals)
+        after = model(image, quality, scalar=True)
+    assert not torch.equal(weights, model.transform.analysis.latent.weight)
+    torch.testing.assert_close(after.reconstruction, before.reconstruction, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after.bits, before.bits, rtol=1e-4, atol=1e-3)
+
+
+def test_an_outlier_is_left_out_and_endless_ones_end_the_run(tmp_path: Path) -> None:
+    trainer = made(tmp_path)
+    trainer.step, trainer._typical = 400, 1.0
+    assert not trainer._is_outlier(3.9)
+    assert trainer._is_outlier(40.0)
+    assert trainer._is_outlier(float("nan"))
+    trainer._skipped = 1000
+    with pytest.raises(TrainingError, match="not finite at step 400"):
+        trainer._is_outlier(float("nan"))
+
+
+def test_the_run_ends_with_a_model_that_codes(tmp_path: Path) -> None:
+    held_out = UniformSet("held out", pictures(2, 4, 16))
+    data = DataSplits(UniformSet("tiny", pictures(12, 3, 16)), held_out, None, "tiny pictures")
+    recorder = Recorder()
+    card = train_model(
+        "tiny", TINY, data, output=tmp_path / "tiny.safetensors", folder=tmp_path / "run", device=CPU, resume=False,
+        note="", callbacks=recorder.callbacks(),
+    )  # fmt: skip
+    assert card is not None
+    info = read_info(tmp_path / "tiny.safetensors")
+    verify(info)
+    codec = Codec(info, "cpu")
+    picture = held_out.image(0)
+    results = card["results"]["validation"]
+    sizes = [len(codec.compress(held_out.image(n), quality=results["quality"][3])) for n in range(2)]
+    assert results["bpp"][3] == pytest.approx(8 * np.mean(sizes) / 256)
+    assert np.asarray(codec.decompress(codec.compress(picture))).shape == picture.shape
+
+
+def test_the_configuration_survives_its_dictionary() -> None:
+    assert config_from_dict(TINY.to_dict()) == TINY
+    with pytest.raises(TrainingError, match="must not be above prior_until"):
+        replace(TINY, scalar_until=0.8)
