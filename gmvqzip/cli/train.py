@@ -36,7 +36,8 @@ def train(
     data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="paper-cifar10, paper-celeba, photo, faces, staged or small.", metavar="NAME")
+        str | None,
+        typer.Option("--preset", help="paper-cifar10, paper-celeba, photo, faces, staged or small.", metavar="NAME"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; may name a preset to start from.")

@@ -95,7 +95,7 @@ class IntegerLayer:
         rows, columns, _ = x.shape
         margin = self.kernel // 2
         padded = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
-        offset = (_at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(np.int32)
+        offset = (at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(np.int32)
         out = np.empty((rows, columns, len(self._shift)), dtype=np.int32)
         side = max(_TILE_SITES, math.isqrt(_TILE_NUMBERS // len(self._matrix)))
         for top, left in product(range(0, rows, side), range(0, columns, side)):
@@ -114,7 +114,7 @@ class IntegerLayer:
         return patches.reshape(rows * columns, -1)
 
 
-def _at_quality(anchors: Integers, quality: int) -> Integers:
+def at_quality(anchors: Integers, quality: int) -> Integers:
     """Linear interpolation of anchors [A, O] at a quality of 1 to 100, rounded down; a single anchor stands for all."""
     index, rest = divmod((quality - 1) * (len(anchors) - 1), QUALITIES - 1)
     following = anchors[min(index + 1, len(anchors) - 1)]

@@ -68,7 +68,7 @@ def dump_tensors(
 ) -> bytes:
     """The bytes of a model file of any kind."""
     # safetensors writes memory as it lies, so an array in another order than C would be misread.
-    tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    tensors = {key: np.asarray(value, order="C") for key, value in tensors.items()}
     metadata = {
         "gmvqzip": str(MODEL_FORMAT),
         "name": name,

@@ -12,6 +12,8 @@ import pytest
 from gmvqzip.entropy import coder
 from gmvqzip.entropy.alpha import decompress_alpha
 from gmvqzip.entropy.codes import codes_crc32
+from gmvqzip.entropy.context import at_quality
+from gmvqzip.entropy.mixture import load_mixtures
 from gmvqzip.entropy.twin import TwinEncoder
 from gmvqzip.format import limits
 from gmvqzip.format.checksum import crc8
@@ -104,6 +106,27 @@ def test_complete_files() -> None:
         )
         assert data.hex(" ") == fields["file"]
         assert unpack(data).sections == sections
+
+
+def test_mixtures() -> None:
+    for block in blocks("vector mixture"):
+        fields = {key: numbers(value) for key, value in block}
+        codebook = fields["codebook"].reshape(1, -1, 2)
+        tensors = {"codebook": codebook, "bias": fields["bias"][None]}
+        for name in ("precision", "slope"):
+            tensors[name] = np.stack([fields[f"{name} {half}"] for half in (0, 1)])[None]
+        mixtures = load_mixtures(tensors, codebook.shape)
+        for first in (0, 1):
+            for second in (0, 1):
+                (table,) = mixtures.tables(0, np.array([2 * first + second]))
+                assert np.array_equal(table, fields[f"table {first} {second}"])
+
+
+def test_biases_between_qualities() -> None:
+    for block in blocks("vector quality"):
+        anchors = numbers(block[0][1])[:, None]
+        for title, value in block[1:]:
+            assert int(at_quality(anchors, int(title.split()[1]))[0]) == int(value)
 
 
 def test_limits() -> None:

@@ -91,6 +91,13 @@ class TestRoundTrip:
         tensors = load(dump_hyperprior("m", model, {}))
         assert tensors["network.synthesis.levels.0.0.mix.weight"].dtype == np.float16
 
+    def test_the_order_of_a_model_s_memory_does_not_matter(self, blob: bytes) -> None:
+        """safetensors writes memory as it lies, and training keeps channels last."""
+        model = made().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found, expected = load(dump_hyperprior("m", model, {})), load(blob)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
     def test_loading_draws_nothing_from_the_global_generator(self, blob: bytes, write: Write) -> None:
         info = write(blob)
         torch.manual_seed(7)
