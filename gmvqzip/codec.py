@@ -260,8 +260,12 @@ class Codec:
         """The code indices in a file, without torch. Raises as `unpack_codes`."""
         return self.unpack_codes(data, max_pixels=max_pixels)[1]
 
+    def site_bits(self, codes: Codes) -> tuple[NDArray[Any], ...]:
+        """Ideal code length of each code under its table, in bits: one float array [rows, columns] per stage."""
+        return self.engine.site_bits(codes.stages, codes.quality)
+
     def stage_bits(self, codes: Codes) -> tuple[float, ...]:
-        """Ideal code length of each stage under its tables, in bits."""
+        """Ideal code length of each stage under its tables, in bits: the sums of `site_bits`."""
         return self.engine.stage_bits(codes.stages, codes.quality)
 
     # Checks.

@@ -82,6 +82,9 @@ class TestRoundTrip:
         assert 8 * done.payload_bytes <= done.ideal_bits * 1.001 + 16
         assert done.bpp == 8 * len(done.data) / (37 * 23)
         assert done.ideal_bits == pytest.approx(sum(done.stage_bits))
+        by_site = tiny.site_bits(done.codes)
+        assert [array.shape for array in by_site] == [stage.shape for stage in done.codes.stages]
+        assert [float(array.sum()) for array in by_site] == list(done.stage_bits)
 
     def test_threads_share_a_codec(self, tiny_path: Path, pixels: np.ndarray) -> None:
         from gmvqzip.models.registry import read_info

@@ -67,8 +67,11 @@ class Engine(Protocol):
     def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
         """The index arrays in a payload. Raises FormatError where it is damaged. Needs no torch."""
 
+    def site_bits(self, stages: Stages, quality: int) -> tuple[NDArray[Any], ...]:
+        """Ideal code length of each code under its table, in bits: float arrays of the index arrays' shapes."""
+
     def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
-        """Ideal code length of each stage under its tables, in bits."""
+        """Ideal code length of each stage under its tables, in bits: the sums of `site_bits`."""
 
 
 def make_engine(info: ModelInfo, device: str) -> Engine:

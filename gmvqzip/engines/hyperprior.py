@@ -164,17 +164,22 @@ class HyperpriorEngine:
         stream.finish()
         return tuple(stages)
 
-    def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
-        """Ideal code length of each group, in bits."""
-        total = [0.0] * len(stages)
+    def site_bits(self, stages: Stages, quality: int) -> tuple[NDArray[np.float32], ...]:
+        """Ideal code length of each code, in bits, in arrays as the index arrays."""
+        bits = tuple(np.zeros(stage.shape, dtype=np.float32) for stage in stages)
 
         def visit(site: Site) -> NDArray[Any]:
             codes = stages[site.stage][site.window]
-            total[site.stage] += float(np.take_along_axis(runs.bits(site), codes.reshape(-1, 1), 1).sum())
+            own = np.take_along_axis(runs.bits(site), codes.reshape(-1, 1), 1)
+            bits[site.stage][site.window] = own.reshape(codes.shape)
             return codes
 
         self._walk(stages, quality, visit)
-        return tuple(total)
+        return bits
+
+    def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
+        """Ideal code length of each group, in bits: the sums of `site_bits`."""
+        return tuple(float(bits.sum(dtype=np.float64)) for bits in self.site_bits(stages, quality))
 
     def _walk(self, stages: Stages, quality: int, visit: Visitor) -> NDArray[np.int32]:
         rows, columns = stages[0].shape

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, image_tensor, torch_device
 from gmvqzip.entropy import coder
-from gmvqzip.entropy.tables import ideal_bits
+from gmvqzip.entropy.tables import code_bits, ideal_bits
 from gmvqzip.errors import ModelError
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.registry import ModelInfo
@@ -69,8 +69,12 @@ class StagedEngine:
         flat = coder.decode(payload, parts)
         return tuple(part.reshape(shape) for part, shape in zip(flat, shapes, strict=True))
 
+    def site_bits(self, stages: Stages, quality: int) -> tuple[NDArray[np.float64], ...]:
+        """Ideal code length of each code, in bits, in arrays as the index arrays."""
+        return tuple(code_bits(table, stage) for table, stage in zip(self.tables(), stages, strict=True))
+
     def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
-        """Ideal code length of each stage, in bits."""
+        """Ideal code length of each stage, in bits: the sums of `site_bits`."""
         return tuple(ideal_bits(table, stage) for table, stage in zip(self.tables(), stages, strict=True))
 
     def tables(self) -> list[NDArray[np.int64]]:

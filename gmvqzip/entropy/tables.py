@@ -54,11 +54,19 @@ def check_table(table: NDArray[Any]) -> None:
 
 
 def ideal_bits(table: NDArray[Any], symbols: NDArray[Any]) -> float:
-    """The ideal code length of `symbols` (any shape) under `table` [K], in bits: the sum of 24 - log2(table[s])."""
-    counts = np.bincount(np.asarray(symbols).reshape(-1), minlength=table.size)
-    if counts.size > table.size:
-        raise ModelError(f"code {counts.size - 1} is outside its table of {table.size} entries")
-    return float(np.dot(counts, PRECISION - np.log2(table.astype(np.float64))))
+    """The ideal code length of `symbols` (any shape) under `table` [K], in bits: the sum of `code_bits`."""
+    return float(code_bits(table, symbols).sum())
+
+
+def code_bits(table: NDArray[Any], symbols: NDArray[Any]) -> NDArray[np.float64]:
+    """The ideal code length of each of `symbols` (any shape) under `table` [K], in bits: 24 - log2(table[s]).
+
+    Raises ModelError for a symbol outside the table.
+    """
+    if symbols.size and (symbols.min() < 0 or symbols.max() >= table.size):
+        raise ModelError(f"codes {symbols.min()} to {symbols.max()} are outside a table of {table.size} entries")
+    bits: NDArray[np.float64] = (PRECISION - np.log2(table.astype(np.float64)))[symbols]
+    return bits
 
 
 def _integers(counts: NDArray[Any]) -> list[int]:

@@ -117,6 +117,9 @@ class TestPayloads:
         bits = engine.stage_bits(stages, quality)
         assert len(bits) == len(stages)
         assert min(bits) >= 0
+        by_site = engine.site_bits(stages, quality)
+        assert [array.shape for array in by_site] == [stage.shape for stage in stages]
+        assert [float(array.sum(dtype=np.float64)) for array in by_site] == list(bits)
         ideal, found = sum(bits), 8 * len(engine.pack(stages, quality))
         assert ideal - 1 <= found <= 1.005 * ideal + 16
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmvqzip.entropy.tables import TOTAL, check_table, frequencies, ideal_bits
+from gmvqzip.entropy.tables import TOTAL, check_table, code_bits, frequencies, ideal_bits
 from gmvqzip.errors import ModelError
 
 floats = st.floats(0, 1e300, allow_subnormal=True)
@@ -110,5 +110,13 @@ def test_ideal_bits() -> None:
     assert ideal_bits(table, np.array([[0, 1], [1, 2]])) == 6.0
     assert ideal_bits(table, np.zeros((0, 3), dtype=np.int32)) == 0.0
     assert ideal_bits(frequencies([3]), np.zeros(9, dtype=np.int32)) == 0.0
-    with pytest.raises(ModelError, match="code 3 is outside"):
+    with pytest.raises(ModelError, match="codes 3 to 3 are outside a table of 3 entries"):
         ideal_bits(table, np.array([3]))
+    with pytest.raises(ModelError, match="codes -1 to 1 are outside"):
+        ideal_bits(table, np.array([1, -1]))
+
+
+def test_bits_of_each_code() -> None:
+    table = np.array([2**23, 2**22, 2**22])
+    bits = code_bits(table, np.array([[0, 1, 2], [1, 0, 0]]))
+    assert bits.tolist() == [[1, 2, 2], [2, 1, 1]]
