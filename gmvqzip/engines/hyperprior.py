@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, image_tensor, torch_device
 from gmvqzip.entropy import runs
 from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
-from gmvqzip.entropy.context import LATENT_UNIT, QUALITIES, ContextModel, Site, Visitor
+from gmvqzip.entropy.context import LATENT_UNIT, ContextModel, Site, Visitor
+from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format.limits import MAX_CODES
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig

@@ -1,14 +1,13 @@
 """The integer context model: from indices decoded so far to the tables of the next ones, the same on every machine.
 
-Latents are integers in units of 1/32 of the quantiser's step. Layers are convolutions with 8-bit weights over integers
-whose products are summed exactly: a layer is refused unless every partial sum stays below 2^24, where float32 is exact
-in any order of summation. Arrays are [rows, columns, channels]. docs/format.md specifies all of it.
+Latents are integers in units of 1/32 of the quantiser's step; the layers between are exact (`layers`). In a step each
+channel quarter is coded at one phase of 2x2 sites, so nothing else is predicted, and of the latent only what earlier
+steps coded is looked at. Arrays are [rows, columns, channels]. docs/format.md specifies all of it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -16,21 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvqzip.entropy.layers import QUALITIES, Floats, IntegerLayer, Integers, Tensors, convolve, products, tiles
 from gmvqzip.entropy.mixture import GroupMixtures, load_mixtures
 from gmvqzip.errors import ModelError
 
 LATENT_UNIT = 32  # decoded latents and means are in 1/32 of the quantiser's step
 CODED_LIMIT = 1023  # the layers see decoded latents limited to this magnitude, 32 steps
 ACTIVATION_UNIT, ACTIVATION_LIMIT = 32, 255  # and each other's outputs in 1/32, from 0 to this
-QUALITIES = 100  # qualities 1 .. 100
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of the four phases of 2x2 sites
 STEPS = len(PHASES)
-_EXACT = 1 << 24  # float32 holds every integer below
-_TILE_NUMBERS = 1 << 23  # layers work in square tiles of about so many inputs, so that memory stays bounded ...
-_TILE_SITES = 16  # ... of at least so many sites along each side
-
-Integers = NDArray[np.int64]
-Tensors = Mapping[str, NDArray[Any]]
+_KERNEL = 3  # of a step's first layer
 
 
 @dataclass(frozen=True)
@@ -56,8 +50,8 @@ class Site:
     hyper: bool
     window: tuple[slice, slice]
     channels: slice
-    pairs: Integers
-    mean: Integers
+    pairs: NDArray[np.signedinteger[Any]]
+    mean: NDArray[np.signedinteger[Any]]
     mixtures: GroupMixtures
     group: int
 
@@ -65,70 +59,71 @@ class Site:
 Visitor = Callable[[Site], NDArray[Any]]
 
 
-class IntegerLayer:
-    """A convolution over integers: floor((sum w x + bias + 2^(shift-1)) / 2^shift), per output channel."""
-
-    def __init__(self, tensors: Tensors, name: str, limits: Integers, out_channels: int, kernel: int) -> None:
-        """Take weight int8 [O, I, k, k], bias int32 [A, O] (A anchors of quality, or 1) and shift int8 [O].
-
-        limits: the largest magnitude of each input [I]. Raises ModelError where a tensor is wrong or a sum might be
-        inexact, KeyError where one is missing.
-        """
-        weight, bias, shift = (tensors[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
-        shapes = ((out_channels, len(limits), kernel, kernel), (*bias.shape[:1], out_channels), (out_channels,))
-        if (weight.shape, bias.shape, shift.shape) != shapes or len(bias) < 1:
-            raise ModelError(f"context layer {name!r} has tensors of wrong shapes")
-        if weight.dtype != np.int8 or bias.dtype != np.int32 or shift.dtype != np.int8:
-            raise ModelError(f"context layer {name!r} has tensors of wrong types")
-        sums = np.abs(weight.astype(np.int64)).sum((2, 3)) @ limits
-        if sums.max() >= _EXACT or np.abs(bias.astype(np.int64)).max() >= 1 << 29:
-            raise ModelError(f"context layer {name!r} might not be exact: its weights are too large")
-        if shift.min() < 1 or shift.max() > 24:
-            raise ModelError(f"context layer {name!r} has a shift outside 1 to 24")
-        self.kernel = kernel
-        self._matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, out_channels), dtype=np.float32)
-        self._bias = bias.astype(np.int64)
-        self._shift = shift.astype(np.int32)
-
-    def __call__(self, x: NDArray[np.float32], quality: int) -> NDArray[np.int32]:
-        """[H, W, I] integers held as float32, quality 1 to 100 -> [H, W, O]."""
-        rows, columns, _ = x.shape
-        margin = self.kernel // 2
-        padded = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
-        offset = (at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(np.int32)
-        out = np.empty((rows, columns, len(self._shift)), dtype=np.int32)
-        side = max(_TILE_SITES, math.isqrt(_TILE_NUMBERS // len(self._matrix)))
-        for top, left in product(range(0, rows, side), range(0, columns, side)):
-            target = out[top : top + side, left : left + side]
-            patches = self._patches(padded, (top, left), target.shape[:2])
-            sums = (patches @ self._matrix).astype(np.int32)
-            target[:] = ((sums + offset) >> self._shift).reshape(target.shape)
-        return out
-
-    def _patches(self, padded: NDArray[np.float32], start: tuple[int, int], shape: tuple[int, ...]) -> Any:
-        """The inputs of each site of a tile [sites, k * k * I]. start: its first row and column; shape: [h, w]."""
-        (top, left), (rows, columns) = start, shape
-        patches = np.empty((rows, columns, self.kernel, self.kernel, padded.shape[2]), dtype=np.float32)
-        for i, j in product(range(self.kernel), repeat=2):
-            patches[:, :, i, j] = padded[top + i : top + i + rows, left + j : left + j + columns]
-        return patches.reshape(rows * columns, -1)
+def _activation(x: Floats) -> NDArray[np.float32]:
+    return np.clip(x, 0, ACTIVATION_LIMIT, out=x).astype(np.float32, copy=False)
 
 
-def at_quality(anchors: Integers, quality: int) -> Integers:
-    """Linear interpolation of anchors [A, O] at a quality of 1 to 100, rounded down; a single anchor stands for all."""
-    index, rest = divmod((quality - 1) * (len(anchors) - 1), QUALITIES - 1)
-    following = anchors[min(index + 1, len(anchors) - 1)]
-    value: Integers = (anchors[index] * (QUALITIES - 1 - rest) + following * rest) // (QUALITIES - 1)
-    return value
-
-
-def _activation(x: NDArray[np.int32]) -> NDArray[np.float32]:
-    return x.clip(0, ACTIVATION_LIMIT).astype(np.float32)
-
-
-def _seen(coded: NDArray[np.int32]) -> NDArray[np.float32]:
+def _seen(coded: NDArray[Any]) -> NDArray[np.float32]:
     """Decoded latents as the layers see them."""
     return coded.clip(-CODED_LIMIT, CODED_LIMIT).astype(np.float32)
+
+
+class _Step:
+    """The layers of one coding step, cut down to what each quarter needs at the phase where it is coded."""
+
+    def __init__(self, tensors: Tensors, number: int, limits: Integers, width: int, heads: Sequence[Integers]) -> None:
+        """limits: of the inputs: `width` features and, but for the first step, the latent; heads: the head's outputs
+        that belong to each quarter. Raises ModelError and KeyError as `IntegerLayer`."""
+        self.number = number
+        active = limits[:width]
+        self.spatial = IntegerLayer(tensors, f"step.{number}.spatial", limits, width, _KERNEL)
+        self.mix = IntegerLayer(tensors, f"step.{number}.mix", active, width, 1)
+        head = IntegerLayer(tensors, f"step.{number}.head", active, sum(map(len, heads)), 1)
+        self.heads = [head.outputs(chosen) for chosen in heads]
+        self.of_features = self.spatial.weight[:, :, :width]  # [3, 3, width, width]
+        share = (len(limits) - width) // STEPS
+        self._taps: list[list[tuple[slice, slice, slice]]] = []  # of each quarter: where its known inputs lie
+        self._matrices: list[NDArray[np.float32]] = []
+        for quarter in range(STEPS) if number else ():
+            taps, rows = [], []
+            row, column = PHASES[quarter ^ number]
+            for i, j in product(range(_KERNEL), repeat=2):
+                phase = PHASES.index(((row + i - 1) % 2, (column + j - 1) % 2))
+                for known in (phase ^ earlier for earlier in range(number)):
+                    own = slice(known * share, (known + 1) * share)
+                    taps.append((slice(row + i, None, 2), slice(column + j, None, 2), own))
+                    rows.append(self.spatial.weight[i, j, width:][own])
+            self._taps.append(taps)
+            self._matrices.append(np.concatenate(rows))
+
+    def predict(
+        self, quarter: int, features: NDArray[np.float32], seen: NDArray[np.float32], quality: int
+    ) -> NDArray[np.int32]:
+        """The head's outputs [h, w, O] of a quarter.
+
+        features: sums of products of the features at all sites [2h, 2w, width]; seen: the latent as the layers see it,
+        with a margin of one site [2h + 2, 2w + 2, M].
+        """
+        row, column = PHASES[quarter ^ self.number]
+        sums = np.ascontiguousarray(features[row::2, column::2])
+        if self._taps:
+            sums = sums + self._of_latent(quarter, sums.shape[:2], seen)
+        hidden = _activation(self.spatial.finish(sums, quality))
+        hidden = _activation(self.mix(hidden, quality))
+        return self.heads[quarter](hidden, quality).astype(np.int32)
+
+    def _of_latent(self, quarter: int, shape: tuple[int, ...], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The sums of products of what is known of the latent at a quarter's sites [h, w, width]."""
+        taps, matrix = self._taps[quarter], self._matrices[quarter]
+        share = len(matrix) // len(taps)
+        out = np.empty((*shape, matrix.shape[1]), dtype=np.float32)
+        for window in tiles(shape[0], shape[1], len(matrix)):
+            target = out[window]
+            patches = np.empty((*target.shape[:2], len(taps), share), dtype=np.float32)
+            for number, (rows, columns, channels) in enumerate(taps):
+                patches[:, :, number] = seen[rows, columns, channels][: shape[0], : shape[1]][window]
+            target[:] = products(patches.reshape(-1, len(matrix)), matrix).reshape(target.shape)
+        return out
 
 
 class ContextModel:
@@ -142,19 +137,17 @@ class ContextModel:
         self.hyper_shapes, self.quarter_shapes, self.width = tuple(hyper), tuple(quarter), width
         hyper_channels = sum(shape.count * shape.dimensions for shape in hyper)
         self.channels = STEPS * sum(shape.count * shape.dimensions for shape in quarter)
-        heads = self.channels + 2 * STEPS * sum(shape.count for shape in quarter)
         active = np.full(width, ACTIVATION_LIMIT)
         latent = np.full(self.channels, CODED_LIMIT)
         self._spread = IntegerLayer(tensors, "hyper.spread", np.full(hyper_channels, CODED_LIMIT), width, 3)
         self._up = IntegerLayer(tensors, "hyper.up", active, 4 * width, 1)
         self._smooth = IntegerLayer(tensors, "hyper.smooth", active, width, 3)
-        self._steps = []
-        for step in range(STEPS):
-            inputs = active if step == 0 else np.concatenate([active, latent])
-            spatial = IntegerLayer(tensors, f"step.{step}.spatial", inputs, width, 3)
-            mix = IntegerLayer(tensors, f"step.{step}.mix", active, width, 1)
-            head = IntegerLayer(tensors, f"step.{step}.head", active, heads, 1)
-            self._steps.append((spatial, mix, head))
+        quarters = self._heads()
+        self._steps = [
+            _Step(tensors, number, active if number == 0 else np.concatenate([active, latent]), width, quarters)
+            for number in range(STEPS)
+        ]
+        self._of_features = np.concatenate([step.of_features for step in self._steps], 3)
         self._hyper_parts = [
             load_mixtures(tensors, (s.count, s.codes, s.dimensions), f"hyper.groups.{n}.") for n, s in enumerate(hyper)
         ]
@@ -180,13 +173,29 @@ class ContextModel:
         step: means and codewords added up.
         """
         features = self._features(self._walk_hyper(rows, columns, quality, visit), quality)
+        sums = convolve(features, self._of_features)  # [2h, 2w, STEPS * width]
         coded = np.zeros((2 * rows, 2 * columns, self.channels), dtype=np.int32)
-        for step in range(STEPS):
-            mean, classes = self._predict(step, features, coded, quality)
-            for site, target in self._sites(step, mean, classes):
-                words = site.mixtures.codebook[site.group][visit(site)]
-                coded[target] = site.mean + words
+        seen = np.zeros((2 * rows + 2, 2 * columns + 2, self.channels), dtype=np.float32)
+        for number, step in enumerate(self._steps):
+            own = sums[:, :, number * self.width : (number + 1) * self.width]
+            predicted = [step.predict(quarter, own, seen, quality) for quarter in range(STEPS)]
+            for site in self._sites(number, predicted):
+                target = (*site.window, site.channels)
+                coded[target] = site.mean + site.mixtures.codebook[site.group][visit(site)]
+            if number < STEPS - 1:
+                seen[1:-1, 1:-1] = _seen(coded)
         return coded
+
+    def _heads(self) -> list[Integers]:
+        """The outputs of a step's head that belong to each quarter: means, then classes part by part."""
+        share = self.channels // STEPS
+        chosen = [[np.arange(quarter * share, (quarter + 1) * share)] for quarter in range(STEPS)]
+        start = self.channels
+        for shape in self.quarter_shapes:
+            for quarter in range(STEPS):
+                chosen[quarter].append(np.arange(start, start + 2 * shape.count))
+                start += 2 * shape.count
+        return [np.concatenate(parts) for parts in chosen]
 
     def _walk_hyper(self, rows: int, columns: int, quality: int, visit: Visitor) -> NDArray[np.int32]:
         decoded = np.empty((rows, columns, len(self._hyper_mean)), dtype=np.int32)
@@ -211,34 +220,25 @@ class ContextModel:
         wide = np.ascontiguousarray(shuffled).reshape(2 * rows, 2 * columns, self.width)
         return _activation(self._smooth(wide, quality))
 
-    def _predict(
-        self, step: int, features: NDArray[np.float32], coded: NDArray[np.int32], quality: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Means [H, W, M] and classes [H, W, G, 2] of a step; classes are not limited yet."""
-        spatial, mix, head = self._steps[step]
-        inputs = features if step == 0 else np.concatenate([features, _seen(coded)], 2)
-        out = head(_activation(mix(_activation(spatial(inputs, quality)), quality)), quality)
-        classes = out[:, :, self.channels :]
-        return out[:, :, : self.channels], classes.reshape(*classes.shape[:2], -1, 2)
-
-    def _sites(
-        self, step: int, mean: NDArray[np.int32], classes: NDArray[np.int32]
-    ) -> Iterator[tuple[Site, tuple[slice, slice, slice]]]:
-        """The groups of a step, and where their channels lie in the latent."""
+    def _sites(self, step: int, predicted: Sequence[NDArray[np.int32]]) -> Iterator[Site]:
+        """The groups of a step. predicted: of each quarter [h, w, O], means and classes, which are not limited yet."""
         stage = sum(shape.count for shape in self.hyper_shapes)
-        first, before = 0, 0  # channel within the quarter and group number of the part's first group
+        share = self.channels // STEPS
+        first, before = 0, share  # channel within the quarter, and output, of the part's first group
         for part, shape in zip(self._parts, self.quarter_shapes, strict=True):
-            for quarter in range(STEPS):
+            for quarter, outputs in enumerate(predicted):
                 row, column = PHASES[quarter ^ step]
                 window = (slice(row, None, 2), slice(column, None, 2))
+                classes = outputs[:, :, before : before + 2 * shape.count].clip(0, part.classes - 1)
+                pairs = np.ascontiguousarray(
+                    (classes[:, :, ::2] * part.classes + classes[:, :, 1::2]).transpose(2, 0, 1)
+                )
                 for index in range(shape.count):
+                    start = first + index * shape.dimensions
+                    mean = outputs[:, :, start : start + shape.dimensions]
                     group = quarter * shape.count + index
-                    start = quarter * self.channels // STEPS + first + index * shape.dimensions
-                    target = (*window, slice(start, start + shape.dimensions))
-                    halves = classes[:, :, before + group][window].astype(np.int64).clip(0, part.classes - 1)
-                    pairs = halves[..., 0] * part.classes + halves[..., 1]
-                    offset = mean[target].astype(np.int64)
-                    yield Site(stage + group, False, window, target[2], pairs, offset, part, group), target
+                    channels = slice(quarter * share + start, quarter * share + start + shape.dimensions)
+                    yield Site(stage + group, False, window, channels, pairs[index], mean, part, group)
             stage += STEPS * shape.count
-            before += STEPS * shape.count
+            before += 2 * shape.count
             first += shape.count * shape.dimensions

@@ -17,7 +17,7 @@ from typing import Any
 
 from gmvqzip.errors import ModelError
 from gmvqzip.models.config import NetworkConfig
-from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.kinds import read_config
 from gmvqzip.models.registry import ModelInfo
 
@@ -64,7 +64,7 @@ def _hyperprior_macs(config: HyperpriorConfig, shapes: Mapping[str, Any]) -> tup
         if len(shape) != 4 or parts[-1] != "weight":
             continue
         if f"{kind}." == _CONTEXT:
-            per_pixel = math.prod(shape) / _context_stride(config, parts) ** 2
+            per_pixel = _context_products(config, parts, shape) / _context_stride(config, parts) ** 2
             encode, decode = encode + per_pixel, decode + per_pixel
         elif parts[0] == "analysis":
             encode += math.prod(shape) / _transform_stride(config, parts[1:]) ** 2
@@ -73,6 +73,16 @@ def _hyperprior_macs(config: HyperpriorConfig, shapes: Mapping[str, Any]) -> tup
     for grid in config.stages():  # each site with the codebook
         encode += grid.codes * grid.dimensions / grid.stride**2
     return encode, decode
+
+
+def _context_products(config: HyperpriorConfig, parts: list[str], shape: list[int]) -> float:
+    """Products of a context layer at a site: a step looks only at what is coded, and predicts only what it codes."""
+    outputs, inputs, kernel = float(shape[0]), float(shape[1]), math.prod(shape[2:])
+    if parts[0] == "step" and parts[2] == "head":
+        outputs /= QUARTERS
+    if parts[0] == "step" and parts[2] == "spatial":
+        inputs = config.context_width + config.latents * int(parts[1]) / QUARTERS
+    return outputs * inputs * kernel
 
 
 def _context_stride(config: HyperpriorConfig, parts: list[str]) -> int:

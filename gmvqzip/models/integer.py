@@ -14,8 +14,8 @@ from gmvqzip.entropy.context import (
     ACTIVATION_UNIT,
     CODED_LIMIT,
     LATENT_UNIT,
-    QUALITIES,
 )
+from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import LIMITS, SCORE_BITS, SHIFT
 from gmvqzip.errors import ModelError
 from gmvqzip.models.context import ContextLayer

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gmvqzip.entropy import context
-from gmvqzip.entropy.context import PHASES, ContextModel, IntegerLayer, Site
+from gmvqzip.entropy import layers
+from gmvqzip.entropy.context import PHASES, ContextModel, Site
+from gmvqzip.entropy.layers import IntegerLayer
 from gmvqzip.errors import ModelError
 
 EXACT = 1 << 24
@@ -102,8 +103,8 @@ class TestLayer:
         x = generator.integers(0, 256, (11, 7, 3)).astype(np.float32)
         whole = layer(x, 1)
         for sites in (1, 2, 3, 5):
-            monkeypatch.setattr(context, "_TILE_NUMBERS", 1)
-            monkeypatch.setattr(context, "_TILE_SITES", sites)
+            monkeypatch.setattr(layers, "_TILE_NUMBERS", 1)
+            monkeypatch.setattr(layers, "_TILE_SITES", sites)
             assert np.array_equal(layer(x, 1), whole)
 
     @pytest.mark.parametrize(

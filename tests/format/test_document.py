@@ -12,7 +12,7 @@ import pytest
 from gmvqzip.entropy import coder
 from gmvqzip.entropy.alpha import decompress_alpha
 from gmvqzip.entropy.codes import codes_crc32
-from gmvqzip.entropy.context import at_quality
+from gmvqzip.entropy.layers import at_quality
 from gmvqzip.entropy.mixture import load_mixtures
 from gmvqzip.entropy.twin import TwinEncoder
 from gmvqzip.format import limits

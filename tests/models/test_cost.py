@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from gmvqzip import ModelError
-from gmvqzip.entropy.context import IntegerLayer
+from gmvqzip.entropy import context as context_module
+from gmvqzip.entropy import layers
 from gmvqzip.entropy.tables import frequencies
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.cost import cost
@@ -90,19 +91,20 @@ def test_a_hyperprior_model(config: HyperpriorConfig, tmp_path: Path, monkeypatc
     weights = sum(value.numel() for value in model.transform.state_dict().values())
     assert found.parameters == weights + sum(value.size for value in integers.values())
 
-    products = 0
-    run = IntegerLayer.__call__
+    counted = 0
+    multiply = layers.products
 
-    def counted(layer: IntegerLayer, x: Any, quality: int) -> Any:
-        nonlocal products
-        products += x.shape[0] * x.shape[1] * layer._matrix.size
-        return run(layer, x, quality)
+    def count(inputs: Any, matrix: Any) -> Any:
+        nonlocal counted
+        counted += len(inputs) * matrix.size
+        return multiply(inputs, matrix)
 
-    monkeypatch.setattr(IntegerLayer, "__call__", counted)
+    for module in (layers, context_module):
+        monkeypatch.setattr(module, "products", count)
     context = load_context(info, config)
     rows = SIDE // config.alignment
     context.walk(rows, rows, 50, lambda site: np.zeros(site.pairs.shape, int))
-    contexts = products / SIDE**2 / 1000
+    contexts = counted / SIDE**2 / 1000
     counter = Counter(model.transform)
     with torch.inference_mode():
         latent, _ = model.transform.analyse(torch.rand(1, 3, SIDE, SIDE), torch.tensor([0.5]))

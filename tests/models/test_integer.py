@@ -19,9 +19,9 @@ from gmvqzip.entropy.context import (
     PHASES,
     ContextModel,
     GroupShape,
-    IntegerLayer,
     Site,
 )
+from gmvqzip.entropy.layers import IntegerLayer
 from gmvqzip.entropy.mixture import EXPONENTIAL, LIMITS
 from gmvqzip.errors import ModelError
 from gmvqzip.models.context import pieces
