@@ -27,6 +27,7 @@ from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.sections import compress_profile, decompress_profile
+from gmvqzip.format.source import Source, read_source
 from gmvqzip.images.picture import Picture, read_picture, to_pil
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
@@ -124,9 +125,12 @@ class Codec:
             effort=effort,
         ).data
 
-    def decompress(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Decompress the bytes of a `.gmvq` file made with this model. Raises FormatError, ModelError."""
-        return to_pil(self.decompress_picture(data, max_pixels=max_pixels))
+    def decompress(self, source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Decompress a `.gmvq` file made with this model: its bytes, a path or a binary file object.
+
+        Raises FormatError, ModelError; OSError where a path is unreadable.
+        """
+        return to_pil(self.decompress_picture(read_source(source), max_pixels=max_pixels))
 
     def encode(
         self,
@@ -356,13 +360,14 @@ def compress(
 
 
 def decompress(
-    data: bytes,
+    source: Source,
     *,
     model: str | os.PathLike[str] | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
-    """Decompress the bytes of a `.gmvq` file; the file names its model."""
+    """Decompress a `.gmvq` file, given as for `Codec.decompress`; the file names its model."""
+    data = read_source(source)
     header, _ = container.read_header(data)
     return load_for(header.model_id, model=model, device=device).decompress(data, max_pixels=max_pixels)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from gmvqzip.errors import ModelError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_SIDE
 from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, section_name
+from gmvqzip.format.source import Source, read_source
 from gmvqzip.models import registry
 
 
@@ -77,15 +77,16 @@ class Info:
         return 8 * self.file_bytes / (self.width * self.height)
 
 
-def info(source: bytes | str | os.PathLike[str], *, model: str | os.PathLike[str] | None = None) -> Info:
-    """What is inside a `.gmvq` file, given as bytes or as a path.
+def info(source: Source, *, model: str | os.PathLike[str] | None = None) -> Info:
+    """What is inside a `.gmvq` file, given as bytes, as a path or as a binary file object.
 
     model: the name or file of the model that made it; by default the installed one is sought. The file's checks are
     verified, its codes are not decoded. Raises FormatError; ModelError where `model` is another one; OSError where a
     path is unreadable.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    box = container.unpack(data, max_pixels=MAX_SIDE * MAX_SIDE)  # nothing of that size is allocated here
+    box = container.unpack(
+        read_source(source), max_pixels=MAX_SIDE * MAX_SIDE
+    )  # nothing of that size is allocated here
     found, error = None, ""
     if model is not None:
         found = registry.find(model)

@@ -19,6 +19,7 @@ PACKAGE = Path(gmvqzip.__file__).parent
 LEVELS = {
     "__main__": 6,
     "cli": 5,
+    "pillow": 5,
     "codec": 4,
     "npz": 3,
     "inspection": 3,
@@ -46,6 +47,7 @@ WITHOUT = {
     "models/kinds.py": {"torch", "numpy", "."},
     "models/cost.py": {"torch", "numpy", "."},
     "inspection.py": {"torch", "numpy", "."},
+    "pillow.py": {"torch", "numpy"},
     "rates.py": {"torch", "numpy", "."},
     "entropy": {"torch", "PIL"},
     "images": {"torch"},

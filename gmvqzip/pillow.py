@@ -1,0 +1,127 @@
+"""Pillow opens and saves `.gmvq` files once this module is imported.
+
+>>> import gmvqzip.pillow
+>>> from PIL import Image
+>>> image = Image.open("picture.gmvq")
+>>> image.save("smaller.gmvq", quality=30)
+
+`Image.open` reads the header, from which size and mode follow, and with it the colour profile, as
+`info["icc_profile"]`; codes and pixels are decoded when they are first needed, by the installed model that the file
+names. `Image.open` raises PIL.UnidentifiedImageError, and everything later OSError, with the line that
+`gmvqzip.decompress` raises. Pillow's own limit of pixels, `Image.MAX_IMAGE_PIXELS`, applies.
+
+`save` takes quality, target_bpp, target_size, target_psnr, effort, strip and max_pixels as `gmvqzip.Codec.compress`,
+model and device as `gmvqzip.load`, and icc_profile, which replaces the picture's own; None drops it. As with Pillow's
+own formats, other options are ignored. ValueError: an option is out of range; OSError: the picture cannot be
+compressed, or no file of the model reaches the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from gmvqzip.errors import FormatError, GmvqError
+from gmvqzip.format import container
+from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_SIDE
+from gmvqzip.format.sections import decompress_profile
+
+__all__ = ["EXTENSION", "FORMAT", "MIME", "GmvqImageFile"]
+
+FORMAT, EXTENSION, MIME = "GMVQ", ".gmvq", "image/x-gmvq"
+_MODES = {(False, False): "RGB", (False, True): "RGBA", (True, False): "L", (True, True): "LA"}
+_EVERY_PIXEL = MAX_SIDE * MAX_SIDE  # Pillow has compared the size with its own limit
+_RATES = ("quality", "target_bpp", "target_size", "target_psnr", "effort")
+_OTHERS = ("strip", "max_pixels")
+
+
+class GmvqImageFile(ImageFile.ImageFile):
+    """A `.gmvq` file as Pillow opens it; of mode RGB, RGBA, L or LA."""
+
+    format = FORMAT
+    format_description = "gmvqzip picture"
+
+    def _open(self) -> None:
+        """Size, mode and colour profile; the whole file is read only where it holds more than header and payload."""
+        assert self.fp is not None
+        try:
+            head = self.fp.read(MAX_HEADER_BYTES)
+            header, _ = container.read_header(head)
+            alpha = False
+            if header.has_sections:
+                sections = container.unpack(head + self.fp.read(), max_pixels=_EVERY_PIXEL).sections
+                alpha = container.SECTION_ALPHA in sections
+                if container.SECTION_ICC in sections:
+                    self.info["icc_profile"] = decompress_profile(sections[container.SECTION_ICC])
+        except FormatError as error:
+            raise UnidentifiedImageError(str(error)) from error
+        self._size = header.width, header.height
+        self._mode = _MODES[header.gray, alpha]
+        self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self._size))]
+
+    def verify(self) -> None:
+        """Compare the file with its checks; no model is needed. Raises OSError."""
+        if self.fp is not None:
+            self.fp.seek(0)
+            with _as_os_error():
+                container.unpack(self.fp.read(), max_pixels=_EVERY_PIXEL)
+        super().verify()
+
+
+class _Decoder(ImageFile.PyDecoder):
+    _pulls_fd = True
+
+    def decode(self, buffer: Any) -> tuple[int, int]:
+        from gmvqzip import codec
+
+        assert self.fd is not None
+        with _as_os_error():
+            image = codec.decompress(self.fd.read(), max_pixels=_EVERY_PIXEL)
+        self.set_as_raw(image.tobytes())
+        return -1, 0
+
+
+def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    from gmvqzip import codec
+    from gmvqzip.models.registry import DEFAULT_MODEL
+    from gmvqzip.rates import QUALITIES, Wish
+
+    options: dict[str, Any] = image.encoderinfo  # the keywords of `Image.save`
+    given = {name: value for name, value in options.items() if value is not None}
+    rate = {name: given[name] for name in _RATES if name in given}
+    try:
+        Wish(**rate)
+    except GmvqError as error:
+        raise ValueError(str(error)) from error
+    if rate.get("quality", QUALITIES[0]) not in QUALITIES:
+        raise ValueError(f"quality {rate['quality']} is out of range: give {QUALITIES[0]} to {QUALITIES[-1]}")
+    if "icc_profile" in options:
+        image = image.copy()
+        image.info["icc_profile"] = options["icc_profile"]
+    with _as_os_error():
+        chosen = codec.load(given.get("model", DEFAULT_MODEL), device=given.get("device", "auto"))
+        data = chosen.compress(image, **rate, **{name: given[name] for name in _OTHERS if name in given})
+    file.write(data)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Errors of gmvqzip as those that users of Pillow expect, with the same line."""
+    try:
+        yield
+    except GmvqError as error:
+        raise OSError(str(error)) from error
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(container.MAGIC)
+
+
+Image.register_open(FORMAT, GmvqImageFile, _accept)
+Image.register_decoder(FORMAT, _Decoder)
+Image.register_save(FORMAT, _save)
+Image.register_extension(FORMAT, EXTENSION)
+Image.register_mime(FORMAT, MIME)
