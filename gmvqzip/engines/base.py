@@ -111,6 +111,14 @@ def full_precision(device: torch.device) -> Iterator[None]:
         yield
 
 
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether a processor multiplies in bfloat16 faster than in float32. A GPU is fast enough in float32."""
+    import torch
+
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
+
+
 class Once:
     """Values that are made when first asked for, once, by whichever thread comes first."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, image_tensor, torch_device
+from gmvqzip.engines.base import MAP, Once, Search, Stages, fast_bfloat16, full_precision, image_tensor, torch_device
 from gmvqzip.entropy import runs
 from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
 from gmvqzip.entropy.context import LATENT_UNIT, ContextModel, Site, Visitor
@@ -24,7 +26,17 @@ if TYPE_CHECKING:
     from gmvqzip.models.transform import Transform
 
 DEFAULT_QUALITY = 50
+_KEPT_LATENT = 1 << 24  # numbers of a latent that a thread keeps: pictures of up to 22 megapixels at 192 channels
+_NONE: NDArray[np.int32] = np.empty((0, 0, 0), dtype=np.int32)
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What codes are coded under, in coding order, and the latent [H, W, M] that they decode to, in 1/32 of a step."""
+
+    sites: list[Site]
+    latent: NDArray[np.int32]
 
 
 class HyperpriorEngine:
@@ -33,6 +45,7 @@ class HyperpriorEngine:
     def __init__(self, info: ModelInfo, config: HyperpriorConfig, device: str) -> None:
         self.info, self.config, self.device = info, config, device
         self._once = Once()
+        self._last = threading.local()  # the last codes that were chosen or unpacked, and their walk
 
     def resolve_quality(self, quality: int | None) -> int:
         """The quality field, 1 to 100; DEFAULT_QUALITY where none is wanted."""
@@ -61,24 +74,24 @@ class HyperpriorEngine:
         with torch.inference_mode(), full_precision(device):
             pair = transform.analyse(image, position)
         latent, hyper = (part[0].permute(1, 2, 0).float().cpu().numpy() for part in pair)
-        stages, coded, bits = self._choose(latent, hyper, quality, search.trade)
+        stages, walk, bits = self._choose(latent, hyper, quality, search.trade)
         if not search.rounds:
-            return tuple(stages)
+            return self._remembered(stages, quality, walk)
         # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
         weight = self.config.lambda_of((quality - 1) / (QUALITIES - 1)) * 255**2 / (3 * search.trade)
-        best = (np.inf, stages)
+        best = (np.inf, stages, walk)
         for turn in range(search.rounds + 1):
-            error, gradient = self._descent(coded, image, position)
-            best = min(best, (weight * error + bits, stages), key=lambda pair: pair[0])
+            error, gradient = self._descent(walk.latent, image, position)
+            best = min(best, (weight * error + bits, stages, walk), key=lambda found: found[0])
             if turn < search.rounds:
-                target = coded.astype(np.float32) / LATENT_UNIT - self._steps(weight * search.trade) * gradient
-                stages, coded, bits = self._choose(target, hyper, quality, search.trade)
-        return tuple(best[1])
+                target = walk.latent.astype(np.float32) / LATENT_UNIT - self._steps(weight * search.trade) * gradient
+                stages, walk, bits = self._choose(target, hyper, quality, search.trade)
+        return self._remembered(best[1], quality, best[2])
 
     def _choose(
         self, latent: Floats, hyper: Floats, quality: int, trade: float
-    ) -> tuple[list[NDArray[np.int32]], NDArray[np.int32], float]:
-        """MAP index arrays of latent [H, W, M] and hyper-latent [h, w, Z], the decoded latent, and the bits."""
+    ) -> tuple[list[NDArray[np.int32]], Walk, float]:
+        """MAP index arrays of latent [H, W, M] and hyper-latent [h, w, Z], their walk, and the bits."""
         rows, columns, _ = hyper.shape
         stages = self._empty(columns * self.config.alignment, rows * self.config.alignment)
         precisions = self._precisions() / np.float32(trade)
@@ -92,7 +105,7 @@ class HyperpriorEngine:
             stages[site.stage][site.window] = chosen
             return chosen
 
-        return stages, self.context().walk(rows, columns, quality, visit), bits
+        return stages, self._visited(stages, quality, visit), bits
 
     def _descent(self, coded: NDArray[np.int32], image: torch.Tensor, position: torch.Tensor) -> tuple[float, Floats]:
         """Squared error of the picture of a decoded latent [H, W, M], and its gradient there."""
@@ -102,7 +115,8 @@ class HyperpriorEngine:
         with torch.enable_grad(), full_precision(device):
             latent = torch.from_numpy(coded).to(device).permute(2, 0, 1)[None].float().div_(LATENT_UNIT)
             latent.requires_grad_()
-            error = (transform.synthesise(latent, position) - image).square().sum()
+            picture = transform.synthesise(latent, position, fast=fast_bfloat16(device))
+            error = (picture - image).square().sum()
             (gradient,) = torch.autograd.grad(error, latent)
         return float(error.detach()), gradient[0].permute(1, 2, 0).cpu().numpy()
 
@@ -130,22 +144,18 @@ class HyperpriorEngine:
         import torch
 
         transform, device = self._transform()
-        coded = self._walk(stages, quality, lambda site: stages[site.stage][site.window])
+        coded = self._walk(stages, quality).latent
         with torch.inference_mode(), full_precision(device):
             latent = torch.from_numpy(coded).to(device).permute(2, 0, 1)[None].float().div_(LATENT_UNIT)
             latent = latent.contiguous(memory_format=torch.channels_last)
-            return transform.synthesise(latent, _position(quality, device))[0].clamp(0, 1)
+            picture = transform.synthesise(latent, _position(quality, device), fast=fast_bfloat16(device))
+            return picture[0].clamp(0, 1)
 
     def pack(self, stages: Stages, quality: int) -> bytes:
         """Payload: group after group, in coding order, under the tables of its contexts."""
         stream = StreamEncoder()
-
-        def visit(site: Site) -> NDArray[Any]:
-            codes = stages[site.stage][site.window]
-            runs.put(stream, site, codes)
-            return codes
-
-        self._walk(stages, quality, visit)
+        for site in self._walk(stages, quality).sites:
+            runs.put(stream, site, stages[site.stage][site.window])
         return stream.finish()
 
     def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
@@ -161,30 +171,49 @@ class HyperpriorEngine:
             stages[site.stage][site.window] = codes
             return codes
 
-        self._walk(stages, quality, visit)
+        walk = self._visited(stages, quality, visit)
         stream.finish()
-        return tuple(stages)
+        return self._remembered(stages, quality, walk)
 
     def site_bits(self, stages: Stages, quality: int) -> tuple[NDArray[np.float32], ...]:
         """Ideal code length of each code, in bits, in arrays as the index arrays."""
         bits = tuple(np.zeros(stage.shape, dtype=np.float32) for stage in stages)
-
-        def visit(site: Site) -> NDArray[Any]:
+        for site in self._walk(stages, quality).sites:
             codes = stages[site.stage][site.window]
             own = np.take_along_axis(runs.bits(site), codes.reshape(-1, 1), 1)
             bits[site.stage][site.window] = own.reshape(codes.shape)
-            return codes
-
-        self._walk(stages, quality, visit)
         return bits
 
     def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
         """Ideal code length of each group, in bits: the sums of `site_bits`."""
         return tuple(float(bits.sum(dtype=np.float64)) for bits in self.site_bits(stages, quality))
 
-    def _walk(self, stages: Stages, quality: int, visit: Visitor) -> NDArray[np.int32]:
+    def _walk(self, stages: Stages, quality: int) -> Walk:
+        """The walk over codes that are known; the thread's last one where it was over the same codes."""
+        kept: tuple[Walk, int, Stages] | None = getattr(self._last, "kept", None)
+        if kept is not None:
+            walk, same_quality, known = kept[0], kept[1] == quality, kept[2]
+            if same_quality and len(known) == len(stages) and all(map(np.array_equal, known, stages)):
+                return walk
+        return self._visited(stages, quality, lambda site: stages[site.stage][site.window])
+
+    def _visited(self, stages: Stages, quality: int, visit: Visitor) -> Walk:
+        """A walk over grids such as those of `stages`. What it visited is kept without the means."""
+        sites: list[Site] = []
+
+        def note(site: Site) -> NDArray[Any]:
+            sites.append(replace(site, mean=_NONE))
+            return visit(site)
+
         rows, columns = stages[0].shape
-        return self.context().walk(rows, columns, quality, visit)
+        return Walk(sites, self.context().walk(rows, columns, quality, note))
+
+    def _remembered(self, stages: Stages, quality: int, walk: Walk) -> tuple[NDArray[np.int32], ...]:
+        """Read-only index arrays, whose walk this thread keeps until the next one, unless it is large."""
+        for stage in stages:
+            stage.flags.writeable = False
+        self._last.kept = (walk, quality, tuple(stages)) if walk.latent.size <= _KEPT_LATENT else None
+        return tuple(stages)
 
     def context(self) -> ContextModel:
         """The integer context model. Raises ModelError."""

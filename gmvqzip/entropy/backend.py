@@ -145,8 +145,10 @@ class _ConstrictionDecoder:
         self._decoder = decoder
 
     def decode(self, count: int, model: Any) -> Symbols:
-        symbols = np.empty(count, dtype=np.int32)
         try:
+            if count <= _BLOCK:
+                return np.asarray(self._decoder.decode(model, count), dtype=np.int32)
+            symbols = np.empty(count, dtype=np.int32)
             for start in range(0, count, _BLOCK):
                 block = symbols[start : start + _BLOCK]
                 block[:] = self._decoder.decode(model, block.size)

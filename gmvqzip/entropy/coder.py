@@ -27,8 +27,8 @@ def encode(parts: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> bytes:
     Raises ModelError for a table that is none, or a symbol that is not an integer inside its table.
     """
     stream = StreamEncoder()
-    for symbols, table in parts:
-        stream.put(symbols, table)
+    for (symbols, _), table in zip(parts, _prepared(parts), strict=True):
+        stream.put_runs(symbols, [symbols.size], [table])
     return stream.finish()
 
 
@@ -42,25 +42,51 @@ def decode(payload: bytes, parts: Sequence[tuple[int, NDArray[Any]]]) -> list[Sy
     if total > MAX_CODES:
         raise FormatError(f"{total} codes are more than the limit of {MAX_CODES}")
     stream = StreamDecoder(payload)
-    symbols = [stream.take(count, table) for count, table in parts]
+    symbols = [stream.take_runs([count], [table]) for (count, _), table in zip(parts, _prepared(parts), strict=True)]
     stream.finish()
     return symbols
+
+
+class CodingTable:
+    """A frequency table [K] in the form of a coder, checked and made once for any number of streams.
+
+    Raises ModelError for a table that is none.
+    """
+
+    def __init__(self, frequencies: NDArray[Any]) -> None:
+        check_table(frequencies)
+        self.frequencies = frequencies
+        self._model: tuple[str, Any] = ("", None)
+
+    def model(self, coder: Backend) -> Any:
+        """The coder's model; None for a table of one entry, which takes no bits."""
+        name, model = self._model
+        if name != coder.name and self.frequencies.size > 1:
+            model = coder.model(self.frequencies)
+            self._model = coder.name, model
+        return model
 
 
 class StreamEncoder:
     """Encodes part after part into one payload. GMVQZIP_CODER chooses the coder; the bytes are the same."""
 
     def __init__(self) -> None:
-        coder = backend()
-        self._models = _Models(coder)
-        self._encoder = coder.encoder()
+        self._coder = backend()
+        self._encoder = self._coder.encoder()
 
     def put(self, symbols: NDArray[Any], table: NDArray[Any]) -> None:
         """Append symbols of any shape, in C order, under a table [K]. A table of one entry adds nothing."""
-        flat = _checked(symbols, table.size)
-        model = self._models.of(table)
-        if model is not None and flat.size:
-            self._encoder.encode(flat, model)
+        self.put_runs(symbols, [symbols.size], [CodingTable(table)])
+
+    def put_runs(self, symbols: NDArray[Any], ends: Sequence[int], tables: Sequence[CodingTable]) -> None:
+        """Append symbols of any shape, in C order, in runs, each under its table. ends: where each run ends."""
+        flat = _checked(symbols, min((table.frequencies.size for table in tables), default=0))
+        start = 0
+        for end, table in zip(ends, tables, strict=True):
+            model = table.model(self._coder)
+            if model is not None and end > start:
+                self._encoder.encode(flat[start:end], model)
+            start = end
 
     def finish(self) -> bytes:
         """The payload of all that was put."""
@@ -71,25 +97,32 @@ class StreamDecoder:
     """Decodes part after part from one payload."""
 
     def __init__(self, payload: bytes) -> None:
-        coder = backend()
+        self._coder = backend()
         self._payload = payload
-        self._models = _Models(coder)
-        self._decoder = coder.decoder(payload)
-        self._again = coder.encoder()
+        self._decoder = self._coder.decoder(payload)
+        self._again = self._coder.encoder()
         self._taken = 0
 
     def take(self, count: int, table: NDArray[Any]) -> Symbols:
         """The next int32 symbols [count] under a table [K]. Raises FormatError where the payload fits none."""
         if count < 0:
             raise ValueError(f"cannot take {count} symbols")
+        return self.take_runs([count], [CodingTable(table)])
+
+    def take_runs(self, ends: Sequence[int], tables: Sequence[CodingTable]) -> Symbols:
+        """The next runs of symbols, each under its table, in one row. ends: where each run ends. Raises as `take`."""
+        count = ends[-1] if ends else 0
         self._taken += count
         if self._taken > MAX_CODES:
             raise FormatError(f"{self._taken} codes are more than the limit of {MAX_CODES}")
-        model = self._models.of(table)
-        if model is None or not count:
-            return np.zeros(count, dtype=np.int32)
-        symbols = self._decoder.decode(count, model)
-        self._again.encode(symbols, model)
+        symbols = np.zeros(count, dtype=np.int32)
+        start = 0
+        for end, table in zip(ends, tables, strict=True):
+            model = table.model(self._coder)
+            if model is not None and end > start:
+                symbols[start:end] = run = self._decoder.decode(end - start, model)
+                self._again.encode(run, model)
+            start = end
         return symbols
 
     def finish(self) -> None:
@@ -120,21 +153,11 @@ def shortest(prefix: bytes, low: int, width: int) -> bytes:
     return (prefix + value.to_bytes(kept, "big")).rstrip(b"\0")
 
 
-class _Models:
-    """The backend's model of each table met, made once: streams may alternate between many tables."""
-
-    def __init__(self, coder: Backend) -> None:
-        self._coder = coder
-        self._known: dict[int, tuple[NDArray[Any], Any]] = {}
-
-    def of(self, table: NDArray[Any]) -> Any:
-        """The model of a table, or None for a table of one entry, which takes no bits."""
-        known = self._known.get(id(table))
-        if known is None:
-            check_table(table)
-            known = (table, self._coder.model(table) if table.size > 1 else None)
-            self._known[id(table)] = known  # holds the table as well, so that its id stays its own
-        return known[1]
+def _prepared(parts: Sequence[tuple[Any, NDArray[Any]]]) -> list[CodingTable]:
+    """The tables of parts; one that several parts share is prepared once."""
+    known = {id(table): table for _, table in parts}
+    ready = {key: CodingTable(table) for key, table in known.items()}
+    return [ready[id(table)] for _, table in parts]
 
 
 def _checked(symbols: NDArray[Any], size: int) -> Symbols:

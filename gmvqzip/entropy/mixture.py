@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvqzip.entropy.coder import CodingTable
 from gmvqzip.entropy.tables import TOTAL
 from gmvqzip.errors import ModelError
 
@@ -41,7 +42,7 @@ class GroupMixtures:
     bias: Integers
     precision: Integers
     slope: Integers
-    _tables: dict[tuple[int, int], Integers] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[int, int], CodingTable] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> int:
@@ -49,12 +50,17 @@ class GroupMixtures:
         return int(self.precision.shape[2])
 
     def tables(self, group: int, pairs: Integers) -> list[Integers]:
-        """The frequency tables [K] of a group under class pairs, given as t_0 * T + t_1; kept once computed."""
-        missing = np.array([pair for pair in pairs.tolist() if (group, pair) not in self._tables], dtype=np.int64)
-        if missing.size:
-            for pair, row in zip(missing.tolist(), self._compute(group, missing), strict=True):
-                self._tables[group, pair] = row
-        return [self._tables[group, pair] for pair in pairs.tolist()]
+        """The frequency tables [K] of a group under class pairs, given as t_0 * T + t_1."""
+        return [table.frequencies for table in self.coding_tables(group, pairs)]
+
+    def coding_tables(self, group: int, pairs: Integers) -> list[CodingTable]:
+        """The same, ready for a coder; kept once computed."""
+        wanted = pairs.tolist()
+        missing = [pair for pair in wanted if (group, pair) not in self._tables]
+        if missing:
+            for pair, row in zip(missing, self._compute(group, np.array(missing, dtype=np.int64)), strict=True):
+                self._tables[group, pair] = CodingTable(row)
+        return [self._tables[group, pair] for pair in wanted]
 
     def _compute(self, group: int, pairs: Integers) -> Integers:
         square, absolute = _sides(self.codebook[group])  # [K, 2]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
+from gmvqzip.entropy.coder import CodingTable, StreamDecoder, StreamEncoder
 from gmvqzip.entropy.context import Site
 from gmvqzip.entropy.tables import PRECISION
 from gmvqzip.errors import ModelError
@@ -21,15 +20,15 @@ def put(stream: StreamEncoder, site: Site, codes: NDArray[Any]) -> None:
     flat = codes.reshape(-1)
     if flat[site.pairs.reshape(-1) == 0].any():
         raise ModelError("codes do not fit: a code other than 0 where the context leaves no choice")
-    for places, table in _runs(site):
-        stream.put(flat[places], table)
+    places, ends, tables = _runs(site)
+    stream.put_runs(flat[places], ends, tables)
 
 
 def take(stream: StreamDecoder, site: Site) -> NDArray[np.int32]:
     """The codes [h, w] of a site from the stream."""
     codes = np.zeros(site.pairs.size, dtype=np.int32)
-    for places, table in _runs(site):
-        codes[places] = stream.take(len(places), table)
+    places, ends, tables = _runs(site)
+    codes[places] = stream.take_runs(ends, tables)
     return codes.reshape(site.pairs.shape)
 
 
@@ -44,13 +43,11 @@ def bits(site: Site) -> NDArray[np.float32]:
     return cost[rows]
 
 
-def _runs(site: Site) -> Iterator[tuple[Integers, Integers]]:
-    """Places, in coding order, that share a table, and the table."""
+def _runs(site: Site) -> tuple[Integers, list[int], list[CodingTable]]:
+    """The places that take a code, in coding order; where each run of them under one table ends; and the tables."""
     flat = site.pairs.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    pairs, starts = np.unique(flat[order], return_index=True)
-    sent = pairs != 0
-    tables = site.mixtures.tables(site.group, pairs[sent])
-    ends = np.append(starts[1:], flat.size)
-    for start, end, table in zip(starts[sent].tolist(), ends[sent].tolist(), tables, strict=True):
-        yield order[start:end], table
+    counts = np.bincount(flat, minlength=1)
+    places = np.argsort(flat, kind="stable")[counts[0] :]
+    pairs = counts.nonzero()[0]
+    pairs = pairs[pairs != 0]
+    return places, counts[pairs].cumsum().tolist(), site.mixtures.coding_tables(site.group, pairs)

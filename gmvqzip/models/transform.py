@@ -6,6 +6,7 @@ step: the encoder multiplies them by a gain that grows with the quality, the dec
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -58,11 +59,16 @@ class Synthesis(nn.Module):
         self.up = nn.ModuleList([nn.Conv2d(wide, narrow * 4, 1) for narrow, wide in pairwise(channels)])
         self.final = nn.Conv2d(channels[0], 3 * self.patch**2, 3, padding=1)
 
-    def forward(self, latent: Tensor, quality: Tensor) -> Tensor:
-        """[B, M, H/16, W/16] without its gain -> [B, 3, H, W], not clamped."""
+    def forward(self, latent: Tensor, quality: Tensor, *, fast: bool = False) -> Tensor:
+        """[B, M, H/16, W/16] without its gain -> [B, 3, H, W], not clamped.
+
+        fast: residual branches in bfloat16; state, and layers between levels, stay in float32.
+        """
         state = self.project(latent)
         for index in reversed(range(len(self.levels))):
-            state = self.levels[index](self.films[index](state, quality))
+            state = self.films[index](state, quality)
+            with torch.autocast(state.device.type, torch.bfloat16) if fast else nullcontext():
+                state = self.levels[index](state)
             if index:
                 state = F.pixel_shuffle(self.up[index - 1](state), 2).contiguous(memory_format=torch.channels_last)
         return F.pixel_shuffle(self.final(state).float(), self.patch) + 0.5
@@ -82,7 +88,7 @@ class Transform(nn.Module):
         latent, hyper = self.analysis(image, quality)
         return latent * self.gain(quality).exp(), hyper
 
-    def synthesise(self, latent: Tensor, quality: Tensor) -> Tensor:
-        """Picture [B, 3, H, W], not clamped, of a latent in units of the quantiser's step."""
-        image: Tensor = self.synthesis(latent * (-self.gain(quality)).exp(), quality)
+    def synthesise(self, latent: Tensor, quality: Tensor, *, fast: bool = False) -> Tensor:
+        """Picture [B, 3, H, W], not clamped, of a latent in units of the quantiser's step. fast: see `Synthesis`."""
+        image: Tensor = self.synthesis(latent * (-self.gain(quality)).exp(), quality, fast=fast)
         return image
