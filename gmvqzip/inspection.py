@@ -84,9 +84,8 @@ def info(source: Source, *, model: str | os.PathLike[str] | None = None) -> Info
     verified, its codes are not decoded. Raises FormatError; ModelError where `model` is another one; OSError where a
     path is unreadable.
     """
-    box = container.unpack(
-        read_source(source), max_pixels=MAX_SIDE * MAX_SIDE
-    )  # nothing of that size is allocated here
+    data = read_source(source)
+    box = container.unpack(data, max_pixels=MAX_SIDE * MAX_SIDE)  # nothing of that size is allocated here
     found, error = None, ""
     if model is not None:
         found = registry.find(model)
