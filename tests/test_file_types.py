@@ -14,7 +14,7 @@ import pytest
 from gmvqzip import pillow
 from gmvqzip.format import container
 
-DATA = resources.files("gmvqzip") / "data"
+DATA = resources.files("gmvqzip") / "desktop"
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*/*.gmvq"))
 SPACE = "{http://www.freedesktop.org/standards/shared-mime-info}"
