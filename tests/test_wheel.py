@@ -35,6 +35,10 @@ def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
         "cifar10.safetensors",
         "photo.safetensors",
     }
+    for name in ("gmvqzip.magic", "gmvqzip.xml"):
+        assert (site / "gmvqzip" / "desktop" / name).is_file()
+    assert (site / "share" / "man" / "man1" / "gmvqzip.1").read_bytes() == (ROOT / "docs" / "gmvqzip.1").read_bytes()
+    assert (site / "share" / "mime" / "packages" / "gmvqzip.xml").is_file()
     program = [sys.executable, "-m", "gmvqzip"]
     picture = ROOT / "docs" / "pictures" / "otter.jpg"
     where = run(sys.executable, "-c", "import gmvqzip; print(gmvqzip.__file__)", cwd=work, path=site)
