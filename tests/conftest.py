@@ -160,6 +160,17 @@ def picture(tmp_path: Path, pixels: np.ndarray) -> Path:
 
 
 @pytest.fixture
+def small_pack(tmp_path: Path, tiny_path: Path, pixels: np.ndarray) -> Path:
+    """Three small pictures in a pack, as set.gmvqp: a, sub/b, and c, which is gray with transparency."""
+    from gmvqzip.pack import PackWriter
+
+    path = tmp_path / "set.gmvqp"
+    with PackWriter(path, model=tiny_path, device="cpu") as writer:
+        writer.add_all([("a", pixels), ("sub/b", pixels[::-1]), ("c", pixels[:, :, :2])])
+    return path
+
+
+@pytest.fixture
 def packed(tmp_path: Path, tiny: Codec, pixels: np.ndarray) -> Path:
     """The small picture compressed, as img.gmvq."""
     path = tmp_path / "img.gmvq"

@@ -1,4 +1,4 @@
-"""One direction of knowledge: cli -> codec, training, bench -> models, entropy, images -> quantizers, format."""
+"""One direction of knowledge: cli -> pack -> codec, training, bench -> models, entropy, images -> quantizers ..."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ import gmvqzip
 
 PACKAGE = Path(gmvqzip.__file__).parent
 LEVELS = {
-    "__main__": 6,
-    "cli": 5,
+    "__main__": 7,
+    "cli": 6,
+    "pack": 5,
     "pillow": 5,
     "codec": 4,
+    "view": 4,
     "npz": 3,
     "inspection": 3,
     "rates": 3,
@@ -52,8 +54,14 @@ WITHOUT = {
     "entropy": {"torch", "PIL"},
     "images": {"torch"},
     "npz.py": {"torch"},
+    "pack/file.py": {"torch", "numpy", "."},
+    "pack/appending.py": {"torch", "numpy", "."},
+    "pack/reader.py": {"torch"},
+    "pack/writer.py": {"torch"},
+    "pack/encoding.py": {"torch"},
     "quantizers": {"PIL"},
     "bench": {"torch"},
+    "view": {"torch"},
 }
 
 
@@ -154,11 +162,23 @@ print(json.dumps([code, loaded]), file=sys.stderr)
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["info", "FILE"], ["info", "--json", "FILE"], ["models", "list"], ["models", "show"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["info", "FILE"],
+        ["info", "--json", "FILE"],
+        ["list", "PACK"],
+        ["list", "-v", "PACK"],
+        ["models", "list"],
+        ["models", "show"],
+    ],
     ids=" ".join,
 )
-def test_light_commands_load_neither_torch_nor_numpy(arguments: list[str], packed: Path, tiny_path: Path) -> None:
-    full = [str(packed) if part == "FILE" else part for part in arguments]
+def test_light_commands_load_neither_torch_nor_numpy(
+    arguments: list[str], packed: Path, small_pack: Path, tiny_path: Path
+) -> None:
+    files = {"FILE": str(packed), "PACK": str(small_pack)}
+    full = [files.get(part, part) for part in arguments]
     full += [str(tiny_path)] if full[-1] == "show" else []
     done = subprocess.run(
         [sys.executable, "-c", LOADED, json.dumps(full)],

@@ -12,10 +12,14 @@ from gmvqzip.cli.codes import codes
 from gmvqzip.cli.compress import compress
 from gmvqzip.cli.decompress import decompress
 from gmvqzip.cli.info import info
+from gmvqzip.cli.listing import list_pictures
 from gmvqzip.cli.models import models
+from gmvqzip.cli.pack import pack
 from gmvqzip.cli.run import guarded
 from gmvqzip.cli.test import test
 from gmvqzip.cli.train import train
+from gmvqzip.cli.unpack import unpack
+from gmvqzip.cli.view import view
 
 app = typer.Typer(
     name="gmvqzip",
@@ -41,6 +45,7 @@ def _main(
     pass
 
 
-for _command in (compress, decompress, info, test, codes, bench, train):
+for _command in (compress, decompress, info, test, codes, pack, unpack, view, bench, train):
     app.command()(guarded(_command))
+app.command("list")(guarded(list_pictures))
 app.add_typer(models, name="models")

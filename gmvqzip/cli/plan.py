@@ -15,6 +15,8 @@ STREAM = "-"  # standard input or output
 _STREAMS = (STREAM, "/dev/stdout")
 SUFFIX = ".gmvq"
 GMVQ_SUFFIXES = frozenset({SUFFIX})
+PACK_SUFFIX = ".gmvqp"
+PACK_SUFFIXES = frozenset({PACK_SUFFIX})
 _IMAGE_ENDINGS = (
     "apng avif avifs bmp dib gif icb icns ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx pbm pcx "
     "pgm png pnm ppm psd qoi sgi tga tif tiff vda vst webp xbm xpm"
@@ -29,6 +31,15 @@ class Task:
     name: str
     source: Path | None
     target: Path | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One picture for a pack: its name there, its name for messages, its file."""
+
+    name: str
+    shown: str
+    source: Path
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,26 @@ def inputs(
         raise UsageError("standard input can be read only once")
     found = list(_expand(files, report, recursive=recursive, suffixes=suffixes))
     return [Task(name, source, None) for name, source, below in found if below is not None], len(found)
+
+
+def members(files: Sequence[str], report: Report, *, suffixes: frozenset[str]) -> tuple[list[Member], int]:
+    """The pictures for a pack, and how many inputs there were.
+
+    A name is the path below the given directory, or of a given file the last part, without the ending where that is
+    one of `suffixes`. Raises UsageError where two would have one name.
+    """
+    found: dict[str, Member] = {}
+    total = 0
+    for name, source, below in _expand(files, report, recursive=True, suffixes=suffixes):
+        total += 1
+        if source is None or below is None:
+            continue
+        inside = (below.with_suffix("") if below.suffix.lower() in suffixes else below).as_posix()
+        if inside in found:
+            both = f"{safe_name(found[inside].shown)} and {safe_name(name)}"
+            raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done")
+        found[inside] = Member(inside, name, source)
+    return list(found.values()), total
 
 
 def image_to_gmvq(path: Path) -> Path:

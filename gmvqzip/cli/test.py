@@ -1,14 +1,16 @@
-"""gmvqzip test: integrity of .gmvq files; the codes are decoded, no pixels are made."""
+"""gmvqzip test: integrity of .gmvq files and of packs; the codes are decoded, no pixels are made."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import read_gmvq, run_tasks
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task, inputs
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIXES, Task, inputs
 from gmvqzip.cli.records import Fields, file_fields, input_name, shown_input
 from gmvqzip.cli.report import Report
+from gmvqzip.errors import FormatError
 
 
 def test(
@@ -22,12 +24,12 @@ def test(
     as_json: options.Json = False,
     no_progress: options.NoProgress = False,
 ) -> int:
-    """Test the integrity of .gmvq files.
+    """Test the integrity of .gmvq files, and of the pictures in .gmvqp packs.
 
     Decodes the codes of each file and compares their checksum. Needs the model's tables, makes no pixels.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    tasks, total = inputs(files, report, recursive=recursive, suffixes=GMVQ_SUFFIXES)
+    tasks, total = inputs(files, report, recursive=recursive, suffixes=GMVQ_SUFFIXES | PACK_SUFFIXES)
     if not tasks:
         return report.finish(total)
 
@@ -36,6 +38,8 @@ def test(
 
     def work(task: Task) -> Fields:
         start = time.perf_counter()
+        if task.source is not None and _is_pack(task.source):
+            return _test_pack(task, task.source, model, max_pixels, report)
         data = read_gmvq(task)
         header, _ = read_header(data)
         codec = codecs.load_for(header.model_id, model=model)
@@ -54,8 +58,44 @@ def test(
     def show(fields: Fields) -> None:
         if as_json:
             report.record(fields)
-        elif not quiet:
-            report.line(f"{shown_input(fields)}: ok, codes {fields['codes_crc32']}")
+        elif not quiet and fields["ok"]:
+            what = f"{fields['pictures']:,} pictures" if "pictures" in fields else f"codes {fields['codes_crc32']}"
+            report.line(f"{shown_input(fields)}: ok, {what}")
 
     run_tasks(tasks, work, show, report, jobs=jobs, what="testing")
     return report.finish(total)
+
+
+def _is_pack(source: Path) -> bool:
+    from gmvqzip.format.packheader import PACK_MAGIC
+
+    if not source.is_file():  # what is no regular file can be read only once
+        return False
+    with source.open("rb") as file:
+        return file.read(len(PACK_MAGIC)) == PACK_MAGIC
+
+
+def _test_pack(task: Task, source: Path, model: str | None, max_pixels: int, report: Report) -> Fields:
+    """Decode every picture's codes; each that is damaged is reported by its name."""
+    from gmvqzip.codec import read_extras
+    from gmvqzip.pack.reader import PackReader
+
+    start = time.perf_counter()
+    damaged = 0
+    with PackReader(source, model=model, max_pixels=max_pixels) as reader:
+        for warning in reader.warnings:
+            report.warn(task.name, warning)
+        for name in reader.names:
+            try:
+                read_extras(reader.unpack(name)[0])
+            except FormatError as error:
+                report.fail(f"{task.name}: {name}", error)
+                damaged += 1
+        return {
+            "input": input_name(task),
+            "in_bytes": reader.file_bytes,
+            "pictures": len(reader),
+            "damaged": damaged,
+            "ok": not damaged,
+            "seconds": time.perf_counter() - start,
+        }

@@ -14,6 +14,7 @@ from typing import Any
 from gmvqzip.errors import FormatError
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.limits import MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
+from gmvqzip.format.packheader import PACK_MAGIC
 from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, read_sections, write_sections
 from gmvqzip.format.varint import read_varint, write_varint
 
@@ -219,6 +220,8 @@ def _read_flags(data: bytes) -> int:
     if not data:
         raise FormatError("empty: there is nothing to read")
     start = bytes(data[: len(MAGIC)])
+    if start == PACK_MAGIC:
+        raise FormatError("a pack of pictures: `gmvqzip list` shows them, `gmvqzip unpack` gets them")
     if start != MAGIC[: len(start)]:
         raise FormatError(f"not a .gmvq file: it starts with {start.hex(' ')}, not with {MAGIC.hex(' ')}")
     if len(data) <= _FLAGS:

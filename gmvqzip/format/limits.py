@@ -10,3 +10,10 @@ MAX_SECTION_BYTES = 2**30  # bytes in one section
 MAX_PROFILE_BYTES = 2**24  # bytes of a colour profile once inflated
 MAX_CODES = 2**30  # code indices in one payload
 MAX_TABLE = 65_536  # entries in one frequency table; an index is a 16-bit number
+
+MAX_PACK_BYTES = 2**40 - 1  # offsets in a pack are numbers of five bytes
+MAX_SEGMENTS = 16_384  # in a pack; each append adds one
+MAX_SEGMENT_ENTRIES = 2**20  # pictures in one segment
+MAX_INDEX_BYTES = 2**26  # bytes of one segment's index, inflated
+MAX_ALL_INDEX_BYTES = 2**28  # bytes of all indexes of a pack, inflated; and of all its names
+MAX_NAME_BYTES = 1024  # of a picture's name in UTF-8

@@ -39,17 +39,55 @@ def atomic_write(path: Path, data: bytes, *, force: bool = False, copy_from: Pat
     which is removed whatever happens, if signals are turned into exceptions. OutputError: one line; BrokenPipeError
     passes unchanged.
     """
-    try:
+    with _writing(path):
         if _is_stream(path):
             _write_directly(path, data)
             return
         _check(path, force=force, source=copy_from)
         target = Path(os.path.realpath(path)) if path.exists() else path
         _write_whole(target, data, force=force, copy_from=copy_from)
+
+
+class NewFile:
+    """A file that is written piece by piece, and appears under its name, whole and synced, when it is finished.
+
+    Until then it is a temporary in the same directory, as with `atomic_write`. Raises OutputError: `path` exists and
+    `force` is not given, is no regular file, or cannot be written.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self._path, self._force = path, force
+        self._cleaning = contextlib.ExitStack()
+        with _writing(path):
+            if _is_stream(path):
+                raise OutputError(f"{_shown(path)} is no regular file: name one")
+            _check(path, force=force, source=None)
+            self._target = Path(os.path.realpath(path)) if path.exists() else path
+            self._temporary, self.descriptor = self._cleaning.enter_context(_temporary(self._target.parent))
+            self._cleaning.callback(os.close, self.descriptor)
+
+    def finish(self) -> None:
+        """Sync the file and give it its name."""
+        with self._cleaning, _writing(self._path):
+            _copy_metadata(self.descriptor, None, self._target)
+            os.fsync(self.descriptor)
+            _place(self._temporary, self._target, force=self._force)
+            _sync_directory(self._target.parent)
+
+    def discard(self) -> None:
+        """Remove the temporary. Harmless where it was finished or discarded before."""
+        self._cleaning.close()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the system's errors into one line."""
+    try:
+        yield
     except (BrokenPipeError, OutputError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise OutputError(f"cannot write {_shown(path)}: {_reason(error)}") from error
+        raise OutputError(f"cannot write {_shown(path)}: {reason(error)}") from error
 
 
 def _shown(path: Path) -> str:
@@ -57,7 +95,8 @@ def _shown(path: Path) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
 
 
-def _reason(error: OSError | ValueError) -> str:
+def reason(error: OSError | ValueError) -> str:
+    """What the system's error means, without the file's name."""
     number = error.errno if isinstance(error, OSError) else None
     return REASONS.get(number or 0) or str(getattr(error, "strerror", None) or error)
 
@@ -103,11 +142,15 @@ def _write_whole(target: Path, data: bytes, *, force: bool, copy_from: Path | No
             file.flush()
             _copy_metadata(file.fileno(), copy_from, target)
             os.fsync(file.fileno())
-        if force:
-            temporary.replace(target)
-        else:
-            _place_new(temporary, target)
+        _place(temporary, target, force=force)
     _sync_directory(target.parent)
+
+
+def _place(temporary: Path, target: Path, *, force: bool) -> None:
+    if force:
+        temporary.replace(target)
+    else:
+        _place_new(temporary, target)
 
 
 @contextlib.contextmanager

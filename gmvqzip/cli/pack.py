@@ -1,0 +1,280 @@
+"""gmvqzip pack: pictures -> one .gmvqp file, new or appended to."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gmvqzip.cli import options
+from gmvqzip.cli.batch import read_source
+from gmvqzip.cli.compress import Effort, Quality, Strip
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, IMAGE_SUFFIXES, PACK_SUFFIX, STREAM, Member, members
+from gmvqzip.cli.records import Fields
+from gmvqzip.cli.report import Report, json_name, safe_name
+from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import FormatError, OutputError
+from gmvqzip.models.registry import DEFAULT_MODEL
+from gmvqzip.rates import DEFAULT_EFFORT
+
+if TYPE_CHECKING:
+    from gmvqzip.codec import Codec
+    from gmvqzip.entropy.codes import Codes
+    from gmvqzip.images.picture import Picture
+    from gmvqzip.pack.writer import PackWriter
+
+_BATCH = 64  # pictures that are encoded together, at most
+_BATCH_PIXELS = 1 << 20  # of all of them, about
+_READ_AHEAD = 4  # pictures read at once for each job
+
+Sources = Annotated[list[str], typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append",
+        help="Add to the pack if it exists; what it holds is never touched.",
+        rich_help_panel=options.OUTPUT_PANEL,
+        show_default=False,
+    ),
+]
+Finished = Annotated[
+    bool, typer.Option("--gmvq", help="Take finished .gmvq files instead of pictures.", show_default=False)
+]
+PackOutput = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="The pack; by default DIR.gmvqp.", rich_help_panel=options.OUTPUT_PANEL
+    ),
+]
+
+
+def pack(
+    files: Sources,
+    output: PackOutput = None,
+    append: Append = False,
+    finished: Finished = False,
+    force: options.Force = False,
+    strip: Strip = False,
+    quality: Quality = None,
+    effort: Effort = DEFAULT_EFFORT,
+    model: options.Model = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    threads: options.Threads = None,
+    jobs: options.Jobs = 1,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> int:
+    """Pack the pictures in folders into one .gmvqp file.
+
+    Each keeps its path below its folder as its name, without the ending. The sources are kept; the pack appears when
+    it is finished.
+    """
+    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
+    target = _target(files, output)
+    if append and force:
+        raise UsageError("--append and --force contradict each other: give one")
+    if finished and (strip or quality is not None or effort > 1):
+        raise UsageError("--gmvq takes files as they are: leave --strip, --quality and --effort")
+    found, total = members(files, report, suffixes=GMVQ_SUFFIXES if finished else IMAGE_SUFFIXES)
+    if not found:
+        return report.finish(total)
+
+    from gmvqzip import codec as codecs
+    from gmvqzip.pack.writer import PackWriter
+
+    codecs.check_device(device.value)
+    if threads is not None:
+        codecs.set_threads(threads)
+    with (
+        PackWriter(target, append=append, force=force, device=device.value, max_pixels=max_pixels) as writer,
+        report.progress(len(found), "packing") as advance,
+    ):
+        before = len(writer)
+        if finished:
+            results = _add_finished(writer, found, model, report)
+        else:
+            codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
+            results = _Packing(writer, codec, report, strip, quality, effort, max_pixels).run(found, jobs)
+        shown = list[Fields]()
+        for fields in results:
+            if fields is not None and (as_json or verbose):
+                shown.append(fields)
+            advance()
+        if not writer:
+            raise OutputError("no picture could be packed: there is no pack")
+        added = len(writer) - before
+    for fields in shown:  # only now are they in the pack
+        _show(fields | {"output": json_name(target)}, report)
+    if added:
+        watched = sys.stderr is not None and sys.stderr.isatty()
+        size = target.stat().st_size
+        report.note(f"{safe_name(target)}: {added:,} pictures added, {size:,} bytes in all", level=0 if watched else 1)
+    return report.finish(total)
+
+
+def _target(files: Sequence[str], output: str | None) -> Path:
+    if STREAM in files or output in (STREAM, "/dev/stdout"):
+        raise UsageError("a pack is made of files and is one: standard input and output do not do")
+    if output == "":
+        raise UsageError("the name of the output is empty")
+    if output is not None:
+        return Path(output)
+    first = Path(files[0])
+    if len(files) > 1 or not first.is_dir() or not first.name:
+        raise UsageError("name the pack with -o FILE")
+    return first.with_name(first.name + PACK_SUFFIX)
+
+
+def _add_finished(
+    writer: PackWriter, found: Iterable[Member], model: str | None, report: Report
+) -> Iterator[Fields | None]:
+    """Add `.gmvq` files; yield the fields of each, None where it failed."""
+    from gmvqzip.format.container import read_header
+
+    for member in found:
+        start = time.perf_counter()
+        try:
+            data = member.source.read_bytes()
+            size = writer.add_gmvq(member.name, data, model=model)
+        except OutputError:
+            raise  # the pack itself cannot be written
+        except Exception as error:
+            report.fail(member.shown, error)
+            yield None
+            continue
+        header, _ = read_header(data)
+        yield {
+            **_names(member, len(data), size, header.width, header.height),
+            "quality": header.quality,
+            "seconds": time.perf_counter() - start,
+        }
+
+
+class _Packing:
+    """Reads pictures, encodes them together, and adds them in their order."""
+
+    def __init__(
+        self,
+        writer: PackWriter,
+        codec: Codec,
+        report: Report,
+        strip: bool,
+        quality: int | None,
+        effort: int,
+        max_pixels: int,
+    ) -> None:
+        self.writer, self.codec, self.report = writer, codec, report
+        self.strip, self.quality, self.effort, self.max_pixels = strip, quality, effort, max_pixels
+
+    def run(self, found: Sequence[Member], jobs: int) -> Iterator[Fields | None]:
+        """Yield the fields of each picture, None where it failed."""
+        with ThreadPoolExecutor(jobs) as pool:
+            ready: list[tuple[Member, Picture, int]] = []
+            pixels = 0
+            for start in range(0, len(found), jobs * _READ_AHEAD):
+                window = found[start : start + jobs * _READ_AHEAD]
+                for member, read in zip(window, pool.map(self._read, window), strict=True):
+                    if isinstance(read, Exception):
+                        self.report.fail(member.shown, read)
+                        yield None
+                        continue
+                    picture, size = read
+                    for warning in picture.warnings:
+                        self.report.warn(member.shown, warning)
+                    ready.append((member, picture, size))
+                    pixels += picture.width * picture.height
+                if len(ready) >= _BATCH or pixels >= _BATCH_PIXELS:
+                    yield from self._add(ready, pool.map)
+                    ready, pixels = [], 0
+            yield from self._add(ready, pool.map)
+
+    def _read(self, member: Member) -> tuple[Picture, int] | Exception:
+        """The picture and the bytes of its file."""
+        from gmvqzip.images.picture import read_picture
+
+        try:
+            if member.name in self.writer:
+                raise FormatError(f"the pack has a picture named {safe_name(member.name)}: skipped")
+            source = read_source(member.source)
+            size = len(source) if isinstance(source, bytes) else source.stat().st_size
+            return read_picture(source, strip=self.strip, max_pixels=self.max_pixels), size
+        except Exception as error:
+            return error
+
+    def _add(
+        self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Codes | Exception]]
+    ) -> Iterator[Fields | None]:
+        from gmvqzip.codec import make_sections
+
+        start = time.perf_counter()
+        encoded = self._encode([picture for _, picture, _ in ready], mapped)
+        for (member, picture, in_bytes), codes in zip(ready, encoded, strict=True):
+            try:
+                if isinstance(codes, Exception):
+                    raise codes
+                sections = make_sections(picture.alpha, picture.icc)
+                size = self.writer.add_codes(member.name, self.codec, codes, sections)
+            except OutputError:
+                raise  # the pack itself cannot be written
+            except Exception as error:
+                self.report.fail(member.shown, error)
+                yield None
+                continue
+            yield {
+                **_names(member, in_bytes, size, codes.width, codes.height),
+                "model": self.codec.name,
+                "model_id": self.codec.model_id,
+                "quality": codes.quality,
+                "gray": codes.gray,
+                "alpha": picture.alpha is not None,
+                "icc": picture.icc is not None,
+                "codes_crc32": f"{codes.crc32():08x}",
+                "seconds": (time.perf_counter() - start) / len(ready),
+            }
+
+    def _encode(
+        self, pictures: Sequence[Picture], mapped: Callable[..., Iterator[Codes | Exception]]
+    ) -> Sequence[Codes | Exception]:
+        """The codes of all pictures, or why there are none: together, or each alone where that does not work."""
+        from gmvqzip.pack.encoding import encode_pictures, encodes_batches
+
+        if encodes_batches(self.codec):
+            try:
+                return encode_pictures(self.codec, pictures, quality=self.quality, effort=self.effort)
+            except (MemoryError, RuntimeError):
+                pass  # one of them may be to blame; RuntimeError is torch's want of memory
+        return list(mapped(self._encode_one, pictures))
+
+    def _encode_one(self, picture: Picture) -> Codes | Exception:
+        try:
+            return self.codec.encode_picture(picture, quality=self.quality, effort=self.effort)
+        except Exception as error:
+            return error
+
+
+def _names(member: Member, in_bytes: int, size: int, width: int, height: int) -> Fields:
+    return {
+        "input": json_name(member.source),
+        "name": json_name(member.name),
+        "width": width,
+        "height": height,
+        "in_bytes": in_bytes,
+        "out_bytes": size,
+        "bpp": 8 * size / (width * height),
+    }
+
+
+def _show(fields: Fields, report: Report) -> None:
+    if report.as_json:
+        report.record(fields)
+        return
+    sizes = f"{fields['in_bytes']:,} -> {fields['out_bytes']:,} bytes"
+    report.note(f"{safe_name(fields['name'])}: {fields['width']}x{fields['height']}, {sizes}")

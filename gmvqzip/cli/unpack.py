@@ -1,0 +1,192 @@
+"""gmvqzip unpack: pictures out of .gmvqp files, all or some."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gmvqzip.cli import options
+from gmvqzip.cli.batch import deliver, prepare, refuse_stream, run_tasks
+from gmvqzip.cli.plan import PACK_SUFFIX, STREAM, Task
+from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
+from gmvqzip.cli.report import Report, json_name, safe_name
+from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import FormatError
+
+if TYPE_CHECKING:
+    from gmvqzip.pack.file import PackFile
+    from gmvqzip.pack.reader import PackReader
+
+
+class UnpackFormat(StrEnum):
+    """A format to unpack to."""
+
+    PNG = "png"
+    WEBP = "webp"
+    JPG = "jpg"
+    PPM = "ppm"
+    NPY = "npy"
+    GMVQ = "gmvq"
+
+
+_ENDINGS = {f".{name.value}": name for name in UnpackFormat} | {".jpeg": UnpackFormat.JPG}
+
+PackPath = Annotated[str, typer.Argument(metavar="FILE", help="The pack.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="The pictures, by name; all unless told otherwise.")
+]
+Numbers = Annotated[
+    list[int] | None,
+    typer.Option("-n", "--number", metavar="N", help="A picture by its number, from 0; may be repeated."),
+]
+FormatOption = Annotated[
+    UnpackFormat | None,
+    typer.Option(
+        "--format",
+        help="Picture format; by default the ending of -o decides, or it is png. gmvq keeps the codes as they are.",
+        rich_help_panel=options.OUTPUT_PANEL,
+    ),
+]
+
+
+def unpack(
+    file: PackPath,
+    names: Names = None,
+    numbers: Numbers = None,
+    output: options.Output = None,
+    output_dir: options.OutputDir = None,
+    stdout: options.Stdout = False,
+    picture_format: FormatOption = None,
+    force: options.Force = False,
+    model: options.Model = None,
+    device: options.DeviceOption = options.Device.AUTO,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    threads: options.Threads = None,
+    jobs: options.Jobs = 1,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> int:
+    """Unpack pictures from a .gmvqp file, all of them or those that are named.
+
+    set.gmvqp is unpacked into the folder set beside it. Only what is asked for is read. The pack is kept, and an
+    existing output is never overwritten unasked.
+    """
+    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
+    chosen = picture_format or _format_of(output)
+    source = Path(file)
+    folder = _folder(source, output, output_dir, stdout)
+
+    from gmvqzip.pack.reader import PackReader
+
+    if device is options.Device.CUDA or threads is not None:
+        _prepare_torch(device.value, threads)
+    with PackReader(source, model=model, device=device.value, max_pixels=max_pixels) as reader:
+        for warning in reader.warnings:
+            report.warn(file, warning)
+        wanted, total = _wanted(reader, file, names or [], numbers or [], report)
+        if folder is None and total != 1:
+            raise UsageError(f"{total} pictures cannot go into one output: use --output-dir")
+        tasks = dict[Task, int]()
+        for number in wanted:
+            name = reader.names[number]
+            target = folder / f"{name}.{chosen.value}" if folder else _single(output, stdout)
+            tasks[Task(f"{file}: {name}", source, target)] = number
+        refuse_stream(list(tasks), force=force, as_json=as_json)
+
+        def work(task: Task) -> Fields:
+            start = time.perf_counter()
+            prepare(task, force=force, make_directory=folder is not None)
+            entry = reader.entry(tasks[task])
+            data, warnings = _converted(reader, entry.number, chosen)
+            for warning in warnings:
+                report.warn(task.name, warning)
+            deliver(task, data, force=force, remove=False)
+            return {
+                "input": input_name(task),
+                "output": output_name(task),
+                "number": entry.number,
+                "name": json_name(reader.names[entry.number]),
+                "width": entry.kind.width,
+                "height": entry.kind.height,
+                "in_bytes": entry.size,
+                "out_bytes": len(data),
+                "bpp": entry.bpp,
+                "quality": entry.kind.quality,
+                "gray": entry.kind.gray,
+                "seconds": time.perf_counter() - start,
+            }
+
+        run_tasks(list(tasks), work, conversion_shower(report), report, jobs=jobs, what="unpacking")
+    return report.finish(total)
+
+
+def _format_of(output: str | None) -> UnpackFormat:
+    """The format that the ending of -o asks for; png where nothing does."""
+    suffix = Path(output).suffix.lower() if output is not None else ""
+    if suffix in _ENDINGS:
+        return _ENDINGS[suffix]
+    if output is None or not suffix:
+        return UnpackFormat.PNG
+    names = ", ".join(_ENDINGS)
+    raise UsageError(f"no format is known for the ending of {safe_name(output)}: use {names}, or --format")
+
+
+def _folder(source: Path, output: str | None, output_dir: str | None, stdout: bool) -> Path | None:
+    """Where the pictures go; None where one goes into a file or to standard output."""
+    given = {"--output": output is not None, "--output-dir": output_dir is not None, "--stdout": stdout}
+    chosen = [option for option, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
+    if output == "" or output_dir == "":
+        raise UsageError("the name of the output is empty")
+    if output_dir is not None:
+        return Path(output_dir)
+    if chosen:
+        return None
+    if source.suffix.lower() != PACK_SUFFIX:
+        raise UsageError(f"the name of the pack does not end in {PACK_SUFFIX}: use --output-dir")
+    return source.with_suffix("")
+
+
+def _single(output: str | None, stdout: bool) -> Path | None:
+    return None if stdout or output in (None, STREAM) else Path(output)
+
+
+def _wanted(
+    pack: PackFile, file: str, names: Sequence[str], numbers: Sequence[int], report: Report
+) -> tuple[list[int], int]:
+    """The numbers of the pictures that are asked for, each once, and how many were asked for."""
+    if not names and not numbers:
+        return list(range(len(pack))), len(pack)
+    keys: list[int | str] = list(dict.fromkeys([*names, *numbers]))
+    found = []
+    for key in keys:
+        try:
+            found.append(pack.number(key))
+        except (KeyError, IndexError):
+            report.fail(f"{file}: {key}", FormatError("there is no such picture: `gmvqzip list` shows those that are"))
+    return list(dict.fromkeys(found)), len(keys)
+
+
+def _prepare_torch(device: str, threads: int | None) -> None:
+    from gmvqzip import codec as codecs
+
+    codecs.check_device(device)
+    if threads is not None:
+        codecs.set_threads(threads)
+
+
+def _converted(reader: PackReader, number: int, chosen: UnpackFormat) -> tuple[bytes, list[str]]:
+    """The output's bytes, and a line for each thing that the format cannot hold."""
+    from gmvqzip.images.writing import picture_bytes
+
+    if chosen is UnpackFormat.GMVQ:
+        return reader.gmvq(number), []
+    return picture_bytes(reader.picture(number), chosen.value)

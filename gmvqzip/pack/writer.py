@@ -1,0 +1,120 @@
+"""Pictures, codes and `.gmvq` files into a pack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from gmvqzip import codec as codecs
+from gmvqzip.codec import Codec, make_sections
+from gmvqzip.entropy.codes import Codes
+from gmvqzip.format.container import read_header
+from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.packindex import PACK_MODEL_BYTES, Kind
+from gmvqzip.format.packrecord import seal_record
+from gmvqzip.format.sections import SECTION_ICC
+from gmvqzip.images.picture import read_picture
+from gmvqzip.models.registry import DEFAULT_MODEL
+from gmvqzip.pack.appending import Appender
+from gmvqzip.pack.encoding import encode_pictures
+from gmvqzip.rates import DEFAULT_EFFORT
+
+
+class PackWriter:
+    """Writes a pack, as a context manager: what was added is there when the block ends, and not where it raises.
+
+    path: the pack; append: add to an existing one, whatever models it was made with; force: replace an existing one;
+    model: name or file of the model for pictures; device: auto, cpu or cuda; max_pixels: larger pictures are refused.
+    Names are relative paths with / between their parts, without the ending of a file, each once in a pack. Raises
+    OutputError where the pack cannot be written, FormatError where an old one is damaged or for a bad name,
+    ImageError and ModelError as `Codec.compress`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        append: bool = False,
+        force: bool = False,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.model, self.device, self.max_pixels = model, device, max_pixels
+        self._appender = Appender(Path(path), append=append, force=force)
+
+    def add(
+        self,
+        name: str,
+        image: Any,
+        *,
+        quality: int | None = None,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+    ) -> int:
+        """Compress a picture into the pack, given as for `Codec.compress`; returns the bytes of its record."""
+        return self.add_all([(name, image)], quality=quality, effort=effort, strip=strip)
+
+    def add_all(
+        self,
+        pictures: Sequence[tuple[str, Any]],
+        *,
+        quality: int | None = None,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+    ) -> int:
+        """Compress (name, picture) pairs, those of equal size together where the model allows it; returns bytes."""
+        codec = codecs.load(self.model, device=self.device)
+        read = [read_picture(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
+        total = 0
+        encoded = encode_pictures(codec, read, quality=quality, effort=effort)
+        for (name, _), picture, codes in zip(pictures, read, encoded, strict=True):
+            total += self.add_codes(name, codec, codes, make_sections(picture.alpha, picture.icc))
+        return total
+
+    def add_codes(self, name: str, codec: Codec, codes: Codes, sections: Mapping[int, bytes] | None = None) -> int:
+        """Add codes of a model, and the sections of a `.gmvq` file; returns the bytes of the record."""
+        codec.check_codes(codes)
+        own = {kind: content for kind, content in (sections or {}).items() if kind != SECTION_ICC}
+        kind = Kind(
+            model_id=bytes.fromhex(codec.model_id)[:PACK_MODEL_BYTES],
+            width=codes.width,
+            height=codes.height,
+            quality=codes.quality,
+            gray=codes.gray,
+            has_sections=bool(own),
+            profile=(sections or {}).get(SECTION_ICC, b""),
+        )
+        payload = codec.engine.pack(codes.stages, codes.quality)
+        record = seal_record(codes.width, codes.height, codes.crc32(), payload, own)
+        self._appender.add(name, kind, record)
+        return len(record)
+
+    def add_gmvq(self, name: str, data: bytes, *, model: str | os.PathLike[str] | None = None) -> int:
+        """Add a finished `.gmvq` file, whose codes are decoded and compared first; returns the bytes of the record.
+
+        model: name or file of the model that made it; by default the installed one is sought.
+        """
+        header, _ = read_header(data)
+        codec = codecs.load_for(header.model_id, model=model, device=self.device)
+        box, codes = codec.unpack_codes(data, max_pixels=self.max_pixels)
+        return self.add_codes(name, codec, codes, box.sections)
+
+    def __len__(self) -> int:
+        """Pictures in the pack, with those of before."""
+        return len(self._appender)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._appender.names
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._appender.finish()
+        finally:
+            self._appender.discard()
