@@ -47,3 +47,5 @@ def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
     assert "photo" in run(*program, "info", "otter.gmvq", cwd=work, path=site)
     run(*program, "decompress", "otter.gmvq", cwd=work, path=site)
     assert (work / "otter.png").read_bytes().startswith(b"\x89PNG")
+    run(*program, "view", "otter.gmvq", picture, cwd=work, path=site)
+    assert (work / "otter.html").read_text().startswith("<!DOCTYPE html>")
