@@ -93,10 +93,11 @@ def pack(
     codecs.check_device(device.value)
     if threads is not None:
         codecs.set_threads(threads)
-    with (
-        PackWriter(target, append=append, force=force, device=device.value, max_pixels=max_pixels) as writer,
-        report.progress(len(found), "packing") as advance,
-    ):
+    try:
+        opened = PackWriter(target, append=append, force=force, device=device.value, max_pixels=max_pixels)
+    except FormatError as error:
+        raise FormatError(f"{safe_name(target)}: {error}") from None
+    with opened as writer, report.progress(len(found), "packing") as advance:
         before = len(writer)
         if finished:
             results = _add_finished(writer, found, model, report)

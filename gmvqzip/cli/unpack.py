@@ -87,10 +87,15 @@ def unpack(
 
     if device is options.Device.CUDA or threads is not None:
         _prepare_torch(device.value, threads)
-    with PackReader(source, model=model, device=device.value, max_pixels=max_pixels) as reader:
+    try:
+        opened = PackReader(source, model=model, device=device.value, max_pixels=max_pixels)
+        wanted, total = _wanted(opened, file, names or [], numbers or [], report)
+    except (FormatError, OSError) as error:
+        report.fail(file, error)
+        return report.finish(1)
+    with opened as reader:
         for warning in reader.warnings:
             report.warn(file, warning)
-        wanted, total = _wanted(reader, file, names or [], numbers or [], report)
         if folder is None and total != 1:
             raise UsageError(f"{total} pictures cannot go into one output: use --output-dir")
         tasks = dict[Task, int]()
@@ -162,9 +167,9 @@ def _single(output: str | None, stdout: bool) -> Path | None:
 def _wanted(
     pack: PackFile, file: str, names: Sequence[str], numbers: Sequence[int], report: Report
 ) -> tuple[list[int], int]:
-    """The numbers of the pictures that are asked for, each once, and how many were asked for."""
+    """The numbers of the pictures that are asked for, each once, and how many were asked for. Reads all names."""
     if not names and not numbers:
-        return list(range(len(pack))), len(pack)
+        return list(range(len(pack.names))), len(pack)
     keys: list[int | str] = list(dict.fromkeys([*names, *numbers]))
     found = []
     for key in keys:

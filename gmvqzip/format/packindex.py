@@ -7,7 +7,7 @@ small pictures usually share: model, size, quality, colour profile. docs/format.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gmvqzip.errors import FormatError
@@ -31,6 +31,7 @@ _VARINT_BYTES = 5  # the most that one takes here
 _MAX_PLANES = 5  # of the lengths of records
 _MAX_SHARED = 255  # bytes that a name can take from the one before
 _NAME_END = b"\0"
+_SPARE_BYTES = 1 << 16  # more than zlib adds to what it cannot make smaller
 _LARGE_COLUMN = 512  # bytes from which a column may have statistics of its own
 
 
@@ -68,8 +69,8 @@ def write_index(index: Index) -> bytes:
     """The stored bytes of an index. Raises FormatError for one beyond the limits."""
     if len(index) > MAX_SEGMENT_ENTRIES:
         raise FormatError(f"{len(index)} pictures in a segment of a pack, limit {MAX_SEGMENT_ENTRIES}")
-    models = list(dict.fromkeys(kind.model_id for kind in index.kinds))
-    profiles = list(dict.fromkeys(kind.profile for kind in index.kinds if kind.profile))
+    models = _numbered(kind.model_id for kind in index.kinds)
+    profiles = _numbered(kind.profile for kind in index.kinds if kind.profile)
     front = bytearray(write_varint(len(index)))
     size, crc = index.previous or (0, 0)
     front += write_varint(size) + (crc.to_bytes(_CRC_BYTES, "big") if size else b"")
@@ -77,28 +78,29 @@ def write_index(index: Index) -> bytes:
     front += b"".join(write_varint(len(profile)) + profile for profile in profiles)
     front += write_varint(len(index.kinds))
     for kind in index.kinds:
-        front += write_varint(models.index(kind.model_id))
-        front += write_varint(1 + profiles.index(kind.profile) if kind.profile else 0)
+        front += write_varint(models[kind.model_id])
+        front += write_varint(1 + profiles[kind.profile] if kind.profile else 0)
         front += write_varint(kind.width - 1) + write_varint(kind.height - 1)
         front += bytes([kind.quality, (GRAY_KIND if kind.gray else 0) | (SECTIONS_KIND if kind.has_sections else 0)])
     longest = max(index.lengths, default=0)
     columns = [bytes(front), *_planes(index.kind_numbers, _width(len(index.kinds) - 1))]
     columns += [bytes([_width(longest)]), *_planes(index.lengths, _width(longest)), index.packed_names]
-    stored = _deflate(columns)
-    if max(sum(map(len, columns)), len(stored)) > MAX_INDEX_BYTES:
+    if sum(map(len, columns)) > MAX_INDEX_BYTES - _SPARE_BYTES:
         raise FormatError(f"the index of a segment is beyond {MAX_INDEX_BYTES} bytes: start another pack")
-    return stored
+    return _deflate(columns)
 
 
-def read_index(stored: bytes, crc32: int) -> tuple[Index, int]:
+def read_index(stored: bytes, crc32: int, room: int) -> tuple[Index, int]:
     """Read the stored bytes of an index; returns it with its inflated size. Names are not looked at.
+
+    room: bytes that there are for records, so that no index claims more of them than fit.
 
     Raises FormatError where it differs from its CRC-32, is malformed, or beyond a limit.
     """
     if zlib.crc32(stored) != crc32:
         raise FormatError("the pack's index is damaged: its check differs; get the pack again")
     data = inflate(stored, MAX_INDEX_BYTES, "pack's index")
-    count, position = _number(data, 0, MAX_SEGMENT_ENTRIES)
+    count, position = _number(data, 0, min(MAX_SEGMENT_ENTRIES, room // MIN_RECORD_BYTES))
     previous, position = _read_previous(data, position)
     kinds, position = _read_kinds(data, position, count)
     kind_numbers, position = _read_planes(data, position, _width(len(kinds) - 1), count)
@@ -138,7 +140,7 @@ def _shared(before: bytes, name: bytes) -> int:
 def unpack_names(data: bytes, count: int, most: int = MAX_ALL_INDEX_BYTES) -> tuple[list[str], int]:
     """The `count` names of an index and their bytes, of which there may be `most`. Raises FormatError."""
     shared, suffixes = data[:count], data[count:]
-    parts = suffixes.split(_NAME_END)
+    parts = suffixes.split(_NAME_END, count)
     if len(shared) < count or len(parts) != count + 1 or parts.pop():
         raise FormatError("the pack's index does not hold its names: the pack is damaged")
     names, before, total = [], b"", 0
@@ -218,6 +220,11 @@ def _take(data: bytes, position: int, size: int) -> tuple[bytes, int]:
     if end > len(data):
         raise FormatError("the pack's index is cut: get the pack again")
     return data[position:end], end
+
+
+def _numbered(values: Iterable[bytes]) -> dict[bytes, int]:
+    """The number of each value, in the order in which they first appear."""
+    return {value: number for number, value in enumerate(dict.fromkeys(values))}
 
 
 def _width(largest: int) -> int:

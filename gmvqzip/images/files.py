@@ -60,7 +60,7 @@ class NewFile:
         self._cleaning = contextlib.ExitStack()
         with _writing(path):
             if _is_stream(path):
-                raise OutputError(f"{_shown(path)} is no regular file: name one")
+                raise OutputError(f"{shown(path)} is no regular file: name one")
             _check(path, force=force, source=None)
             self._target = Path(os.path.realpath(path)) if path.exists() else path
             self._temporary, self.descriptor = self._cleaning.enter_context(_temporary(self._target.parent))
@@ -87,10 +87,10 @@ def _writing(path: Path) -> Iterator[None]:
     except (BrokenPipeError, OutputError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise OutputError(f"cannot write {_shown(path)}: {reason(error)}") from error
+        raise OutputError(f"cannot write {shown(path)}: {reason(error)}") from error
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """The name on one line, as characters that can be printed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
 
@@ -108,7 +108,7 @@ def _is_stream(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     if stat.S_ISBLK(mode):
-        raise OutputError(f"{_shown(path)} is a disk: name a file")
+        raise OutputError(f"{shown(path)} is a disk: name a file")
     behind_descriptor = path.parent.as_posix() in ("/dev/fd", "/proc/self/fd") or path.as_posix() == "/dev/stdout"
     return not stat.S_ISDIR(mode) and (behind_descriptor or not stat.S_ISREG(mode))
 
@@ -125,14 +125,14 @@ def _check(path: Path, *, force: bool, source: Path | None) -> None:
         return
     if not path.exists():
         if not force:
-            raise OutputError(f"{_shown(path)} is a link to nothing: -f puts the file in its place")
+            raise OutputError(f"{shown(path)} is a link to nothing: -f puts the file in its place")
         return
     if path.is_dir():
-        raise OutputError(f"{_shown(path)} is a directory: name a file in it")
+        raise OutputError(f"{shown(path)} is a directory: name a file in it")
     if source is not None and source.exists() and path.samefile(source):
-        raise OutputError(f"{_shown(path)} is the input itself: give another name")
+        raise OutputError(f"{shown(path)} is the input itself: give another name")
     if not force:
-        raise OutputError(f"{_shown(path)} exists: -f replaces it")
+        raise OutputError(f"{shown(path)} exists: -f replaces it")
 
 
 def _write_whole(target: Path, data: bytes, *, force: bool, copy_from: Path | None) -> None:
@@ -194,14 +194,14 @@ def _place_new(temporary: Path, target: Path) -> None:
         os.link(temporary, target)
         return
     except FileExistsError as error:
-        raise OutputError(f"{_shown(target)} exists: -f replaces it") from error
+        raise OutputError(f"{shown(target)} exists: -f replaces it") from error
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
     try:  # no hard links here: take the name with an empty file first, then rename over that
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError as error:
-        raise OutputError(f"{_shown(target)} exists: -f replaces it") from error
+        raise OutputError(f"{shown(target)} exists: -f replaces it") from error
     try:
         temporary.replace(target)
     except BaseException:

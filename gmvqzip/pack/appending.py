@@ -18,7 +18,7 @@ from gmvqzip.errors import FormatError, OutputError
 from gmvqzip.format.limits import MAX_ALL_INDEX_BYTES, MAX_INDEX_BYTES, MAX_SEGMENT_ENTRIES, MAX_SEGMENTS
 from gmvqzip.format.packheader import PACK_HEADER_BYTES, Slot, empty_header, slot_offset
 from gmvqzip.format.packindex import Index, Kind, check_name, pack_names, write_index
-from gmvqzip.images.files import NewFile, reason
+from gmvqzip.images.files import NewFile, reason, shown
 from gmvqzip.pack.file import PackFile
 
 _WRITE_BYTES = 1 << 20  # so many are gathered before they are written
@@ -163,7 +163,7 @@ class Appender:
         try:
             return action()
         except OSError as error:
-            raise OutputError(f"cannot write the pack: {reason(error)}") from error
+            raise OutputError(f"cannot write {shown(self.path)}: {reason(error)}") from error
 
 
 def _locked(path: Path) -> int:
@@ -171,18 +171,18 @@ def _locked(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
-        raise OutputError(f"the pack cannot be appended to: {reason(error)}") from error
+        raise OutputError(f"cannot append to {shown(path)}: {reason(error)}") from error
     try:
-        _lock(descriptor)
+        _lock(descriptor, path)
         if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise OutputError("another process has replaced the pack: try again")
+            raise OutputError(f"another process has replaced {shown(path)}: try again")
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, path: Path) -> None:
     try:
         import fcntl
     except ImportError:  # not a POSIX system: without a lock, two appends at once are the user's own affair
@@ -190,6 +190,6 @@ def _lock(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise OutputError("another process is appending to the pack: wait for it") from None
+        raise OutputError(f"another process is appending to {shown(path)}: wait for it") from None
     except OSError:
         pass  # a file system without locks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -58,7 +59,10 @@ class PackFile:
         self._numbers: dict[str, int] = {}
         self._descriptor: int | None = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
-            self.file_bytes = os.fstat(self._descriptor).st_size
+            status = os.fstat(self._descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FormatError("no regular file: a pack is read in pieces, so save it as a file")
+            self.file_bytes = status.st_size
             head = self._read(0, min(PACK_HEADER_BYTES, self.file_bytes))
             self.header = read_pack_header(head, self.file_bytes)
             self._segments = list(_laid_out(self._indexes(self.header)))
@@ -76,7 +80,7 @@ class PackFile:
         while len(found) < MAX_SEGMENTS:
             if end - size < PACK_HEADER_BYTES or size > MAX_INDEX_BYTES:
                 raise FormatError("the pack's index has an impossible length: the pack is damaged")
-            index, inflated = read_index(self._read(end - size, size), crc32)
+            index, inflated = read_index(self._read(end - size, size), crc32, end - size - PACK_HEADER_BYTES)
             start = end - size - sum(index.lengths)
             left -= inflated
             if left < 0:
