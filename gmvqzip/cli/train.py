@@ -45,6 +45,15 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The model file. Default: DATASET.safetensors.")
     ] = None,
+    quantizer: Annotated[
+        str | None,
+        typer.Option(
+            "--quantizer",
+            metavar="NAME",
+            help="gmvq, gmvq+entropy, vqvae (with +l2, +replace, +affine, +opt, +ema), sqvae, gumbel, wasserstein, mvq "
+            "or fsq, with its authors' settings, in the place of the preset's.",
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run in steps.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Length in passes over the training set.")] = None,
     time: Annotated[str | None, typer.Option("--time", metavar="10m", help="Length in time: 90s, 10m, 1.5h.")] = None,
@@ -69,7 +78,7 @@ def train(
     The run ends with the model: averaged weights, the aggregated prior frozen into integer tables, a card with measured
     results. Use it with `--model FILE`. Ctrl-C saves a checkpoint; `--resume` goes on exactly there.
     """
-    settings = _settings(dataset, preset, config, steps, epochs, time, batch_size, seed)
+    settings = _settings(dataset, preset, config, quantizer, steps, epochs, time, batch_size, seed)
     output = out or Path(f"{dataset}.safetensors")
     if output.suffix != ".safetensors":
         raise UsageError(f"--out {output}: a model file must end in .safetensors")
@@ -119,6 +128,7 @@ def _settings(
     dataset: str,
     preset_name: str | None,
     config_file: Path | None,
+    quantizer: str | None,
     steps: int | None,
     epochs: float | None,
     time: str | None,
@@ -129,6 +139,7 @@ def _settings(
     from dataclasses import replace
 
     from gmvqzip.training.config import load_config, preset
+    from gmvqzip.training.methods import with_quantizer
 
     if preset_name and config_file:
         raise UsageError("--preset and --config exclude each other; a file may say preset = NAME itself")
@@ -138,7 +149,12 @@ def _settings(
         raise UsageError("--epochs must be positive")
     if dataset not in _DEFAULT_PRESETS:
         raise UsageError(f"--dataset {dataset}: choose {', '.join(_DEFAULT_PRESETS)}")
-    settings = load_config(config_file) if config_file else preset(preset_name or _DEFAULT_PRESETS[dataset])
+    if config_file:
+        settings = load_config(config_file)
+    else:
+        # A folder's own preset is a hyperprior, which has no other quantisers.
+        default = "small" if quantizer and dataset == "folder" else _DEFAULT_PRESETS[dataset]
+        settings = preset(preset_name or default)
     changes: dict[str, Any] = {"dataset": dataset}
     if batch_size is not None:
         changes["batch_size"] = batch_size
@@ -148,7 +164,7 @@ def _settings(
     if steps is not None or epochs is not None or time is not None:
         seconds = seconds_of(time) if time is not None else None
         settings = settings.with_length(steps=steps, epochs=epochs, seconds=seconds)
-    return settings
+    return with_quantizer(settings, quantizer) if quantizer else settings
 
 
 def _device(device: Device) -> str:

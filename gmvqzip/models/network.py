@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
-from gmvqzip.quantizers import GMVQ, GMVQSettings, QuantizerResult
+from gmvqzip.quantizers import GMVQSettings, Quantizer, QuantizerResult, QuantizerSettings
 
 
 class ResidualBlock(nn.Module):
@@ -69,21 +69,27 @@ def _reduce(factor: int, channels: int, out_channels: int) -> nn.Conv2d:
 class Stage(nn.Module):
     """One codebook on one grid: proposes z_hat and w, quantises, adds the projection to the state and refines it."""
 
-    def __init__(self, grid: GridConfig, channels: int, config: NetworkConfig, settings: GMVQSettings) -> None:
+    quantizer: Quantizer
+
+    def __init__(self, grid: GridConfig, channels: int, config: NetworkConfig, settings: QuantizerSettings) -> None:
         super().__init__()
         weights = grid.dimensions if config.weight_per_dimension else 1
         self.dimensions = grid.dimensions
+        self.widths = settings.widths(grid.codes, grid.dimensions, weights)  # of proxy and raw weights
         self.mix = nn.Conv2d(2 * channels, channels, 1)
-        self.head = nn.Conv2d(channels, grid.dimensions + weights, 1)
-        self.quantizer = GMVQ(grid.codes, grid.dimensions, settings)
+        self.head = nn.Conv2d(channels, sum(self.widths), 1)
+        self.quantizer = settings.build(grid.codes, grid.dimensions)
         self.project = nn.Conv2d(grid.dimensions, channels, 1)
         self.refine = residual_blocks(channels, config.stage_blocks)
 
     def propose(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """z_hat [N, L] and raw weights [N, L or 1] of all N = B*H*W sites, from features and state [B, C, H, W]."""
+        """Proxy and raw weights of all N = B*H*W sites, from features and state [B, C, H, W].
+
+        For GM-VQ they are z_hat [N, L] and [N, L or 1]; other quantisers have widths of their own.
+        """
         hidden = F.gelu(self.mix(torch.cat([features, state], 1)), approximate="tanh")
-        out = self.head(hidden).float().permute(0, 2, 3, 1)  # [B, H, W, L + weights]
-        proxy, weights = out.reshape(-1, out.shape[-1]).split([self.dimensions, out.shape[-1] - self.dimensions], 1)
+        out = self.head(hidden).float().permute(0, 2, 3, 1)  # [B, H, W, proxy + weights]
+        proxy, weights = out.reshape(-1, out.shape[-1]).split(list(self.widths), 1)
         return proxy, weights
 
     def update(self, state: Tensor, quantised: Tensor) -> Tensor:
@@ -97,7 +103,7 @@ class Stage(nn.Module):
 @dataclass
 class NetworkOutput:
     """Result of a forward pass: reconstruction [B, 3, H, W] (in evaluation clamped to [0, 1]), one result for each
-    quantising stage in coding order, and the proxies z_hat [N, L] of open stages."""
+    quantising stage in coding order, and the proxies (GM-VQ: z_hat [N, L]) of open stages."""
 
     reconstruction: Tensor
     stages: list[QuantizerResult]
@@ -112,7 +118,7 @@ Visitor = Callable[[Stage, int, Tensor], Tensor]
 class StagedAutoencoder(nn.Module):
     """The codec's network. `forward` for training, `encode` and `decode` for use."""
 
-    def __init__(self, config: NetworkConfig, settings: GMVQSettings | None = None) -> None:
+    def __init__(self, config: NetworkConfig, settings: QuantizerSettings | None = None) -> None:
         super().__init__()
         settings = settings or GMVQSettings()
         self.config = config
@@ -139,16 +145,17 @@ class StagedAutoencoder(nn.Module):
         """All stages in coding order, coarse to fine."""
         return [stage for level in reversed(self.stages) for stage in _stages(level)]
 
-    def quantizers(self) -> list[GMVQ]:
+    def quantizers(self) -> list[Quantizer]:
         """The quantisers of all stages, in coding order."""
         return [stage.quantizer for stage in self.ordered_stages()]
 
     def forward(self, image: Tensor, *, temperature: float = 1.0, modes: Sequence[str] | None = None) -> NetworkOutput:
         """Encode, quantise and decode `image` [B, 3, H, W], sides multiples of the alignment.
 
-        modes: what each stage does, in coding order, all "quantise" where it is not given. "open" passes z_hat with a
-        little noise and keeps it in the output's `proxies` (the plain-autoencoder start of training); "skip" leaves
-        the stage out. Only quantising stages appear in the output's `stages`.
+        modes: what each stage does, in coding order, all "quantise" where it is not given. "open" passes z_hat, or what
+        the quantiser's `passing` makes of it, with a little noise and keeps z_hat in the output's `proxies` (the
+        plain-autoencoder start of training); "skip" leaves the stage out. Only quantising stages appear in the
+        output's `stages`.
         """
         features = self.encoder(image)
         output = NetworkOutput(image, [])
@@ -161,7 +168,8 @@ class StagedAutoencoder(nn.Module):
             proxy, weights = stage.propose(features[level], state)
             if mode == OPEN:
                 output.proxies.append(proxy.detach())
-                return stage.update(state, proxy + OPEN_NOISE * proxy.detach().std(0) * torch.randn_like(proxy))
+                passed = stage.quantizer.passing(proxy)
+                return stage.update(state, passed + OPEN_NOISE * passed.detach().std(0) * torch.randn_like(passed))
             output.stages.append(stage.quantizer(proxy, weights, temperature=temperature))
             return stage.update(state, output.stages[-1].quantised)
 

@@ -1,6 +1,47 @@
 """Quantisers: one file a method beside its equations, one interface, one result type."""
 
+from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings
+from gmvqzip.quantizers.fsq import FSQ, FSQSettings
 from gmvqzip.quantizers.gmvq import GMVQ, GMVQSettings
+from gmvqzip.quantizers.gumbel import GumbelSettings, GumbelVQ
+from gmvqzip.quantizers.mvq import MVQ, MVQSettings
 from gmvqzip.quantizers.result import QuantizerResult
+from gmvqzip.quantizers.sqvae import SQVAE, SQVAESettings
+from gmvqzip.quantizers.vq import VQ, VQSettings
+from gmvqzip.quantizers.wasserstein import WassersteinSettings, WassersteinVQ
 
-__all__ = ["GMVQ", "GMVQSettings", "QuantizerResult"]
+METHODS: dict[str, type[QuantizerSettings]] = {
+    kind.method: kind
+    for kind in (
+        GMVQSettings,
+        VQSettings,
+        SQVAESettings,
+        GumbelSettings,
+        WassersteinSettings,
+        MVQSettings,
+        FSQSettings,
+    )
+}
+"""The settings of every method by its name in configurations."""
+
+__all__ = [
+    "FSQ",
+    "GMVQ",
+    "METHODS",
+    "MVQ",
+    "SQVAE",
+    "VQ",
+    "FSQSettings",
+    "GMVQSettings",
+    "GumbelSettings",
+    "GumbelVQ",
+    "MVQSettings",
+    "PlainForm",
+    "Quantizer",
+    "QuantizerResult",
+    "QuantizerSettings",
+    "SQVAESettings",
+    "VQSettings",
+    "WassersteinSettings",
+    "WassersteinVQ",
+]

@@ -22,23 +22,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, gumbel_softmax, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 
-# Rows of a [rows, K] block: small enough for the second-level cache, which halves the time on a CPU.
-_BLOCK_ELEMENTS = 1 << 21
 _PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
 _MAX_PRECISION = 2.0**15  # a model file keeps it as a half float
 SAMPLINGS = ("gumbel", "straight-through")
 
 
 @dataclass(frozen=True)
-class GMVQSettings:
-    """Settings of the objective and of the sampling; none of them changes what a trained model does."""
+class GMVQSettings(QuantizerSettings):
+    """Settings of the objective and of the sampling; a model in its plain form needs none of them."""
+
+    method: ClassVar[str] = "gmvq"
+    positive: ClassVar[tuple[str, ...]] = ("noise_scale",)
+    fractions: ClassVar[tuple[str, ...]] = ("posterior_decay",)
 
     beta: float = 0.1  # weight of the expected squared distance, mean over sites and dimensions
     gamma: float = 0.01  # weight of the entropy of the aggregated posterior, in nats
@@ -48,6 +52,23 @@ class GMVQSettings:
     posterior_decay: float = 0.0  # decay of a running mean of q_bar over steps; 0 uses the mini-batch alone
     rate: float = 0.0  # weight of the bits per site under the prior
     learned_prior: bool = False  # log pi_c in the logits; without it pi is uniform, as in the paper
+    conditional: float = 0.0  # weight of H(q(c|x)), mean over sites: the plain ELBO's reward, which ALBO leaves out
+    learned_weights: bool = True  # w(x) of eq. (15); without it every weight is the same
+
+    def widths(self, codes: int, dimensions: int, weights: int) -> tuple[int, int]:
+        """Proxy and as many weights as the network gives: one a dimension, or one a site."""
+        return dimensions, weights
+
+    def check(self, codes: int, dimensions: int) -> None:
+        """Raise ValueError for an unknown sampling, or a running mean that never moves."""
+        if self.sampling not in SAMPLINGS:
+            raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, not {self.sampling!r}")
+        if self.posterior_decay == 1:
+            raise ValueError("posterior_decay must be below 1: the running mean would never move")
+
+    def build(self, codes: int, dimensions: int) -> GMVQ:
+        """The quantiser."""
+        return GMVQ(codes, dimensions, self)
 
 
 def gmvq_logits(proxy: Tensor, weights: Tensor, codebook: Tensor) -> Tensor:
@@ -69,16 +90,20 @@ def expected_distance(proxy: Tensor, probabilities: Tensor, codebook: Tensor) ->
     return (proxy * proxy).sum(1) - 2 * (proxy * mean).sum(1) + square
 
 
-class GMVQ(nn.Module):
-    """Quantiser with K codes of L dimensions. See the module's docstring for the equations."""
+class GMVQ(Quantizer):
+    """Quantiser with K codes of L dimensions. See the module's docstring for the equations.
 
+    `forward` takes z_hat [N, L] and raw weights [N, L] or [N, 1], made positive by softplus (eq. 15); it gives a
+    relaxed sample in training, and the argmax without noise in evaluation.
+    """
+
+    settings: GMVQSettings
     average_posterior: Tensor
     log_prior: Tensor
     precision: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: GMVQSettings | None = None) -> None:
-        super().__init__()
-        self.codes, self.dimensions = codes, dimensions
+        super().__init__(codes, dimensions)
         self.settings = settings or GMVQSettings()
         self.codebook = nn.Parameter(torch.randn(codes, dimensions) / dimensions**0.5)
         # w = precision * softplus(raw): eq. (15) in units in which the posterior starts neither flat nor frozen.
@@ -86,32 +111,27 @@ class GMVQ(nn.Module):
         self.register_buffer("log_prior", torch.zeros(codes))  # log pi_c up to a constant; zero is the uniform prior
         self.register_buffer("average_posterior", torch.full((codes,), 1.0 / codes), persistent=False)
 
-    def forward(self, proxy: Tensor, raw_weights: Tensor, *, temperature: float = 1.0) -> QuantizerResult:
-        """Quantise N sites; with a relaxed sample in training, by argmax without noise in evaluation.
+    @property
+    def wants_proxies(self) -> bool:
+        """Always: the codebook has a k-means start."""
+        return True
 
-        proxy: z_hat [N, L]; raw_weights: [N, L] or [N, 1], made positive by softplus (eq. 15); temperature: tau > 0;
-        Evaluation changes no state, and `lookup(result.indices)` equals `result.quantised` bit for bit.
-        """
-        with torch.autocast(proxy.device.type, enabled=False):
-            blocks = [self._block(*part, temperature) for part in self._blocks(proxy, raw_weights)]
+    def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
+        blocks = [self._block(*part, temperature) for part in self._blocks(proxy, raw_weights)]
         quantised, indices, distance, bits, posterior, conditional = zip(*blocks, strict=True)
         sums = [torch.stack(part).sum(0) for part in (distance, bits, posterior, conditional)]
         return self._result(torch.cat(quantised), torch.cat(indices), *sums)
 
-    def assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
-        """The codes [N] int64 that evaluation picks, without the statistics: argmax of the logits. See `forward`."""
-        with torch.no_grad(), torch.autocast(proxy.device.type, enabled=False):
-            parts = [self._logits(*part).argmax(1) for part in self._blocks(proxy, raw_weights)]
-        return torch.cat(parts)
+    def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
+        return torch.cat([self._logits(*part).argmax(1) for part in self._blocks(proxy, raw_weights)])
 
     def _blocks(self, proxy: Tensor, raw_weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows of proxy and positive weights (eq. 15), as many at once as the cache holds; float32 or wider."""
-        dtype = torch.promote_types(raw_weights.dtype, torch.float32)
-        weights = self.precision.to(dtype) * F.softplus(raw_weights.to(dtype))
-        proxy = proxy.to(dtype)
-        rows = max(1, _BLOCK_ELEMENTS // self.codes)
-        for i in range(0, len(proxy), rows):
-            yield proxy[i : i + rows], weights[i : i + rows]
+        """Rows of proxy and positive weights (eq. 15), as many at once as the cache holds."""
+        if not self.settings.learned_weights:
+            raw_weights = torch.zeros_like(raw_weights)
+        weights = self.precision.to(raw_weights.dtype) * F.softplus(raw_weights)
+        for part in row_blocks(len(proxy), self.codes):
+            yield proxy[part], weights[part]
 
     def _logits(self, proxy: Tensor, weights: Tensor) -> Tensor:
         return gmvq_logits(proxy, weights, self.codebook) + self.log_prior
@@ -123,14 +143,15 @@ class GMVQ(nn.Module):
         posterior = log_posterior.exp()
         distance = expected_distance(proxy, posterior, self.codebook).sum()
         bits = -(posterior @ self.log_prior.log_softmax(0)).sum() / math.log(2)
-        conditional = -(posterior.detach() * log_posterior.detach()).sum()
+        log_terms = (
+            (posterior, log_posterior) if self.settings.conditional else (posterior.detach(), log_posterior.detach())
+        )
+        conditional = -(log_terms[0] * log_terms[1]).sum()
         if not self.training:
             indices = logits.argmax(1)
             return self.lookup(indices), indices, distance, bits, posterior.sum(0), conditional
         if self.settings.sampling == "gumbel":
-            uniform = torch.rand_like(logits).clamp_min_(torch.finfo(logits.dtype).tiny)
-            gumbel = uniform.log_().neg_().log_().neg_()
-            sample = ((logits + gumbel) / temperature).softmax(1)
+            sample = gumbel_softmax(logits, temperature)
             indices = sample.argmax(1)
             quantised = sample @ self.codebook
             square = expected_distance(proxy, sample, self.codebook) if self.settings.noise else None
@@ -176,16 +197,20 @@ class GMVQ(nn.Module):
         distance = distance / (sites * self.dimensions)
         reward = entropy(aggregated)
         perplexity_hard, utilisation = hard_statistics(indices, self.codes)
+        loss = settings.beta * distance - settings.gamma * reward + settings.rate * bits / sites
+        if settings.conditional:
+            loss = loss - settings.conditional * conditional / sites
         return QuantizerResult(
             quantised=quantised,
             indices=indices,
-            loss=settings.beta * distance - settings.gamma * reward + settings.rate * bits / sites,
+            loss=loss,
             terms={
                 "distance": distance,
                 "bits": bits / sites,
                 "aggregated_entropy": reward,
-                "conditional_entropy": conditional / sites,
+                "conditional_entropy": conditional.detach() / sites,
             },
+            posterior=aggregated.detach(),
             perplexity_soft=reward.detach().exp(),
             perplexity_hard=perplexity_hard,
             utilisation=utilisation,
@@ -194,6 +219,14 @@ class GMVQ(nn.Module):
     def lookup(self, indices: Tensor) -> Tensor:
         """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
         return F.embedding(indices, self.codebook)
+
+    def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm | None:
+        """None: this is the plain form, unless weights are not learned: then the head gives none."""
+        if self.settings.learned_weights:
+            return None
+        head_weight, head_bias = head_weight.clone(), head_bias.clone()
+        head_weight[self.dimensions :], head_bias[self.dimensions :] = 0, 0
+        return PlainForm(self.codebook, self.log_prior, head_weight, head_bias, project_weight, self.precision)
 
     @torch.no_grad()
     def reseed(self, share: float = 0.02, spread: float = 0.3) -> int:

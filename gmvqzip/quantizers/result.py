@@ -13,15 +13,18 @@ class QuantizerResult:
     """What a quantiser makes of N sites with L dimensions and K codes.
 
     quantised: [N, L] what the decoder reads; indices: [N] int64 codes; loss: scalar, the weighted sum of the
-    quantiser's own terms; terms: those terms before weighting, scalars by name; perplexity_soft: exp of the entropy
-    (in nats) of the aggregated posterior; perplexity_hard: the same of the counts of `indices`; utilisation: fraction
-    of the K codes used in this batch. The last three carry no gradient.
+    quantiser's own terms; terms: those terms before weighting, scalars by name, among them `conditional_entropy`, the
+    mean over sites of H(q(c | x)) in nats, zero for a rule that picks one code; posterior: [K], the aggregated
+    posterior q_bar(c), the mean of q(c | x) over the sites; perplexity_soft: exp of its entropy (in nats);
+    perplexity_hard: the same of the counts of `indices`; utilisation: fraction of the K codes used in this batch. The
+    last four carry no gradient.
     """
 
     quantised: Tensor
     indices: Tensor
     loss: Tensor
     terms: dict[str, Tensor]
+    posterior: Tensor
     perplexity_soft: Tensor
     perplexity_hard: Tensor
     utilisation: Tensor
@@ -37,3 +40,21 @@ def hard_statistics(indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
     """Perplexity of the code counts, and the fraction of codes used, of `indices` [N] with values below `codes`."""
     counts = torch.bincount(indices.flatten(), minlength=codes).float()
     return entropy(counts / counts.sum().clamp_min(1)).exp(), (counts > 0).float().mean()
+
+
+def soft_result(
+    quantised: Tensor, indices: Tensor, loss: Tensor, terms: dict[str, Tensor], posterior: Tensor
+) -> QuantizerResult:
+    """The result of a method with probabilities q(c | x), whose mean over the sites is `posterior` [K]."""
+    posterior = posterior.detach()
+    hard, used = hard_statistics(indices, len(posterior))
+    return QuantizerResult(quantised, indices, loss, terms, posterior, entropy(posterior).exp(), hard, used)
+
+
+def hard_result(
+    quantised: Tensor, indices: Tensor, loss: Tensor, terms: dict[str, Tensor], codes: int
+) -> QuantizerResult:
+    """The result of a method that picks one code: q(c | x) is all on it, and the soft perplexity is the hard one."""
+    counts = torch.bincount(indices, minlength=codes).to(quantised.dtype)
+    terms = terms | {"conditional_entropy": torch.zeros((), dtype=quantised.dtype, device=quantised.device)}
+    return soft_result(quantised, indices, loss, terms, counts / counts.sum().clamp_min(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.kinds import read_config
-from gmvqzip.quantizers.gmvq import SAMPLINGS, GMVQSettings
+from gmvqzip.quantizers import METHODS, GMVQSettings, QuantizerSettings
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
@@ -36,7 +36,7 @@ class TrainConfig:
     """Everything that decides a run's result, apart from the data. Fractions are of the whole run."""
 
     network: NetworkConfig | HyperpriorConfig
-    quantizer: GMVQSettings = field(default_factory=GMVQSettings)
+    quantizer: QuantizerSettings = field(default_factory=GMVQSettings)
     dataset: str = "folder"  # cifar10, celeba or folder
     crop: int | None = None  # side of the training crops in pixels; None keeps the data set's own size
     batch_size: int = 64  # pictures a step
@@ -54,10 +54,13 @@ class TrainConfig:
     floor: float = 0.02  # last learning rate as a fraction of the peak
     cosine: bool = False  # fall along a cosine instead of a line
     clip: float = 2.0  # largest norm of the gradient of AdamW's parameters
+    codebook_rate: float | None = None  # peak learning rate of the codebooks; None: adam_rate
+    reconstruction: str = "mse"  # mse: the mean squared error; log: half its logarithm, SQ-VAE's, which has no weight
     reconstruction_weight: float = 100.0  # factor of the mean squared error in [0, 1]
     temperature_start: float = 2.0  # tau of the Gumbel-softmax at the beginning
-    temperature_end: float = 0.1  # tau at the end of its fall (exponential)
+    temperature_end: float = 0.1  # tau at the end of its fall
     temperature_until: float = 0.8  # fraction at which tau ends its fall
+    temperature_fall: str = "exponential"  # shape of the fall: exponential or cosine
     hard_after: float = 0.8  # fraction after which sampling is straight-through without noise
     entropy_until: float = 1.0  # fraction over which gamma fades linearly to zero; 1 keeps it constant
     rate_weight: float = 0.0  # weight of the bits per pixel of all stages under their learned priors; 0: no rate term
@@ -81,17 +84,34 @@ class TrainConfig:
         for name, value, allowed in (
             ("precision", self.precision, ("bf16", "fp32")),
             ("optimizer", self.optimizer, ("muon", "adamw")),
+            ("reconstruction", self.reconstruction, ("mse", "log")),
+            ("temperature_fall", self.temperature_fall, ("exponential", "cosine")),
             ("dataset", self.dataset, ("cifar10", "celeba", "folder")),
-            ("quantizer.sampling", self.quantizer.sampling, SAMPLINGS),
         ):
             if value not in allowed:
                 raise TrainingError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
         _check_ranges(self, _POSITIVE, _FRACTIONS)
         if not self.scalar_until <= self.prior_until < 1:
             raise TrainingError("scalar_until must not be above prior_until, which must be below 1")
-        _check_ranges(self.quantizer, ("noise_scale",), ("posterior_decay",), "quantizer.")
-        if self.quantizer.posterior_decay == 1:
-            raise TrainingError("quantizer.posterior_decay must be below 1: the running mean would never move")
+        _check_ranges(self.quantizer, self.quantizer.positive, self.quantizer.fractions, "quantizer.")
+        self._check_quantizer()
+
+    def _check_quantizer(self) -> None:
+        """Raise TrainingError where the quantiser fits neither the network nor the objective."""
+        plain = isinstance(self.quantizer, GMVQSettings)
+        if isinstance(self.network, HyperpriorConfig):
+            grids = []
+            if not plain:
+                raise TrainingError(f"quantizer {self.quantizer.method} needs a staged network, not a hyperprior")
+        else:
+            grids = [(grid.codes, grid.dimensions) for grid in self.network.grids]
+        if not plain and (self.rate_weight or self.reseed_every):
+            raise TrainingError(f"quantizer {self.quantizer.method} has no rate_weight and no reseed_every")
+        for codes, dimensions in grids:
+            try:
+                self.quantizer.check(codes, dimensions)
+            except ValueError as error:
+                raise TrainingError(f"quantizer.{error}") from None
 
     def with_length(self, *, steps: int | None, epochs: float | None, seconds: float | None) -> TrainConfig:
         """The same run with another length; exactly one argument is given."""
@@ -99,12 +119,14 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `config_from_dict` reads it back."""
-        return asdict(self)
+        values = asdict(self)
+        values["quantizer"]["method"] = self.quantizer.method
+        return values
 
 
-def _check_types(settings: TrainConfig | GMVQSettings, prefix: str = "") -> None:
+def _check_types(settings: TrainConfig | QuantizerSettings, prefix: str = "") -> None:
     """Raise TrainingError for a field that does not hold what it is declared as; a file can put anything there."""
-    for item in fields(settings):
+    for item in _fields_of(settings):
         value, declared = getattr(settings, item.name), str(item.type)
         kind = declared.removesuffix(" | None")
         if kind not in _KINDS or (value is None and kind != declared):
@@ -115,10 +137,10 @@ def _check_types(settings: TrainConfig | GMVQSettings, prefix: str = "") -> None
 
 
 def _check_ranges(
-    settings: TrainConfig | GMVQSettings, positive: Sequence[str], fractions: Sequence[str], prefix: str = ""
+    settings: TrainConfig | QuantizerSettings, positive: Sequence[str], fractions: Sequence[str], prefix: str = ""
 ) -> None:
     """Raise TrainingError for numbers that are not finite, negative, zero where named in `positive`, or above 1."""
-    for item in fields(settings):
+    for item in _fields_of(settings):
         value = getattr(settings, item.name)
         if not isinstance(value, int | float):
             continue
@@ -126,6 +148,10 @@ def _check_ranges(
             raise TrainingError(f"{prefix}{item.name} must be {'above' if item.name in positive else 'at least'} 0")
         if value > 1 and item.name in fractions:
             raise TrainingError(f"{prefix}{item.name} must be at most 1")
+
+
+def _fields_of(settings: Any) -> tuple[Field[Any], ...]:
+    return fields(settings)
 
 
 def config_from_dict(data: Mapping[str, Any]) -> TrainConfig:
@@ -137,7 +163,7 @@ def config_from_dict(data: Mapping[str, Any]) -> TrainConfig:
         values = dict(data)
         values["network"] = read_config(data["network"])
         if "quantizer" in data:
-            values["quantizer"] = GMVQSettings(**data["quantizer"])
+            values["quantizer"] = _read_quantizer(data["quantizer"])
         if "steps" not in values and ("epochs" in values or "seconds" in values):
             values["steps"] = None
         return TrainConfig(**values)
@@ -147,10 +173,21 @@ def config_from_dict(data: Mapping[str, Any]) -> TrainConfig:
         raise TrainingError(str(error)) from None
 
 
+def _read_quantizer(data: Mapping[str, Any]) -> QuantizerSettings:
+    if not isinstance(data, Mapping):
+        raise TypeError("quantizer is not a table of fields")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    method = values.pop("method", GMVQSettings.method)
+    if method not in METHODS:
+        raise TrainingError(f"quantizer.method must be one of {', '.join(METHODS)}, not {method!r}")
+    return METHODS[method](**values)
+
+
 def load_config(path: Path) -> TrainConfig:
     """Read a TOML file with the fields of `TrainConfig`, tables `[network]` and `[quantizer]`, or `preset = NAME`.
 
-    With `preset`, the file's other fields replace the preset's, table by table.
+    With `preset`, the file's other fields replace the preset's, table by table; a quantiser with a `method` of its own
+    replaces the preset's as a whole.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -162,6 +199,9 @@ def load_config(path: Path) -> TrainConfig:
         base = preset(str(data.pop("preset"))).to_dict()
         if "epochs" in data or "seconds" in data:
             base["steps"] = None
+        own = data.get("quantizer")
+        if isinstance(own, dict) and own.get("method", base["quantizer"]["method"]) != base["quantizer"]["method"]:
+            base["quantizer"] = {}
         for key, value in data.items():
             base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
         data = base

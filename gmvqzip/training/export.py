@@ -11,6 +11,7 @@ import torch
 
 from gmvqzip.entropy.tables import frequencies
 from gmvqzip.models.network import StagedAutoencoder
+from gmvqzip.models.plain import plain_network
 from gmvqzip.models.store import dump_model, round_weights
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import evaluate
@@ -34,10 +35,11 @@ def export_model(
 ) -> tuple[bytes, dict[str, Any]]:
     """The bytes of a model file, and its card.
 
-    The weights are rounded as in the file first, so that prior and results are those of the model as shipped. The
-    aggregated categorical prior of each stage is the smoothed count of its hard codes over the whole training set,
-    frozen into an integer table.
+    The network is brought to its plain form and its weights are rounded as in the file first, so that prior and results
+    are those of the model as shipped. The aggregated categorical prior of each stage is the smoothed count of its hard
+    codes over the whole training set, frozen into an integer table.
     """
+    network = plain_network(network)
     round_weights(network)
     say(f"aggregated prior over {len(data.train)} training pictures")
     seen = evaluate(network, _batches(data.train), device)

@@ -57,15 +57,26 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_optimizers(
-    network: nn.Module, *, muon_rate: float, adam_rate: float, weight_decay: float, use_muon: bool
+    network: nn.Module,
+    *,
+    muon_rate: float,
+    adam_rate: float,
+    weight_decay: float,
+    use_muon: bool,
+    codebook_rate: float | None = None,
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a network, with each group's peak rate kept under the key "peak".
 
     With Muon: the wide convolutions of encoder and decoder go to it; stems, heads, biases, codebooks go to AdamW.
+    codebook_rate: AdamW's rate for codebooks; None: `adam_rate`.
     """
     wide: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
+    codebooks: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
+        if codebook_rate is not None and name.endswith("codebook"):
+            codebooks.append(parameter)
+            continue
         inner = not any(part in name for part in ("stem", "head", "final", "codebook"))
         (wide if use_muon and inner and parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 else rest).append(
             parameter
@@ -73,6 +84,8 @@ def build_optimizers(
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(rest, lr=adam_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
     ]
+    if codebooks:
+        optimizers[0].add_param_group({"params": codebooks, "lr": codebook_rate})
     if wide:
         optimizers.append(Muon(wide, lr=muon_rate, weight_decay=weight_decay))
     for optimizer in optimizers:

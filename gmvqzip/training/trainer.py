@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from torch import Tensor
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
+from gmvqzip.quantizers import GMVQ
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import comparison_sheet, evaluate, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, check_size, restore_optimizers
 from gmvqzip.training.optim import build_optimizers, rate_factor
+from gmvqzip.training.schedule import quantizer_settings, temperature
 
 _KMEANS_SITES = 64  # sites collected per code for the k-means start, at most
 
@@ -40,6 +41,7 @@ class Trainer(TrainingLoop):
             adam_rate=config.adam_rate,
             weight_decay=config.weight_decay,
             use_muon=config.optimizer == "muon",
+            codebook_rate=config.codebook_rate,
         )
         self._averaged = 0  # steps in the running average
         self._collected: dict[int, list[Tensor]] = {}
@@ -67,11 +69,12 @@ class Trainer(TrainingLoop):
         self._start_stages()
         image = to_tensor(self.pictures.batch(self.step, config.batch_size, config.crop, config.seed), self.device)
         check_size(image, config.network.alignment)
-        temperature = self._prepare(progress)
+        tau = self._prepare(progress)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            output: NetworkOutput = self.network(image, temperature=temperature, modes=self._modes())
+            output: NetworkOutput = self.network(image, temperature=tau, modes=self._modes())
         error = ((output.reconstruction - image) ** 2).mean()
-        loss = config.reconstruction_weight * error + sum((stage.loss for stage in output.stages), torch.zeros(()))
+        distortion = 0.5 * error.log() if config.reconstruction == "log" else config.reconstruction_weight * error
+        loss = distortion + sum((stage.loss for stage in output.stages), torch.zeros(()))
         loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
         if not np.isfinite(value):
@@ -81,13 +84,15 @@ class Trainer(TrainingLoop):
         self._collect(output)
         for optimizer in self.optimizers:
             if isinstance(optimizer, torch.optim.AdamW):
-                torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip)
+                torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], config.clip)
             optimizer.step()
             optimizer.zero_grad()
+        for quantizer in self.network.quantizers():
+            quantizer.after_step(self.optimizers)
         self.step += 1
         self._reseed(progress)
         self._follow(progress)
-        return StepRecord(self.step, progress, self._values(value, float(error.detach()), temperature, output))
+        return StepRecord(self.step, progress, self._values(value, float(error.detach()), tau, output))
 
     def _prepare(self, progress: float) -> float:
         """Set rates and sampling for this step; returns the temperature."""
@@ -96,17 +101,9 @@ class Trainer(TrainingLoop):
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
-        settings = config.quantizer
-        if config.entropy_until < 1:
-            settings = replace(settings, gamma=settings.gamma * max(0.0, 1 - progress / config.entropy_until))
-        if progress >= config.hard_after:
-            settings = replace(settings, sampling="straight-through", noise=False)
-        ramp = (progress - config.rate_from) / max(config.rate_full - config.rate_from, 1e-9)
-        rate = config.rate_weight * min(1.0, max(0.0, ramp))
-        for quantizer, grid in zip(self.network.quantizers(), config.network.stages(), strict=True):
-            quantizer.settings = replace(settings, rate=rate / grid.stride**2, learned_prior=rate > 0)
-        fall = min(1.0, progress / max(config.temperature_until, 1e-9))
-        return float(config.temperature_start * (config.temperature_end / config.temperature_start) ** fall)
+        for quantizer, grid in zip(self.network.quantizers(), self.network.config.stages(), strict=True):
+            quantizer.settings = quantizer_settings(config, progress, grid.stride)
+        return temperature(config, progress)
 
     def _modes(self) -> list[str]:
         """Stages open one after another, `open_steps` each, and quantise from then on."""
@@ -116,7 +113,7 @@ class Trainer(TrainingLoop):
 
     def _collect(self, output: NetworkOutput) -> None:
         stage = self.step // self.config.open_steps
-        if output.proxies:
+        if output.proxies and self.network.quantizers()[stage].wants_proxies:
             kept = self._collected.setdefault(stage, [])
             kept.append(output.proxies[0])
             limit = _KMEANS_SITES * self.network.quantizers()[stage].codes
@@ -134,7 +131,8 @@ class Trainer(TrainingLoop):
         every = self.config.reseed_every
         if every and self.ready and self.step % every == 0 and progress < self.config.rate_full:
             for quantizer in self.network.quantizers():
-                quantizer.reseed()
+                if isinstance(quantizer, GMVQ):
+                    quantizer.reseed()
 
     def _follow(self, progress: float) -> None:
         """The running average of the weights, over the second half of the run."""
@@ -168,7 +166,7 @@ class Trainer(TrainingLoop):
             "average": None if self.average is None else self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "collected": dict(self._collected),
-            "posteriors": [quantizer.average_posterior for quantizer in self.network.quantizers()],
+            "running": [quantizer.running_state() for quantizer in self.network.quantizers()],
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -179,5 +177,5 @@ class Trainer(TrainingLoop):
             self.average.load_state_dict(state["average"])
         restore_optimizers(self.optimizers, state["optimizers"])
         self._collected = {int(k): list(v) for k, v in state["collected"].items()}
-        for quantizer, posterior in zip(self.network.quantizers(), state["posteriors"], strict=True):
-            quantizer.average_posterior = posterior.to(self.device)
+        for quantizer, running in zip(self.network.quantizers(), state["running"], strict=True):
+            quantizer.restore_running(running)

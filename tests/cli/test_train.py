@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ def steps_logged(place: Path, run: str = "runs/folder") -> list[int]:
 
 
 class TestWholeRun:
+    def test_another_quantiser(self, place: Path, cli: Cli) -> None:
+        """Its model is used like any other, and its file comes back pixel for pixel as the library decodes it."""
+        assert cli(*ARGUMENTS, "--quantizer", "fsq", "--out", "fsq.safetensors").code == 0
+        info = read_info(place / "fsq.safetensors")
+        assert info.card["training"]["quantizer"] == {"method": "fsq", "levels": [8]}
+        picture = next((place / "pics" / "deep").glob("07*.png"))
+        assert cli("compress", "-m", "fsq.safetensors", picture, "-o", "a.gmvq").code == 0
+        assert cli("decompress", "-m", "fsq.safetensors", "a.gmvq", "-o", "a.png").code == 0
+        with Image.open("a.png") as decoded, Image.open(picture) as original:
+            assert decoded.size == original.size
+
+    def test_an_unknown_quantiser(self, place: Path, cli: Cli) -> None:
+        outcome = cli(*ARGUMENTS, "--quantizer", "magic")
+        assert outcome.code == 1
+        assert "no quantizer 'magic'; there are gmvq, gmvq+entropy, vqvae" in outcome.err
+
     def test_from_pictures_to_a_model_that_works(self, place: Path, cli: Cli) -> None:
         outcome = cli(*ARGUMENTS, "--out", "models/mine.safetensors", "--note", "made up, any use")
         assert (outcome.code, outcome.out) == (0, b"")
@@ -280,7 +297,7 @@ class TestRefusals:
 
 class TestSettings:
     def settings(self, **options: Any) -> Any:
-        names = ("dataset", "preset_name", "config_file", "steps", "epochs", "time", "batch_size", "seed")
+        names = ("dataset", "preset_name", "config_file", "quantizer", "steps", "epochs", "time", "batch_size", "seed")
         values: dict[str, Any] = dict.fromkeys(names) | {"dataset": "folder"} | options
         return _settings(**values)
 
@@ -294,6 +311,15 @@ class TestSettings:
 
     def test_a_preset_on_other_data(self) -> None:
         assert self.settings(dataset="cifar10", preset_name="small").dataset == "cifar10"
+
+    def test_a_quantiser_by_name(self) -> None:
+        from gmvqzip.training.config import PRESETS
+        from gmvqzip.training.methods import with_quantizer
+
+        chosen = self.settings(dataset="cifar10", quantizer="vqvae+l2", steps=7)
+        assert chosen == replace(with_quantizer(PRESETS["paper-cifar10"], "vqvae+l2"), steps=7)
+        # The preset of folders has no other quantisers, so a small network takes its place.
+        assert self.settings(quantizer="sqvae") == with_quantizer(PRESETS["small"], "sqvae")
 
     def test_lengths(self) -> None:
         assert self.settings(steps=5).steps == 5

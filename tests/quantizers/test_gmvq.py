@@ -11,8 +11,7 @@ from formulas import drawn, inverse_softplus, naive_logits
 from torch import Tensor
 from torch.func import functional_call
 
-from gmvqzip.quantizers import GMVQ, GMVQSettings, QuantizerResult
-from gmvqzip.quantizers import gmvq as module
+from gmvqzip.quantizers import GMVQ, GMVQSettings, QuantizerResult, base
 from gmvqzip.quantizers.gmvq import expected_distance, gmvq_logits
 
 TERMS = ("distance", "bits", "aggregated_entropy")
@@ -96,6 +95,30 @@ class TestObjective:
         assert float(result.perplexity_soft) == pytest.approx(math.exp(0.6818941), abs=1e-6)
         assert float(result.perplexity_hard) == pytest.approx(2)
         assert float(result.utilisation) == 1
+
+    def test_the_plain_elbo_rewards_the_single_posteriors_too(self) -> None:
+        plain = self.result(beta=2.0, gamma=0.5, conditional=0.3).loss.detach()
+        assert float(self.result(beta=2.0, gamma=0.5).loss.detach() - plain) == pytest.approx(0.3 * 0.4737685, abs=1e-6)
+
+    def test_only_the_plain_elbo_gives_the_single_posteriors_a_gradient(self) -> None:
+        """With both other terms off, what is left is the gradient of the conditional entropy, or none."""
+
+        def gradient(conditional: float) -> Tensor:
+            quantizer, proxy, raw = drawn(beta=0.0, gamma=0.0, conditional=conditional)
+            proxy.requires_grad_()
+            (slope,) = torch.autograd.grad(quantizer.eval()(proxy, raw).loss, [proxy])
+            return slope
+
+        assert gradient(0.0).abs().max() == 0
+        assert gradient(1.0).abs().max() > 1e-3
+
+    def test_weights_can_be_switched_off(self) -> None:
+        quantizer, proxy, raw = drawn(learned_weights=False)
+        quantizer.eval()
+        constant = quantizer(proxy, torch.zeros_like(raw))
+        assert torch.equal(quantizer(proxy, raw).loss, constant.loss)
+        learned, _, _ = drawn()
+        assert not torch.equal(learned.eval()(proxy, raw).loss, constant.loss)
 
     def test_loss_is_the_weighted_sum(self) -> None:
         loss = self.result(beta=0.3, gamma=0.7, rate=0.05).loss
@@ -282,7 +305,7 @@ class TestEvaluation:
         quantizer, proxy, raw = drawn(sites=50)
         quantizer.eval()
         whole, assigned = quantizer(proxy, raw), quantizer.assign(proxy, raw)
-        monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 7 * 5)  # seven rows at once, the last block of one
+        monkeypatch.setattr(base, "BLOCK_ELEMENTS", 7 * 5)  # seven rows at once, the last block of one
         parts = quantizer(proxy, raw)
         assert torch.equal(parts.indices, whole.indices)
         assert torch.equal(parts.quantised, whole.quantised)

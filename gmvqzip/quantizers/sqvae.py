@@ -1,0 +1,138 @@
+"""SQ-VAE: stochastic quantisation that sharpens itself (Takida et al. 2022, arXiv 2205.07547, Gaussian SQ-VAE).
+
+Codes e_k [K, L] and a learned variance give the posterior of a dequantised code
+
+    q(k | z) = softmax_k(-||z - e_k||^2 / (2 s^2))                                                       (sec. 3.1)
+
+from which training samples a relaxed one-hot y by Gumbel-softmax, z_q = y E; evaluation takes the argmax, which is the
+nearest code. With the mixture's decoder variance at its optimum the loss of an image with D pixel values is
+
+    D/2 ln(SSE) + sum over sites of [sum_k q ln q + ||z - z_q||^2 / (2 s^2)]                                  (sec. 3.2)
+
+The first term belongs to the training (`reconstruction = "log"`), the second is the loss here, a mean over sites times
+`weight`. The variance is s^2 = exp(phi) + 1, phi a scalar, (I of the paper's table) or exp(phi) + exp(r(x)) with a
+value r for each site (III). One for each image (II) would need a head that sees the whole image, one for each element
+(IV) has no plain form.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gmvqzip.quantizers.base import (
+    PlainForm,
+    Quantizer,
+    QuantizerSettings,
+    gumbel_softmax,
+    nearest,
+    nearest_form,
+    row_blocks,
+)
+from gmvqzip.quantizers.gmvq import kmeans
+from gmvqzip.quantizers.result import QuantizerResult, soft_result
+
+VARIANCES = ("shared", "site")
+
+
+@dataclass(frozen=True)
+class SQVAESettings(QuantizerSettings):
+    """Settings of an SQ-VAE."""
+
+    method: ClassVar[str] = "sqvae"
+    positive: ClassVar[tuple[str, ...]] = ("weight", "start_variance")
+
+    variance: str = "shared"  # "shared": exp(phi) + 1; "site": exp(phi) + exp(r(x)), r from the head
+    start_variance: float = 20.0  # exp(phi) at the start
+    weight: float = 1.0  # of both terms; 1 / (pixel values a site) where the reconstruction term is 1/2 ln(MSE)
+    kmeans: bool = False  # start of the codebook by k-means on proxies; the paper's is normal
+
+    def widths(self, codes: int, dimensions: int, weights: int) -> tuple[int, int]:
+        """Proxy, and r(x) where each site has its own variance."""
+        return dimensions, int(self.variance == "site")
+
+    def check(self, codes: int, dimensions: int) -> None:
+        """Raise ValueError for an unknown variance."""
+        if self.variance not in VARIANCES:
+            raise ValueError(f"variance must be one of {', '.join(VARIANCES)}, not {self.variance!r}")
+
+    def build(self, codes: int, dimensions: int) -> SQVAE:
+        """The quantiser. Raises ValueError as `check` does."""
+        return SQVAE(codes, dimensions, self)
+
+
+class SQVAE(Quantizer):
+    """Quantiser with K codes of L dimensions; proxies [N, L], raw weights r [N, 0 or 1]. See the module's docstring."""
+
+    settings: SQVAESettings
+
+    def __init__(self, codes: int, dimensions: int, settings: SQVAESettings) -> None:
+        settings.check(codes, dimensions)
+        super().__init__(codes, dimensions)
+        self.settings = settings
+        self.codebook = nn.Parameter(torch.randn(codes, dimensions))
+        self.log_variance = nn.Parameter(torch.tensor(math.log(settings.start_variance)))  # phi
+
+    def precision(self, raw_weights: Tensor) -> Tensor:
+        """1 / (2 s^2), [N, 1] or [1, 1]. raw_weights: r [N, 0 or 1]."""
+        own = raw_weights.exp() if self.settings.variance == "site" else torch.ones_like(self.log_variance)[None, None]
+        return 0.5 / (self.log_variance.exp() + own)
+
+    def logits(self, proxy: Tensor, precision: Tensor) -> Tensor:
+        """-||z - e_k||^2 / (2 s^2), [N, K]. proxy: [N, L]; precision: [N or 1, 1]."""
+        square = (proxy * proxy).sum(1, keepdim=True) - 2 * proxy @ self.codebook.t() + (self.codebook**2).sum(1)
+        return -precision * square
+
+    @property
+    def wants_proxies(self) -> bool:
+        """Whether there is a k-means start."""
+        return self.settings.kmeans
+
+    def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
+        precision = self.precision(raw_weights).expand(len(proxy), 1)
+        parts = [self._block(proxy[p], precision[p], temperature) for p in row_blocks(len(proxy), self.codes)]
+        quantised, indices, posterior, negentropy = zip(*parts, strict=True)
+        words = torch.cat(quantised)
+        information = torch.stack(negentropy).sum(0) / len(proxy)
+        distance = ((proxy - words) ** 2).sum(1, keepdim=True)
+        terms = {
+            "distance": distance.mean() / self.dimensions,
+            "continuous": (distance * precision).mean(),
+            "conditional_entropy": -information.detach(),
+        }
+        loss = self.settings.weight * (information + terms["continuous"])
+        aggregated = torch.stack(posterior).sum(0) / len(proxy)
+        return soft_result(words, torch.cat(indices), loss, terms, aggregated)
+
+    def _block(self, proxy: Tensor, precision: Tensor, temperature: float) -> tuple[Tensor, ...]:
+        """Of one block of sites: codewords, indices, and the sums over sites of q(k | z) [K] and of sum_k q ln q."""
+        logits = self.logits(proxy, precision)
+        log_posterior = logits.log_softmax(1)
+        posterior = log_posterior.exp()
+        sums = posterior.detach().sum(0), (posterior * log_posterior).sum()
+        if not self.training:
+            indices = nearest(proxy, self.codebook)
+            return self.lookup(indices), indices, *sums
+        sample = gumbel_softmax(logits, temperature)
+        return sample @ self.codebook, sample.argmax(1), *sums
+
+    def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
+        return nearest(proxy, self.codebook)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
+        return F.embedding(indices, self.codebook)
+
+    def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
+        """The nearest codeword: the posterior's argmax, whatever the variance."""
+        return nearest_form(self.codebook.detach(), head_weight, head_bias, project_weight)
+
+    @torch.no_grad()
+    def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
+        """k-means start of the codebook on proxies [N, L]."""
+        self.codebook.copy_(kmeans(proxies.to(self.codebook.dtype), self.codes))

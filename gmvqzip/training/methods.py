@@ -1,0 +1,139 @@
+"""Quantisers by name: a run's configuration with another method, fair to it.
+
+A method brings what its authors gave it besides its equations: dimensions of its codes, the schedule of its
+temperature, the form of the reconstruction term. Weights that the literature states beside a mean squared error over
+the data's variance are brought to the run's own factor of that error. Network, data, optimiser and length stay; rate
+term and re-seeding are GM-VQ's alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gmvqzip.errors import TrainingError
+from gmvqzip.models.config import NetworkConfig
+from gmvqzip.quantizers import (
+    FSQSettings,
+    GMVQSettings,
+    GumbelSettings,
+    MVQSettings,
+    QuantizerSettings,
+    SQVAESettings,
+    VQSettings,
+    WassersteinSettings,
+)
+from gmvqzip.quantizers.fsq import RECOMMENDED
+from gmvqzip.training.config import TrainConfig
+
+DATA_VARIANCE = 0.0633  # of CIFAR-10's pixels in [0, 1]; VQ-VAE's reconstruction term is the error over it
+HALF_DATA_VARIANCES = 2 * DATA_VARIANCE  # the divisor of the Gumbel-VQVAE's reconstruction term
+ENTROPY_FACTOR = 5.0  # of gamma in "GM-VQ + Entropy"
+L2_DIMENSIONS = 32  # at most, of codes on the unit sphere
+_FEW_TOKENS = 240  # below, a masked VQ has 2 units and 3 masks in the place of 4 and 15
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "l2": {"l2": True},
+    "replace": {"replace_after": 50},
+    "affine": {"affine": 2.0},
+    "opt": {"inner_rate": 50.0},
+    "ema": {"ema": 0.99},
+}
+"""What may follow `vqvae+`, in any combination but `ema` with `affine` or `opt`; with the fields that it sets."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a method changes of a configuration."""
+
+    quantizer: QuantizerSettings
+    codes: int  # K of each grid
+    dimensions: int  # L of each grid
+    run: dict[str, Any] = field(default_factory=dict)  # fields of the run
+
+
+def _vqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    factor = config.reconstruction_weight * DATA_VARIANCE
+    return _Choice(VQSettings(codebook=factor, commitment=0.25 * factor), codes, dimensions)
+
+
+def _sqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    # exp(-1e-5 step) over the 160,000 steps of the authors' runs on CIFAR-10, as a fraction of the run.
+    fall = {"temperature_start": 1.0, "temperature_end": 0.2, "temperature_until": 1.0}
+    return _Choice(SQVAESettings(), codes, dimensions, {"reconstruction": "log", **fall})
+
+
+def _gumbel(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    settings = GumbelSettings(kl=5e-4 * config.reconstruction_weight * HALF_DATA_VARIANCES)
+    fall = {"temperature_start": 1.0, "temperature_end": 1 / 16, "temperature_fall": "cosine"}
+    return _Choice(settings, codes, dimensions, fall)
+
+
+def _wasserstein(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    return _Choice(WassersteinSettings(), codes, dimensions, {"codebook_rate": 0.02})
+
+
+def _mvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    factor = config.reconstruction_weight * DATA_VARIANCE
+    units = 4 if codes >= _FEW_TOKENS else 2
+    settings = MVQSettings(units=units, codebook=factor, commitment=0.25 * factor)
+    return _Choice(settings, max(2, codes // settings.masks) * settings.masks, dimensions)
+
+
+def _fsq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    levels = RECOMMENDED[max((size for size in RECOMMENDED if size <= codes), default=min(RECOMMENDED))]
+    return _Choice(FSQSettings(levels), math.prod(levels), len(levels))
+
+
+def _gmvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    settings = config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
+    return _Choice(settings, codes, dimensions)
+
+
+def _gmvq_entropy(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    settings = config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
+    return _Choice(replace(settings, gamma=ENTROPY_FACTOR * settings.gamma), codes, dimensions)
+
+
+_MAKERS: dict[str, Callable[[TrainConfig, int, int], _Choice]] = {
+    "gmvq": _gmvq,
+    "gmvq+entropy": _gmvq_entropy,
+    "vqvae": _vqvae,
+    "sqvae": _sqvae,
+    "gumbel": _gumbel,
+    "wasserstein": _wasserstein,
+    "mvq": _mvq,
+    "fsq": _fsq,
+}
+NAMES = tuple(_MAKERS)
+
+
+def with_quantizer(config: TrainConfig, name: str) -> TrainConfig:
+    """The same run with the quantiser of that name: one of `NAMES`, or `vqvae` with options, as `vqvae+l2+replace`.
+
+    A method's number of codes is the grid's, or for `mvq` and `fsq` the nearest below it that they can have. Raises
+    TrainingError for a name that does not exist, and where the method does not fit the run.
+    """
+    base, *options = [name] if name in _MAKERS else name.split("+")
+    if base not in _MAKERS or (options and base != "vqvae") or not set(options) <= set(OPTIONS):
+        raise TrainingError(
+            f"no quantizer {name!r}; there are {', '.join(NAMES)}, and vqvae with {', '.join('+' + o for o in OPTIONS)}"
+        )
+    if not isinstance(config.network, NetworkConfig):
+        raise TrainingError(f"quantizer {name} needs a staged network: choose --preset small or staged")
+    grids = []
+    for grid in config.network.grids:
+        choice = _MAKERS[base](config, grid.codes, grid.dimensions)
+        grids.append(replace(grid, codes=choice.codes, dimensions=choice.dimensions))
+    settings = choice.quantizer
+    for option in options:
+        settings = replace(settings, **OPTIONS[option])  # type: ignore[type-var]
+    if "l2" in options:
+        grids = [replace(grid, dimensions=min(grid.dimensions, L2_DIMENSIONS)) for grid in grids]
+    run = dict(choice.run)
+    if not isinstance(settings, GMVQSettings):
+        run |= {"rate_weight": 0.0, "reseed_every": 0}
+    network = replace(config.network, grids=tuple(grids))
+    return replace(config, network=network, quantizer=settings, **run)
