@@ -13,9 +13,11 @@ import pytest
 
 from gmvqzip import pillow
 from gmvqzip.format import container
+from gmvqzip.format.packheader import empty_header
 
 DATA = resources.files("gmvqzip") / "desktop"
 GOLDEN = Path(__file__).parent / "golden"
+PACK_MIME = "application/x-gmvqp"
 FILES = sorted(GOLDEN.glob("*/*.gmvq"))
 SPACE = "{http://www.freedesktop.org/standards/shared-mime-info}"
 
@@ -70,6 +72,17 @@ def test_file_reads_the_header(tmp_path: Path, data: bytes, line: str) -> None:
     assert told(tmp_path / "it") == f"gmvqzip picture, version 1, {line}"
 
 
+PACK = empty_header() + b"the rest"
+
+
+@needs_file
+def test_file_knows_a_pack(tmp_path: Path) -> None:
+    (tmp_path / "it").write_bytes(PACK)
+    assert told(tmp_path / "it") == "gmvqzip pack, version 1"
+    assert told(tmp_path / "it", "--mime-type") == PACK_MIME
+    assert told(tmp_path / "it", "--extension") == "gmvqp"
+
+
 def strangers() -> dict[str, bytes]:
     data = made(37, 23)
     return {
@@ -77,6 +90,8 @@ def strangers() -> dict[str, bytes]:
         "another version": data[:2] + bytes([data[2] + 0x20]) + data[3:],
         "reserved bits": data[:2] + bytes([data[2] | 1]) + data[3:],
         "text": b"Ghost\n",
+        "another version of a pack": PACK[:2] + bytes([PACK[2] + 0x20]) + PACK[3:],
+        "reserved bits of a pack": PACK[:2] + bytes([PACK[2] | 1]) + PACK[3:],
     }
 
 
@@ -87,36 +102,41 @@ def test_file_leaves_others_alone(tmp_path: Path, name: str) -> None:
     assert "gmvqzip" not in told(tmp_path / "it")
 
 
-def mime_type() -> ET.Element:
+def mime_types() -> dict[str, ET.Element]:
     found = ET.fromstring((DATA / "gmvqzip.xml").read_bytes()).findall(f"{SPACE}mime-type")
-    assert [one.get("type") for one in found] == [pillow.MIME]
-    return found[0]
+    return {one.attrib["type"]: one for one in found}
 
 
 def matches(rule: ET.Element, data: bytes) -> bool:
     """One match of shared-mime-info, and one of those below it where there are any."""
     start, value = int(rule.attrib["offset"]), rule.attrib["value"]
     if rule.attrib["type"] == "byte":
-        hit = data[start] & int(rule.attrib["mask"], 0) == int(value, 0)
+        hit = data[start] & int(rule.get("mask", "0xff"), 0) == int(value, 0)
     else:
         assert rule.attrib["type"] == "string"
         hit = data[start:].startswith(value.encode().decode("unicode_escape").encode("latin-1"))
     return hit and (not len(rule) or any(matches(below, data) for below in rule))
 
 
-def test_the_mime_type_has_name_and_glob() -> None:
-    kind = mime_type()
-    assert [glob.get("pattern") for glob in kind.iter(f"{SPACE}glob")] == [f"*{pillow.EXTENSION}"]
-    assert kind.findtext(f"{SPACE}comment")
+def test_the_mime_types_have_names_and_globs() -> None:
+    kinds = mime_types()
+    assert set(kinds) == {pillow.MIME, PACK_MIME}
+    for name, ending in ((pillow.MIME, pillow.EXTENSION), (PACK_MIME, ".gmvqp")):
+        assert [glob.get("pattern") for glob in kinds[name].iter(f"{SPACE}glob")] == [f"*{ending}"]
+        assert kinds[name].findtext(f"{SPACE}comment")
 
 
-def test_the_mime_type_s_magic() -> None:
-    (magic,) = mime_type().findall(f"{SPACE}magic")
+def test_the_mime_types_magic() -> None:
+    def kinds_of(data: bytes) -> list[str]:
+        magics = {name: kind.findall(f"{SPACE}magic/{SPACE}match") for name, kind in mime_types().items()}
+        return [name for name, rules in magics.items() if any(matches(rule, data) for rule in rules)]
+
     assert FILES
     for path in FILES:
-        assert any(matches(rule, path.read_bytes()) for rule in magic), path
+        assert kinds_of(path.read_bytes()) == [pillow.MIME], path
+    assert kinds_of(PACK) == [PACK_MIME]
     for name, data in strangers().items():
-        assert not any(matches(rule, data) for rule in magic), name
+        assert kinds_of(data) == [], name
 
 
 @pytest.mark.skipif(shutil.which("update-mime-database") is None, reason="shared-mime-info is not installed")
@@ -129,6 +149,7 @@ def test_the_mime_database_takes_it(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout + done.stderr == ""
     assert f"{pillow.MIME}:*.gmvq" in (folder / "globs2").read_text()
+    assert f"{PACK_MIME}:*.gmvqp" in (folder / "globs2").read_text()
     magic = (folder / "magic").read_bytes()
     assert f"[60:{pillow.MIME}]".encode() in magic
     assert b">0=\x00\x02\x9dG\n1>2=\x00\x01\x20&\xe3\n" in magic

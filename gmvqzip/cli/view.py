@@ -62,7 +62,7 @@ def view(
         codec = codecs.load_for(info.header.model_id, model=model, device=device.value)
         box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
         seen = Seen(
-            name=safe_name(task.name),
+            name=safe_name(Path(task.name).name),
             info=info,
             config=codec.config,
             picture=codec.restore(box, codes),

@@ -32,7 +32,7 @@ _HEIGHT = 40  # of a histogram, in its own units
 _MAP = Template(
     """<figure class="map" data-part="$title" data-bits="$bits" data-top="$top" style="--width:${width}px">
 <div class="frame" style="--cover:$cover"><img alt="bits of $title at each site" src="$source"></div>
-<figcaption><b>$title</b>: $total bits, $columns x $rows sites<br>
+<figcaption><b>$title</b>: $total bits<br>$columns x $rows sites
 <span class="scale">0 <span class="bar"></span> $shown bits a site</span></figcaption>
 </figure>"""
 )
@@ -74,13 +74,13 @@ def page(seen: Seen) -> str:
     first = len(seen.config.hyper) if isinstance(seen.config, HyperpriorConfig) else len(books)
     coded, latent = [*books[:first], *coding], books[first:]  # what was coded, once; and the latent's share another way
     frame = resources.files("gmvqzip.view").joinpath("page.html").read_text(encoding="utf-8")
-    everything = Part("all parts", together(books), range(0), sum(part.codes for part in books))
+    everything = [Part("all parts", together(books), range(0), sum(part.codes for part in books))]
     return Template(frame).substitute(
         title=html.escape(seen.name),
         summary="\n".join(f"<p>{html.escape(line)}</p>" for line in _summary(seen)),
         picture=_picture(seen),
         gradient=gradient(),
-        maps=_maps([everything, *coded], seen),
+        maps=_maps([*everything, *coded] if len(coded) > 1 else coded, seen),
         usage="\n".join(_usages(seen, books)),
         latent_maps=f"<h3>The latent by codebooks</h3>\n{_maps(latent, seen)}" if latent else "",
         bytes=_bytes(seen, coded),

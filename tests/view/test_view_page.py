@@ -71,6 +71,14 @@ def test_without_an_original_there_is_no_slider(grouped: Seen) -> None:
     assert "PSNR" not in reader.text
 
 
+def test_a_single_stage_has_one_map(tiny: Codec) -> None:
+    made = seen(tiny, Picture(smooth(23, 37)))
+    config = replace(tiny.config, grids=tiny.config.grids[1:])
+    single = replace(made, config=config, stages=made.stages[2:], site_bits=made.site_bits[2:])
+    reader = Reader(page(single))
+    assert [one["data-part"] for one in reader.of_class("map")] == ["stage 0"]
+
+
 def test_the_maps_of_a_hyperprior_model(grouped: Seen) -> None:
     reader = Reader(page(grouped))
     maps = reader.of_class("map")
@@ -157,7 +165,7 @@ def test_every_codebook_has_its_histogram(either: Seen) -> None:
 
 
 def test_codes_beyond_the_bars_share_them(staged: Seen) -> None:
-    config = replace(staged.config, grids=tuple(replace(grid, codes=600) for grid in staged.config.grids))  # type: ignore[call-arg]
+    config = replace(staged.config, grids=tuple(replace(grid, codes=600) for grid in staged.config.grids))
     paths = [a["d"] for tag, a in Reader(page(replace(staged, config=config))).elements if tag == "path"]
     assert [path.count("h1") for path in paths] == [BARS] * 3
 
