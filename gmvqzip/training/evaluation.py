@@ -108,6 +108,31 @@ def evaluate(network: StagedAutoencoder, batches: Iterable[Pixels], device: torc
 
 
 @torch.inference_mode()
+def soft_measures(
+    network: StagedAutoencoder, batches: Iterable[Pixels], device: torch.device
+) -> tuple[list[float], float]:
+    """The perplexity of the probabilities of each batch, and E H(q(c | x)), of a network of one stage, in evaluation.
+
+    The first is exp(H(q_bar)), q_bar the mean of q(c | x) over the sites of a batch. It depends on the batch's size, so
+    only batches as large as the first are in it. The second is a mean over all sites, in nats. batches: uint8 arrays
+    [B, H, W, 3] whose sides are multiples of the alignment. Leaves the network's mode as it was.
+    """
+    was_training = network.training
+    network.eval()
+    perplexities: list[float] = []
+    entropies: list[float] = []
+    sizes: list[int] = []
+    for batch in batches:
+        (stage,) = network(to_tensor(batch, device)).stages
+        if not sizes or len(batch) == sizes[0]:
+            perplexities.append(float(stage.perplexity_soft))
+        entropies.append(float(stage.terms["conditional_entropy"]))
+        sizes.append(len(batch))
+    network.train(was_training)
+    return perplexities, float(np.average(entropies, weights=sizes))
+
+
+@torch.inference_mode()
 def comparison_sheet(network: StagedAutoencoder, pixels: Pixels, device: torch.device) -> Pixels:
     """Originals above their reconstructions, [2H, B*W, 3], of a batch [B, H, W, 3]."""
     was_training = network.training
