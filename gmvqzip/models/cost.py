@@ -94,7 +94,7 @@ def _transform_stride(config: HyperpriorConfig, parts: list[str]) -> int:
     """Pixels between the sites of a transform's convolution along each axis."""
     if parts[0] in ("hyper_down", "hyper"):
         return config.alignment
-    return config.strides[-1 if parts[0] in ("latent", "project") else _level(parts)]
+    return config.strides[-1 if parts[0] in ("latent", "project", "linear") else _level(parts)]
 
 
 def _macs(config: NetworkConfig, shapes: Mapping[str, Any]) -> tuple[float, float]:
@@ -122,7 +122,7 @@ def _level(parts: list[str]) -> int:
     """The level at whose sites a convolution works."""
     if parts[0] == "encoder":
         parts = parts[1:]
-    if parts[0] in ("stem", "final"):
+    if parts[0] in ("stem", "final", "join"):
         return 0
     coarser = 1 if parts[0] in ("down", "up") else 0  # both work on the sites of the coarser of their two levels
     return int(parts[1]) + coarser

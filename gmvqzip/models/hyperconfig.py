@@ -38,6 +38,7 @@ class HyperpriorConfig:
     context_width: int = 128  # channels of the context networks
     lambda_first: float = 0.0008  # lambda of the lowest quality: loss = lambda * 255^2 * MSE + bits per pixel
     lambda_last: float = 0.045  # lambda of the highest quality; between them it grows geometrically
+    linear: bool = False  # a linear way beside the network, in both directions
     kind: str = KIND
     version: int = VERSION
 

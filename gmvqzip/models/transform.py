@@ -2,10 +2,15 @@
 
 Shapes are [B, C, H, W]; pictures are in [0, 1]; `quality` is [B] in [0, 1]. Latents live in units of the quantiser's
 step: the encoder multiplies them by a gain that grows with the quality, the decoder divides by it.
+
+Beside the network, a configuration with `linear` has a linear way in both directions: blocks of the latent's stride to
+the latent, and the latent to patches of the first stride, which the last level sees and adds to its own. It holds what
+a short training of the network alone does not learn to carry: fine detail.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -13,12 +18,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.network import Encoder, residual_blocks
 from gmvqzip.models.quality import Modulation, QualityVector
 
 _HYPER_WIDTH = 96  # channels between the features and the hyper-latent
 _GAIN_ENDS = (0.3, 2.3)  # logarithm of the gain at the start: its square goes with lambda over the range of qualities
+
+
+_SMALL = 0.1  # factor of the network's last layers at the start, where a linear way stands beside it
+
+
+def dct_basis(side: int, count: int) -> Tensor:
+    """`count` rows of an orthonormal basis of blocks [3 * side^2], as `pixel_unshuffle` orders them: products of a
+    colour axis (gray, and two opponents) and a DCT-II, the lowest frequencies first, colours at half their resolution.
+    Rows are dealt out to the quarters of the latent's channels in turn; what is beyond the basis is zero.
+    """
+    places = torch.arange(side)
+    cosines = torch.cos(math.pi * (places[:, None] + 0.5) * places / side).T * math.sqrt(2 / side)  # [frequency, place]
+    cosines[0] /= math.sqrt(2)
+    colours = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]))
+    rows = torch.einsum("kc,ui,vj->kuvcij", colours, cosines, cosines).reshape(3 * side**2, -1)
+    squares = (places[:, None] ** 2 + places**2 + 1).flatten()
+    order = torch.cat([squares, 4 * squares, 4 * squares]).argsort(stable=True)[:count]
+    basis = torch.zeros(count, 3 * side**2)
+    basis[: len(order)] = rows[order]
+    return basis.reshape(count // QUARTERS, QUARTERS, -1).transpose(0, 1).reshape(count, -1)
 
 
 class Analysis(nn.Module):
@@ -27,9 +52,15 @@ class Analysis(nn.Module):
     def __init__(self, config: HyperpriorConfig) -> None:
         super().__init__()
         top = config.channels[-1]
+        self.stride = config.strides[-1]
         self.encoder = Encoder(config)
         self.films = nn.ModuleList([Modulation(width) for width in config.channels])
         self.latent = nn.Conv2d(top, config.latents, 1)
+        self.linear = nn.Conv2d(3 * self.stride**2, config.latents, 1, bias=False) if config.linear else None
+        if self.linear is not None:
+            with torch.no_grad():
+                self.linear.weight.copy_(dct_basis(self.stride, config.latents)[:, :, None, None])
+                self.latent.weight.mul_(_SMALL)
         self.hyper_down = nn.Conv2d(top, _HYPER_WIDTH, 4, stride=2, padding=1)
         self.hyper = nn.Conv2d(_HYPER_WIDTH, config.hyper_latents, 1)
 
@@ -42,7 +73,11 @@ class Analysis(nn.Module):
                 x = self.encoder.down[index - 1](x)
             x = level(film(x, quality))
         hyper = self.hyper(F.gelu(self.hyper_down(x), approximate="tanh"))
-        return self.latent(x).float(), hyper.float()
+        latent = self.latent(x).float()
+        if self.linear is not None:
+            blocks = F.pixel_unshuffle(image - 0.5, self.stride).contiguous(memory_format=torch.channels_last)
+            latent = latent + self.linear(blocks).float()
+        return latent, hyper.float()
 
 
 class Synthesis(nn.Module):
@@ -57,7 +92,22 @@ class Synthesis(nn.Module):
         self.levels = nn.ModuleList([residual_blocks(width, count) for width, count in pairs])
         self.films = nn.ModuleList([Modulation(width) for width in channels])
         self.up = nn.ModuleList([nn.Conv2d(wide, narrow * 4, 1) for narrow, wide in pairwise(channels)])
-        self.final = nn.Conv2d(channels[0], 3 * self.patch**2, 3, padding=1)
+        self.has_linear = config.linear
+        patch_channels = 3 * self.patch**2
+        self.final = nn.Conv2d(channels[0] + (patch_channels if config.linear else 0), patch_channels, 3, padding=1)
+        if config.linear:
+            self.spread = config.strides[-1] // self.patch  # patches along a block's side
+            self.linear = nn.Conv2d(config.latents, patch_channels * self.spread**2, 1, bias=False)
+            self.join = nn.Conv2d(patch_channels, channels[0], 1, bias=False)
+            with torch.no_grad():  # starts as the inverse of the analysis, and goes to the same patch, not to the state
+                basis = dct_basis(config.strides[-1], config.latents).reshape(
+                    -1, 3, self.spread, self.patch, self.spread, self.patch
+                )
+                self.linear.weight.copy_(basis.permute(1, 3, 5, 2, 4, 0).reshape(-1, config.latents, 1, 1))
+                self.join.weight.zero_()
+                self.final.weight.mul_(_SMALL)
+                self.final.weight[:, channels[0] :].zero_()
+                self.final.weight[:, channels[0] :, 1, 1] = torch.eye(patch_channels)
 
     def forward(self, latent: Tensor, quality: Tensor, *, fast: bool = False) -> Tensor:
         """[B, M, H/16, W/16] without its gain -> [B, 3, H, W], not clamped.
@@ -65,12 +115,18 @@ class Synthesis(nn.Module):
         fast: residual branches in bfloat16; state, and layers between levels, stay in float32.
         """
         state = self.project(latent)
+        patches = F.pixel_shuffle(self.linear(latent), self.spread) if self.has_linear else None
         for index in reversed(range(len(self.levels))):
+            if patches is not None and index == 0:
+                patches = patches.contiguous(memory_format=torch.channels_last)
+                state = state + self.join(patches)
             state = self.films[index](state, quality)
             with torch.autocast(state.device.type, torch.bfloat16) if fast else nullcontext():
                 state = self.levels[index](state)
             if index:
                 state = F.pixel_shuffle(self.up[index - 1](state), 2).contiguous(memory_format=torch.channels_last)
+        if patches is not None:
+            state = torch.cat([state, patches.to(state.dtype)], 1)
         return F.pixel_shuffle(self.final(state).float(), self.patch) + 0.5
 
 

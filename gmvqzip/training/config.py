@@ -245,7 +245,7 @@ PRESETS: dict[str, TrainConfig] = {
         steps=10000,
     ),
     "photo": TrainConfig(
-        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(10, 256))),
+        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(18, 256)), lambda_last=0.08, linear=True),
         dataset="folder",
         crop=128,
         batch_size=12,
@@ -258,7 +258,7 @@ PRESETS: dict[str, TrainConfig] = {
         ema_decay=0.995,
     ),
     "faces": TrainConfig(
-        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(10, 256))),
+        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(18, 256)), lambda_last=0.08, linear=True),
         dataset="celeba",
         crop=128,
         batch_size=8,

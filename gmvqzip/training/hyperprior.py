@@ -37,8 +37,9 @@ _RATE_RAMP = 500  # steps over which the rate comes in
 _OUTLIER, _OUTLIER_FROM = 4.0, 300  # a loss so many times the typical one is skipped, from this step on
 _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
+_LINEAR_FACTOR = 0.1  # of AdamW's rate for the linear way, whose weights are small and exact from the start
 # Parts of names of parameters that AdamW trains although they are wide convolutions.
-_ADAM = ("stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
+_ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
 
 
 class HyperpriorTrainer(TrainingLoop):
@@ -197,12 +198,14 @@ class HyperpriorTrainer(TrainingLoop):
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the phase: mixtures have AdamW groups of their own, which the scalar form leaves alone."""
         config = self.config
-        wide, rest, mixtures, books = [], [], [], []
+        wide, rest, linear, mixtures, books = [], [], [], [], []
         for name, parameter in self.model.named_parameters():
             if "codebook" in name:
                 books.append(parameter)
             elif "groups" in name or "hyper_scale" in name:
                 mixtures.append(parameter)
+            elif "linear" in name:
+                linear.append(parameter)
             elif parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 and not any(part in name for part in _ADAM):
                 wide.append(parameter)
             else:
@@ -211,6 +214,7 @@ class HyperpriorTrainer(TrainingLoop):
             wide, rest = [], rest + wide
         groups = [
             {"params": rest, "lr": config.adam_rate, "mixture": False},
+            {"params": linear, "lr": config.adam_rate * _LINEAR_FACTOR, "mixture": False},
             {"params": mixtures, "lr": _MIXTURE_RATE, "mixture": True},
             {"params": books, "lr": _CODEBOOK_RATE, "mixture": True},
         ]
@@ -296,9 +300,12 @@ def order_channels(model: HyperpriorModel, residuals: list[Tensor]) -> None:
     width = config.latents // QUARTERS
     order = torch.cat([energy.argsort(descending=True) + width * n for n, energy in enumerate(energies)])
     transform = model.transform
-    latent, project = transform.analysis.latent, transform.synthesis.project
-    _reorder(latent, order)
-    project.weight.copy_(project.weight[:, order])
+    analysis, synthesis = transform.analysis, transform.synthesis
+    _reorder(analysis.latent, order)
+    synthesis.project.weight.copy_(synthesis.project.weight[:, order])
+    if analysis.linear is not None:
+        analysis.linear.weight.copy_(analysis.linear.weight[order])
+        synthesis.linear.weight.copy_(synthesis.linear.weight[:, order])
     transform.gain.anchors.copy_(transform.gain.anchors[:, order])
     features = config.context_width
     for step in model.steps():

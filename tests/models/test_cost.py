@@ -74,7 +74,14 @@ def test_against_the_network(config: NetworkConfig, tmp_path: Path) -> None:
 HYPERPRIORS = [
     tiny_hyperprior.CONFIG,
     HyperpriorConfig(
-        (2, 4), (8, 12), (0, 2), (1, 0), (GroupsConfig(2, 8, 2),), (GroupsConfig(1, 4, 2), GroupsConfig(1, 6, 4)), 8
+        (2, 4),
+        (8, 12),
+        (0, 2),
+        (1, 0),
+        (GroupsConfig(2, 8, 2),),
+        (GroupsConfig(1, 4, 2), GroupsConfig(1, 6, 4)),
+        8,
+        linear=True,
     ),
 ]
 

@@ -30,6 +30,7 @@ NETWORK = HyperpriorConfig(
     quarter=(GroupsConfig(1, 8, 2), GroupsConfig(1, 8, 4)),
     hyper=(GroupsConfig(2, 8, 2),),
     context_width=16,
+    linear=True,
 )
 TINY = TrainConfig(
     network=NETWORK, crop=16, batch_size=4, steps=12, precision="fp32", scalar_until=0.5, prior_until=0.7,
