@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +174,6 @@ def test_another_picture_is_no_original(staged: Seen) -> None:
         page(replace(staged, original=Picture(smooth(9, 8))))
 
 
-def test_it_does_not_depend_on_the_run(tiny: Codec, tmp_path: Path) -> None:
+def test_it_does_not_depend_on_the_run(tiny: Codec) -> None:
     picture = Picture(np.asarray(Image.new("RGB", (9, 8), "red")))
     assert page(seen(tiny, picture)) == page(seen(tiny, picture))
