@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import (
-    MAX_ALL_INDEX_BYTES,
+    MAX_ALL_NAME_BYTES,
     MAX_INDEX_BYTES,
     MAX_NAME_BYTES,
     MAX_QUALITY,
@@ -137,7 +137,7 @@ def _shared(before: bytes, name: bytes) -> int:
     return next((place for place in range(most) if before[place] != name[place]), most)
 
 
-def unpack_names(data: bytes, count: int, most: int = MAX_ALL_INDEX_BYTES) -> tuple[list[str], int]:
+def unpack_names(data: bytes, count: int, most: int = MAX_ALL_NAME_BYTES) -> tuple[list[str], int]:
     """The `count` names of an index and their bytes, of which there may be `most`. Raises FormatError."""
     shared, suffixes = data[:count], data[count:]
     parts = suffixes.split(_NAME_END, count)

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any, Self
 
 from gmvqzip.errors import FormatError
-from gmvqzip.format.limits import MAX_ALL_INDEX_BYTES, MAX_INDEX_BYTES, MAX_SEGMENTS
+from gmvqzip.format.limits import MAX_ALL_INDEX_BYTES, MAX_ALL_NAME_BYTES, MAX_INDEX_BYTES, MAX_SEGMENTS
 from gmvqzip.format.packheader import PACK_HEADER_BYTES, PackHeader, read_pack_header
 from gmvqzip.format.packindex import Index, Kind, read_index, unpack_names
 from gmvqzip.format.packrecord import Record, check_record, open_record
@@ -126,7 +126,7 @@ class PackFile:
         """All names, by number. Raises FormatError where they are damaged or one appears twice."""
         if self._names is None:
             names: list[str] = []
-            left = MAX_ALL_INDEX_BYTES
+            left = MAX_ALL_NAME_BYTES
             for segment in self._segments:
                 found, size = unpack_names(segment.index.packed_names, len(segment.index), left)
                 names += found

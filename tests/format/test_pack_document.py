@@ -54,5 +54,6 @@ def test_the_pack_as_it_is_written(tmp_path: Path) -> None:
 def test_limits() -> None:
     for value in (limits.MAX_SEGMENTS, limits.MAX_SEGMENT_ENTRIES, limits.MAX_INDEX_BYTES, limits.MAX_NAME_BYTES):
         assert f"{value:,}" in TEXT
-    assert f"{limits.MAX_ALL_INDEX_BYTES:,} bytes (2^28)" in TEXT
+    assert f"{limits.MAX_ALL_INDEX_BYTES:,} bytes (2^26)" in TEXT
+    assert f"{limits.MAX_ALL_NAME_BYTES:,} bytes (2^28)" in TEXT
     assert limits.MAX_PACK_BYTES == 2**40 - 1
