@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import CPU, TINY, pictures
+from tiny_runs import CPU, TINY, pictures, splits, train
 from torch import nn
 
 from gmvqzip.errors import TrainingError
@@ -99,7 +99,7 @@ class TestRuns:
         assert lines()[1]["settings"]["adam_rate"] == 0.001
 
     def test_an_interrupted_run_goes_on(self, reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stopped after a few steps it leaves a checkpoint and no line; the line it then makes is an uninterrupted one's."""
+        """Stopped after a few steps it leaves a checkpoint and no line; going on, it gives what a whole run gives."""
 
         class Soon:
             calls = 0
@@ -153,7 +153,7 @@ class TestRows:
         summed = module.EXPERIMENTS["ablations"]["distance summed over dimensions"]
         config = module.configured("cifar10", summed, {"quantizer.gamma": 0.5}, 0, {"seconds": 9.0})
         assert (config.quantizer.beta, config.quantizer.gamma) == (0.1 * config.network.grids[0].dimensions, 0.5)
-        with pytest.raises(TrainingError, match="no field 'quantizer.colour'"):
+        with pytest.raises(TrainingError, match=r"no field 'quantizer\.colour'"):
             module.configured("cifar10", summed, {"quantizer.colour": 1}, 0, {"steps": 9})
 
     def test_refusals(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +196,46 @@ def test_soft_measures() -> None:
     assert perplexities == [float(stage.perplexity_soft) for stage in stages[:2]]
     entropies = [float(stage.terms["conditional_entropy"]) for stage in stages]
     assert conditional == pytest.approx((4 * entropies[0] + 4 * entropies[1] + 2 * entropies[2]) / 10)
+
+
+class TestLatents:
+    def test_the_triple_of_each_method(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        train(tmp_path, ONE)
+        latents = loaded("latents")
+        monkeypatch.setattr(latents, "load_dataset", lambda *a, **k: splits())
+        monkeypatch.setattr(latents, "proxies", lambda network, pictures, count: torch.randn(200, 4) + 3)
+        words = [
+            tmp_path / "tiny.safetensors",
+            "--data",
+            "x",
+            "--codes",
+            "16",
+            "--steps",
+            "150",
+            "--sites",
+            "64",
+            "--rate",
+            "0.2",
+        ]
+        latents.main([*map(str, words), "--results", str(tmp_path / "l.json")])
+        found = {record["method"]: record for record in json.loads((tmp_path / "l.json").read_text())["methods"]}
+        assert set(found) == set(latents.METHODS)
+        # k-means settles; matching alone keeps more codes in use than nearest codes that start at one place
+        assert found["vqvae, k-means"]["quantisation_error"] < 0.8 * 4
+        assert found["wasserstein, matching alone"]["utilisation"] > found["vqvae"]["utilisation"]
+        assert all(1 <= record["perplexity"] <= 16 for record in found.values())
+
+    def test_proxies_are_what_the_encoder_codes(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        network = StagedAutoencoder(ONE.network).eval()  # type: ignore[arg-type]
+        pixels = pictures(3)
+        found = loaded("latents").proxies(network, UniformSet("tiny", pixels), 3)
+        assert found.shape == (3 * 16, 4)
+        network.ordered_stages()[0].quantizer.settings = replace(ONE.quantizer, learned_weights=False)  # type: ignore[type-var]
+        indices = network.ordered_stages()[0].quantizer.assign(found, torch.zeros(48, 4))
+        with torch.no_grad():
+            (stage,) = network(to_tensor(pixels, CPU)).stages
+        assert torch.equal(indices, stage.indices)
 
 
 class TestFigures:
