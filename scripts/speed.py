@@ -1,8 +1,8 @@
-"""Time and memory of one picture, by stage: model load, analysis, quantisation, range coder, synthesis.
+"""Time and memory of one picture: the codec's parts, Pillow's AVIF and WebP in the same run, whole processes.
 
     python scripts/speed.py [PICTURE] [--model photo] [--threads 2] [--repeat 5]
 
-Prints one JSON object. Times are medians in seconds; throughputs are megapixels per second; `whole_process` runs the
+Prints one JSON object. Times are medians in seconds; `in_process` has the model loaded; `whole_process` runs the
 command line in fresh processes, next to `python -c "import torch"`, and gives the peak memory of each; `start_up` is
 the time of `--help` and `info` next to the import of the libraries that a command line needs.
 """
@@ -10,6 +10,7 @@ the time of `--help` and `info` next to the import of the libraries that a comma
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import resource
@@ -19,85 +20,84 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 PICTURE_SIZE = (768, 512)  # width and height of the picture that the figures are stated for
 
 
-def median_time(action: Callable[[], Any], repeat: int) -> float:
-    """Median seconds of `action` over `repeat` calls, after one that is not counted."""
-    action()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def median_times(actions: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
+    """Median seconds of each action over `repeat` rounds, one action after the other, after a round not counted."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(repeat + 1):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def stages(path: Path, model: str, threads: int, repeat: int) -> dict[str, Any]:
-    """Seconds and megapixels per second of each stage, inside one process."""
+def in_process(path: Path, model: str, threads: int, repeat: int) -> dict[str, Any]:
+    """Seconds of the codec's parts with the model loaded, of Pillow's AVIF and WebP on the same picture, and ratios.
+
+    Pillow's files are those of the quality whose size is nearest to the codec's; AVIF is 4:4:4 at speed 6, WebP method
+    6. `floor` is the time that the decoder's multiply-accumulates take in one large product of matrices.
+    """
     import torch
+    from PIL import Image
 
     from gmvqzip.codec import Codec
-    from gmvqzip.entropy import coder
     from gmvqzip.images.picture import read_picture
     from gmvqzip.models import registry
-    from gmvqzip.models.store import load_network
+    from gmvqzip.models.cost import cost
 
     torch.set_num_threads(threads)
     info = registry.find(model)
-    codec = Codec(info, "cpu")
-    picture = read_picture(path)
-    height, width = picture.pixels.shape[:2]
-    loading = median_time(lambda: (load_network(info), Codec(info, "cpu").engine.tables()), repeat)
-    codes = codec.encode_picture(picture)
-    network = load_network(info)
-    padded = np.pad(
-        picture.pixels, ((0, -height % codec.config.alignment), (0, -width % codec.config.alignment), (0, 0)), "edge"
-    )
-    image = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
-    proposals: list[tuple[Any, torch.Tensor, torch.Tensor]] = []
-    for stage in network.ordered_stages():
-        original = stage.propose
+    codec, picture = Codec(info, "cpu"), read_picture(path)
+    done = codec.compress_picture(picture)
+    image = Image.fromarray(picture.pixels)
 
-        def keep(features: Any, state: Any, stage: Any = stage, original: Any = original) -> Any:
-            result = original(features, state)
-            proposals.append((stage.quantizer, *result))
-            return result
+    def saved(kind: str, quality: int) -> bytes:
+        options: dict[str, Any] = {"method": 6} if kind == "WEBP" else {"subsampling": "4:4:4", "speed": 6}
+        out = io.BytesIO()
+        image.save(out, kind, quality=quality, **options)
+        return out.getvalue()
 
-        stage.propose = keep  # type: ignore[method-assign]
-    parts = [(array.ravel(), table) for array, table in zip(codes.stages, codec.engine.tables(), strict=True)]
-    counts = [(len(symbols), table) for symbols, table in parts]
-    payload = coder.encode(parts)
-    indices = [torch.from_numpy(array.astype(np.int64))[None] for array in codes.stages]
-    with torch.inference_mode():
-        network.encode(image)
-        kept = list(proposals)
-        quantisation = median_time(lambda: [q.assign(proxy, raw) for q, proxy, raw in kept], repeat)
+    def load_and_decode() -> None:
+        Codec(info, "cpu").decompress_picture(done.data)
 
-        def encode() -> None:
-            proposals.clear()
-            network.encode(image)
-
-        analysis = median_time(encode, repeat) - quantisation
-        synthesis = median_time(lambda: network.decode(indices), repeat)
-    seconds = {
-        "model_load": loading,
-        "analysis": analysis,
-        "quantisation": quantisation,
-        "range_encoder": median_time(lambda: coder.encode(parts), repeat),
-        "range_decoder": median_time(lambda: coder.decode(payload, counts), repeat),
-        "synthesis": synthesis,
+    actions: dict[str, Callable[[], Any]] = {
+        "load_and_decode": load_and_decode,
+        "analysis_and_search": lambda: codec.encode_picture(picture),
+        "encode": lambda: codec.compress_picture(picture),
+        "range_decoder_and_context": lambda: codec.decode_codes(done.data),
+        "decode": lambda: codec.decompress_picture(done.data),
     }
-    megapixels = width * height / 1e6
+    bytes_of = {"gmvqzip": len(done.data)}
+    for kind in ("AVIF", "WEBP"):
+        files = {quality: saved(kind, quality) for quality in range(5, 100, 5)}
+        quality = min(files, key=lambda quality: abs(len(files[quality]) - len(done.data)))
+        bytes_of[kind.lower()] = len(files[quality])
+        actions[f"{kind.lower()}_encode"] = partial(saved, kind, quality)
+        actions[f"{kind.lower()}_decode"] = lambda data=files[quality]: Image.open(io.BytesIO(data)).load()
+    square = torch.randn(2048, 2048)
+    half = square.bfloat16()
+    actions["product_float32"] = lambda: square @ square
+    actions["product_bfloat16"] = lambda: half @ half
+    seconds = median_times(actions, repeat)
+    work = cost(info).decode_kmac * 1000 * picture.width * picture.height / 2048**3
     return {
-        "seconds": {name: round(value, 5) for name, value in seconds.items()},
-        "megapixels_per_second": {
-            name: round(megapixels / value, 2) for name, value in seconds.items() if name != "model_load"
+        "bytes": bytes_of,
+        "seconds": {name: round(value, 5) for name, value in seconds.items() if not name.startswith("product")},
+        "ratio_to_pillow": {
+            f"{way} / {kind} {way}": round(seconds[way] / seconds[f"{kind}_{way}"], 2)
+            for way in ("decode", "encode")
+            for kind in ("avif", "webp")
+        },
+        "floor_of_decode": {
+            "float32": round(work * seconds["product_float32"], 5),
+            "bfloat16": round(work * seconds["product_bfloat16"], 5),
         },
     }
 
@@ -185,7 +185,7 @@ def main() -> None:
             "threads": options.threads,
             "start_up": start_up(path, options.model, options.repeat),
             "whole_process": whole_process(path, options.model, options.threads, options.repeat),
-            "stages": stages(path, options.model, options.threads, options.repeat),
+            "in_process": in_process(path, options.model, options.threads, options.repeat),
             "peak_memory_of_this_process_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
     print(json.dumps(report, indent=2))

@@ -37,8 +37,9 @@ LEVELS = {
     "errors": 0,
     "memory": 0,
 }
-# Rooms of one level that know each other: a model file holds tables, and checks them; a run measures its model at work.
-NEIGHBOURS = {("models", "entropy"), ("training", "engines")}
+# Rooms of one level that know each other: a model file holds tables, and checks them; a run measures its model at work,
+# as the bench does.
+NEIGHBOURS = {("models", "entropy"), ("training", "engines"), ("training", "bench")}
 # What these rooms and files do without; a trailing dot stands for everything outside the standard library.
 WITHOUT = {
     "format": {"torch", "numpy", "."},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -82,8 +82,7 @@ class NetworkConfig:
 
     def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Rows and columns of each stage's index array for an image of `width` x `height` pixels."""
-        rows, columns = -(-height // self.alignment), -(-width // self.alignment)
-        return [(rows * self.alignment // g.stride, columns * self.alignment // g.stride) for g in self.stages()]
+        return grid_shapes(self.stages(), self.alignment, width, height)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_dict` reads it back."""
@@ -92,20 +91,31 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:
         """Read what `to_dict` wrote. Raises ModelError for a newer version or for unknown or missing fields."""
-        if not isinstance(data, Mapping):
-            raise ModelError("model configuration is not a table of fields")
-        version = data.get("version", CONFIG_VERSION)
-        if not isinstance(version, int) or version > CONFIG_VERSION:
-            raise ModelError(f"model configuration is of version {version}; this gmvqzip reads up to {CONFIG_VERSION}")
-        unknown = set(data) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ModelError(f"model configuration has unknown fields: {', '.join(sorted(unknown))}")
+        values = read_fields(data, cls, CONFIG_VERSION)
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()}
             values["grids"] = tuple(GridConfig(**grid) for grid in data["grids"])
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ModelError(f"model configuration is incomplete or malformed: {error}") from None
+
+
+def grid_shapes(stages: Iterable[GridConfig], alignment: int, width: int, height: int) -> list[tuple[int, int]]:
+    """Rows and columns of each stage's index array for an image of `width` x `height` pixels."""
+    rows, columns = -(-height // alignment), -(-width // alignment)
+    return [(rows * alignment // grid.stride, columns * alignment // grid.stride) for grid in stages]
+
+
+def read_fields(data: Mapping[str, Any], cls: type[Any], newest: int) -> dict[str, Any]:
+    """The fields of a stored dataclass, lists as tuples. Raises ModelError for a newer version or unknown fields."""
+    if not isinstance(data, Mapping):
+        raise ModelError("model configuration is not a table of fields")
+    version = data.get("version", newest)
+    if not isinstance(version, int) or version > newest:
+        raise ModelError(f"model configuration is of version {version}; this gmvqzip reads up to {newest}")
+    unknown = set(data) - {field.name for field in fields(cls)}
+    if unknown:
+        raise ModelError(f"model configuration has unknown fields: {', '.join(sorted(unknown))}")
+    return {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in data.items()}
 
 
 def _power_of_two(number: int) -> bool:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from gmvqzip.errors import ModelError
-from gmvqzip.models.config import MAX_BLOCKS, MAX_CHANNELS, MAX_CODES, MAX_DIMENSIONS, GridConfig
+from gmvqzip.models.config import (
+    MAX_BLOCKS,
+    MAX_CHANNELS,
+    MAX_CODES,
+    MAX_DIMENSIONS,
+    GridConfig,
+    grid_shapes,
+    read_fields,
+)
 
 KIND = "hyperprior"
 VERSION = 1
@@ -65,6 +73,8 @@ class HyperpriorConfig:
             raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
         if max(self.latents, self.hyper_latents) > MAX_CHANNELS:
             raise ModelError(f"model configuration: more than {MAX_CHANNELS} channels in the latent or hyper-latent")
+        if not isinstance(self.linear, bool):
+            raise ModelError("model configuration: linear must be true or false")
         if not 0 < self.lambda_first < self.lambda_last < 1e6:
             raise ModelError("model configuration: lambda must be positive and grow with the quality")
 
@@ -107,8 +117,7 @@ class HyperpriorConfig:
 
     def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Rows and columns of each group's index array for an image of `width` x `height` pixels."""
-        rows, columns = -(-height // self.alignment), -(-width // self.alignment)
-        return [(rows * self.alignment // g.stride, columns * self.alignment // g.stride) for g in self.stages()]
+        return grid_shapes(self.stages(), self.alignment, width, height)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_dict` reads it back."""
@@ -117,16 +126,8 @@ class HyperpriorConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HyperpriorConfig:
         """Read what `to_dict` wrote. Raises ModelError for a newer version or for unknown or missing fields."""
-        if not isinstance(data, Mapping):
-            raise ModelError("model configuration is not a table of fields")
-        version = data.get("version", VERSION)
-        if not isinstance(version, int) or version > VERSION:
-            raise ModelError(f"model configuration is of version {version}; this gmvqzip reads up to {VERSION}")
-        unknown = set(data) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ModelError(f"model configuration has unknown fields: {', '.join(sorted(unknown))}")
+        values = read_fields(data, cls, VERSION)
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()}
             for key in ("quarter", "hyper"):
                 values[key] = tuple(GroupsConfig(**group) for group in data[key])
             return cls(**values)

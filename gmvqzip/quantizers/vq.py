@@ -15,8 +15,8 @@ a = alpha beta and b = alpha (1 - beta). The options, which combine:
 - affine (Huh et al. 2023, arXiv 2305.08842, sec. 4.1): codes are (1 + s t_s) mu + s t_b with t_s, t_b [L] shared by
   all codes, learned, zero at the start.
 - OPT (ibid., sec. 4.2, alternated optimisation): within the forward pass one step of gradient descent moves the codes
-  on mean ||mu_c - sg z||^2; the same indices are then looked up in the moved codebook. Neither term of eq. (3) is left,
-  but the shared affine map, where there is one, still follows a ||sg z - mu_c||^2.
+  on mean ||mu_c - sg z||^2; the same indices are then looked up in the moved codebook. The first term of eq. (3) is
+  left to the shared affine map, where there is one; published without the second, b = 0.
 - synchronised (ibid., sec. 4.3): z_q gets v (mu_c - sg mu_c) besides, so that codes see the task's gradient.
 """
 
@@ -114,9 +114,7 @@ class VQ(Quantizer):
             task = F.embedding(indices, self.codewords())
             quantised = quantised + settings.synchronised * (task - task.detach())
         terms = self._distances(z, words)
-        loss = torch.zeros_like(terms["distance"])
-        if not settings.inner_rate:
-            loss = loss + settings.commitment * terms["distance"]
+        loss = settings.commitment * terms["distance"]
         if not settings.ema:
             loss = loss + settings.codebook * ((words - z.detach()) ** 2).mean()
         self.idle.add_(1)[indices] = 0

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gmvqzip.bench.metrics import psnr
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.hyperstore import dump_hyperprior
@@ -63,12 +64,12 @@ def _measure(engine: HyperpriorEngine, pictures: ImageSet) -> dict[str, Any]:
     chosen = [pictures.image(index) for index in range(min(_PICTURES, len(pictures)))]
     points = np.array([[code(engine, pixels, quality) for pixels in chosen] for quality in MEASURED])  # [Q, N, 2]
     rivals = np.array([[webp(pixels, quality) for pixels in chosen] for quality in _WEBP_QUALITIES])
-    rate, psnr = points.mean(1).T
+    rate, quality = points.mean(1).T
     return {
         "pictures": len(chosen),
         "quality": list(MEASURED),
         "bpp": rate.tolist(),
-        "psnr_mean": psnr.tolist(),
+        "psnr_mean": quality.tolist(),
         "webp_psnr_mean": [interpolated(float(at), rivals.mean(1)) for at in rate],
     }
 
@@ -81,7 +82,7 @@ def code(engine: HyperpriorEngine, pixels: Pixels, quality: int) -> tuple[float,
     size = len(engine.pack(stages, quality)) + _HEADER_BYTES
     with torch.inference_mode():
         image = engine.synthesise(stages, quality)[:, :height, :width].permute(1, 2, 0).cpu().numpy()
-    return 8 * size / (height * width), _psnr(np.rint(image * 255), pixels)
+    return 8 * size / (height * width), psnr(pixels, np.rint(image * 255).astype(np.uint8))
 
 
 def webp(pixels: Pixels, quality: int) -> tuple[float, float]:
@@ -89,7 +90,7 @@ def webp(pixels: Pixels, quality: int) -> tuple[float, float]:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=6)
     decoded = np.asarray(Image.open(buffer).convert("RGB"))
-    return 8 * len(buffer.getvalue()) / (pixels.shape[0] * pixels.shape[1]), _psnr(decoded, pixels)
+    return 8 * len(buffer.getvalue()) / (pixels.shape[0] * pixels.shape[1]), psnr(pixels, decoded)
 
 
 def interpolated(rate: float, points: np.ndarray[Any, Any]) -> float | None:
@@ -97,8 +98,3 @@ def interpolated(rate: float, points: np.ndarray[Any, Any]) -> float | None:
     if not points[0, 0] <= rate <= points[-1, 0]:
         return None
     return float(np.interp(np.log(rate), np.log(points[:, 0]), points[:, 1]))
-
-
-def _psnr(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    error = float(((a.astype(np.float64) - b) ** 2).mean()) / 255**2
-    return -10 * float(np.log10(max(error, 1e-10)))

@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "l2": {"l2": True},
     "replace": {"replace_after": 50},
     "affine": {"affine": 2.0},
-    "opt": {"inner_rate": 50.0},
+    "opt": {"inner_rate": 50.0, "commitment": 0.0},
     "ema": {"ema": 0.99},
 }
 """What may follow `vqvae+`, in any combination but `ema` with `affine` or `opt`; with the fields that it sets."""
