@@ -19,9 +19,9 @@ from gmvqzip.errors import ModelError
 from gmvqzip.format.limits import MAX_QUALITY
 
 QUALITIES = range(1, MAX_QUALITY + 1)
-EFFORT_ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 16)  # rounds of refinement of efforts 1 to 9
+EFFORT_ROUNDS = (0, 1, 2, 3, 4, 6, 9, 14, 24)  # rounds of refinement of efforts 1 to 9
 EFFORTS = range(1, len(EFFORT_ROUNDS) + 1)
-DEFAULT_EFFORT = 1
+DEFAULT_EFFORT = 4
 SEARCH_ROUNDS = EFFORT_ROUNDS[0]  # of the tries that look for the setting
 MAX_PSNR = 100.0  # dB; beyond it no two pictures are told apart
 

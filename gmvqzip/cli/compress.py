@@ -122,7 +122,10 @@ def compress(
     if threads is not None:
         codecs.set_threads(threads)
     if not codec.qualities:
-        for option, given in ((f"--quality {quality}", quality is not None), (f"--effort {effort}", effort > 1)):
+        for option, given in (
+            (f"--quality {quality}", quality is not None),
+            (f"--effort {effort}", effort != DEFAULT_EFFORT),
+        ):
             if given:
                 report.note(f"model {codec.name} has a single rate: {option} changes nothing")
 

@@ -81,7 +81,7 @@ def pack(
     target = _target(files, output)
     if append and force:
         raise UsageError("--append and --force contradict each other: give one")
-    if finished and (strip or quality is not None or effort > 1):
+    if finished and (strip or quality is not None or effort != DEFAULT_EFFORT):
         raise UsageError("--gmvq takes files as they are: leave --strip, --quality and --effort")
     found, total = members(files, report, suffixes=GMVQ_SUFFIXES if finished else IMAGE_SUFFIXES)
     if not found:
@@ -103,7 +103,7 @@ def pack(
             results = _add_finished(writer, found, model, report)
         else:
             codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
-            if not codec.qualities and (quality is not None or effort > 1):
+            if not codec.qualities and (quality is not None or effort != DEFAULT_EFFORT):
                 report.note(f"model {codec.name} has a single rate: --quality and --effort change nothing")
             results = _Packing(writer, codec, report, strip, quality, effort, max_pixels).run(found, jobs)
         shown = list[Fields]()

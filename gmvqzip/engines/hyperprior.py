@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_QUALITY = 50
 _KEPT_LATENT = 1 << 24  # numbers of a latent that a thread keeps: pictures of up to 22 megapixels at 192 channels
+_PULL, _DESCENT = 0.1, 0.12  # of a round of refinement: towards the decoded latent, and down the gradient
 _NONE: NDArray[np.int32] = np.empty((0, 0, 0), dtype=np.int32)
 Floats = NDArray[np.float32]
 
@@ -62,9 +63,9 @@ class HyperpriorEngine:
     def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
         """Index arrays of pixels [H, W, 3]: at each site the code of the mixture's MAP rule (eq. 16 with the prior).
 
-        With `search.rounds`, proximal gradient descent on lambda * 255^2 * MSE + bits per pixel follows: each round
-        moves the decoded latent against the gradient of the distortion, takes the MAP codes of where that leads, and
-        the best codes of all rounds are kept.
+        With `search.rounds`, gradient descent on lambda * 255^2 * MSE + bits per pixel follows: each round moves the
+        target of the choice against the gradient of the distortion at the decoded latent, and a little towards that
+        latent, and takes the MAP codes again. The best codes of all rounds are kept.
         """
         import torch
 
@@ -79,13 +80,15 @@ class HyperpriorEngine:
             return self._remembered(stages, quality, walk)
         # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
         weight = self.config.lambda_of((quality - 1) / (QUALITIES - 1)) * 255**2 / (3 * search.trade)
+        steps = self._steps(weight * search.trade) * np.float32(_DESCENT)
         best = (np.inf, stages, walk)
         for turn in range(search.rounds + 1):
             error, gradient = self._descent(walk.latent, image, position)
             best = min(best, (weight * error + bits, stages, walk), key=lambda found: found[0])
             if turn < search.rounds:
-                target = walk.latent.astype(np.float32) / LATENT_UNIT - self._steps(weight * search.trade) * gradient
-                stages, walk, bits = self._choose(target, hyper, quality, search.trade)
+                decoded = walk.latent.astype(np.float32) / LATENT_UNIT
+                latent = latent + _PULL * (decoded - latent) - steps * gradient
+                stages, walk, bits = self._choose(latent, hyper, quality, search.trade)
         return self._remembered(best[1], quality, best[2])
 
     def _choose(
