@@ -39,7 +39,7 @@ LEVELS = {
 }
 # Rooms of one level that know each other: a model file holds tables, and checks them; a run measures its model at work,
 # as the bench does.
-NEIGHBOURS = {("models", "entropy"), ("training", "engines"), ("training", "bench")}
+NEIGHBOURS = {("models", "entropy"), ("training", "engines"), ("training", "bench"), ("training", "rates")}
 # What these rooms and files do without; a trailing dot stands for everything outside the standard library.
 WITHOUT = {
     "format": {"torch", "numpy", "."},

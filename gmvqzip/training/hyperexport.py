@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 
 from gmvqzip.bench.metrics import psnr
+from gmvqzip.engines.base import Search
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.hyperstore import dump_hyperprior
 from gmvqzip.models.registry import read_info
+from gmvqzip.rates import DEFAULT_EFFORT, rounds_of
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.export import machine
 from gmvqzip.training.imagesets import ImageSet
@@ -24,6 +26,7 @@ from gmvqzip.training.splits import DataSplits
 
 MEASURED = (1, 15, 30, 50, 70, 85, 100)  # qualities
 _PICTURES = 24  # measured at most of each split
+_SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
 _HEADER_BYTES = 12  # of a small file; larger ones take up to 20
 _WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 65, 80, 90, 95)
 
@@ -78,7 +81,7 @@ def code(engine: HyperpriorEngine, pixels: Pixels, quality: int) -> tuple[float,
     """Bits per pixel and PSNR of one picture [H, W, 3]."""
     height, width, _ = pixels.shape
     down, right = -height % engine.config.alignment, -width % engine.config.alignment
-    stages = engine.analyse(np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge"), quality)
+    stages = engine.analyse(np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge"), quality, _SEARCH)
     size = len(engine.pack(stages, quality)) + _HEADER_BYTES
     with torch.inference_mode():
         image = engine.synthesise(stages, quality)[:, :height, :width].permute(1, 2, 0).cpu().numpy()
