@@ -33,6 +33,7 @@ def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
     assert {path.name for path in (site / "gmvqzip" / "_models").glob("*.safetensors")} == {
         "celeba.safetensors",
         "cifar10.safetensors",
+        "faces.safetensors",
         "photo.safetensors",
     }
     for name in ("gmvqzip.magic", "gmvqzip.xml"):

@@ -245,7 +245,11 @@ PRESETS: dict[str, TrainConfig] = {
         steps=10000,
     ),
     "photo": TrainConfig(
-        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(18, 256)), lambda_last=0.08, linear=True),
+        network=HyperpriorConfig(
+            quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)),
+            lambda_last=0.08,
+            linear=True,
+        ),
         dataset="folder",
         crop=128,
         batch_size=12,
@@ -258,7 +262,11 @@ PRESETS: dict[str, TrainConfig] = {
         ema_decay=0.995,
     ),
     "faces": TrainConfig(
-        network=HyperpriorConfig(quarter=(GroupsConfig(2, 512), GroupsConfig(18, 256)), lambda_last=0.08, linear=True),
+        network=HyperpriorConfig(
+            quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)),
+            lambda_last=0.08,
+            linear=True,
+        ),
         dataset="celeba",
         crop=128,
         batch_size=8,
