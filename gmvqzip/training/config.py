@@ -216,6 +216,9 @@ def preset(name: str) -> TrainConfig:
         raise TrainingError(f"no preset {name!r}; there are {', '.join(PRESETS)}") from None
 
 
+_HYPERPRIOR = HyperpriorConfig(
+    quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)), lambda_last=0.08, linear=True
+)
 PRESETS: dict[str, TrainConfig] = {
     "paper-cifar10": TrainConfig(
         network=NetworkConfig(
@@ -245,11 +248,7 @@ PRESETS: dict[str, TrainConfig] = {
         steps=10000,
     ),
     "photo": TrainConfig(
-        network=HyperpriorConfig(
-            quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)),
-            lambda_last=0.08,
-            linear=True,
-        ),
+        network=_HYPERPRIOR,
         dataset="folder",
         crop=128,
         batch_size=12,
@@ -262,11 +261,7 @@ PRESETS: dict[str, TrainConfig] = {
         ema_decay=0.995,
     ),
     "faces": TrainConfig(
-        network=HyperpriorConfig(
-            quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)),
-            lambda_last=0.08,
-            linear=True,
-        ),
+        network=_HYPERPRIOR,
         dataset="celeba",
         crop=128,
         batch_size=8,
