@@ -282,13 +282,13 @@ def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: arg
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps_done": trainer.step,
         "epochs_done": trainer.step * config.batch_size / len(data.train),
-        "seconds_trained": round(trainer.elapsed, 1),
+        "seconds_trained": round(trainer.elapsed, 3),
         "data": data.description,
         "model_id": codec.model_id,
         "model_bytes": model.stat().st_size,
     }
     record |= measure(trainer, codec, data, card, options.files)
-    append(options.results, record | {"seconds_in_all": round(time.monotonic() - started, 1)})
+    append(options.results, record | {"seconds_in_all": round(time.monotonic() - started, 3)})
     print(f"  {describe(record)}", flush=True)
     if not options.keep:
         shutil.rmtree(folder)
