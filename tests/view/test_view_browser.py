@@ -42,9 +42,8 @@ addEventListener("error", (event) => wrong.push("error: " + event.message), true
 addEventListener("securitypolicyviolation", (event) => wrong.push("policy: " + event.blockedURI));
 </script>"""
 ASK = """<script>
-addEventListener("load", async () => {
+addEventListener("load", () => {
   const images = [...document.querySelectorAll("img")];
-  await Promise.all(images.map((image) => image.decode()));
   const move = (input, value) => { input.value = value; input.dispatchEvent(new Event("input")); };
   const style = (element) => getComputedStyle(element);
   const pixels = (image) => {
