@@ -27,8 +27,10 @@ from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.sections import compress_profile, decompress_profile
+from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, read_source
 from gmvqzip.images.picture import Picture, read_picture, to_pil
+from gmvqzip.images.scaling import resize
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
 from gmvqzip.models.hyperconfig import HyperpriorConfig
@@ -110,8 +112,9 @@ class Codec:
 
         Of these at most one: quality, 1 to 100, without effect where the model has a single rate; target_bpp, bits of
         the whole file per pixel, and target_size, bytes of the whole file: never exceeded, and missed by at most 3 %
-        where the model has such a file; target_psnr: dB over RGB of the decoded 8-bit picture, never missed, and
-        exceeded by at most 0.1 dB where the model has such a file. effort: 1 to 9, slower and better.
+        where the model has such a file (below its smallest one the picture is coded at a reduced size); target_psnr:
+        dB over RGB of the decoded 8-bit picture, never missed, and exceeded by at most 0.1 dB where the model has such
+        a file. effort: 1 to 9, slower and better.
 
         Raises ImageError; ModelError, also where no file of the model reaches the target.
         """
@@ -163,14 +166,15 @@ class Codec:
 
         by_psnr = wish.target_psnr is not None
 
-        def attempt(setting: Setting) -> tuple[float, Codes]:
-            codes = self._analyse(picture, setting)
+        def attempt(setting: Setting, halvings: int = 0) -> tuple[float, Codes]:
+            codes = self._analyse(picture, setting, halvings)
             if by_psnr:
                 return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
             return len(self._seal(codes, sections)[0]), codes
 
         if self.qualities:
-            found = rates.reach(attempt, goal, wish.rounds)
+            most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
+            found = rates.reach_reduced(attempt, goal, wish.rounds, most)
         else:
             found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None)))
         done = self.pack_codes(found.product, sections)
@@ -193,28 +197,32 @@ class Codec:
         rounds = rates.rounds_of(effort)
         return self._analyse(picture, Setting(self.engine.resolve_quality(quality), rounds=rounds))
 
-    def _analyse(self, picture: Picture, setting: Setting) -> Codes:
-        """The code indices of a picture, padded by its edge to the model's alignment."""
-        height, width = picture.pixels.shape[:2]
+    def _analyse(self, picture: Picture, setting: Setting, halvings: int = 0) -> Codes:
+        """The code indices of a picture at its coded size, padded by its edge to the model's alignment."""
+        width, height = coded_size(picture.width, picture.height, halvings)
+        pixels = resize(picture.pixels, width, height) if halvings else picture.pixels
         down, right = -height % self.config.alignment, -width % self.config.alignment
-        padded = np.pad(picture.pixels, ((0, down), (0, right), (0, 0)), mode="edge")
+        padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
         stages = self.engine.analyse(padded, setting.quality, Search(setting.trade, setting.rounds))
-        return Codes(stages, width, height, self.model_id, setting.quality, picture.gray)
+        return Codes(stages, picture.width, picture.height, self.model_id, setting.quality, picture.gray, halvings)
 
     def decode_picture(self, codes: Codes) -> Picture:
-        """The pixels of these codes: the network's output times 255, rounded and clipped.
+        """The pixels of these codes: the network's output times 255, rounded and clipped, then enlarged if need be.
 
         A gray picture is the mean of the three channels, taken before rounding.
         """
         import torch
 
         self.check_codes(codes)
+        width, height = codes.coded_size
         with torch.inference_mode():
-            image = self.engine.synthesise(codes.stages, codes.quality)[:, : codes.height, : codes.width]
+            image = self.engine.synthesise(codes.stages, codes.quality)[:, :height, :width]
             if codes.gray:
                 image = image.mean(dim=0, keepdim=True).expand(3, -1, -1)
             levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
             pixels = levels.permute(1, 2, 0).contiguous().cpu().numpy()
+        if codes.halvings:
+            pixels = resize(pixels, codes.width, codes.height)
         return Picture(pixels, gray=codes.gray)
 
     # Codes <-> bytes: tables, range coder, container. No torch from here on.
@@ -239,6 +247,7 @@ class Codec:
             codes_crc32=codes.crc32(),
             payload=payload,
             sections=sections,
+            halvings=codes.halvings,
         )
         return data, len(payload)
 
@@ -254,8 +263,8 @@ class Codec:
             self.engine.check_quality(header.quality)
         except ModelError as error:
             raise FormatError(f"{error}: the file is damaged") from None
-        stages = self.engine.unpack(box.payload, (header.width, header.height), header.quality)
-        codes = Codes(stages, header.width, header.height, self.model_id, header.quality, header.gray)
+        stages = self.engine.unpack(box.payload, header.coded_size, header.quality)
+        codes = Codes(stages, header.width, header.height, self.model_id, header.quality, header.gray, header.halvings)
         if not header.accepts(codes.crc32()):
             raise FormatError("the decoded codes differ from the file's checksum: the file is damaged; get it again")
         return box, codes
@@ -279,9 +288,10 @@ class Codec:
         if codes.model_id != self.model_id:
             raise ModelError(f"codes of model {codes.model_id[:8]}, but model {self.name} is {self.model_id[:8]}")
         self.engine.check_quality(codes.quality)
-        shapes = self.config.stage_shapes(codes.width, codes.height)
+        width, height = codes.coded_size
+        shapes = self.config.stage_shapes(width, height)
         if [stage.shape for stage in codes.stages] != shapes:
-            raise ModelError(f"codes do not fit: {codes.width}x{codes.height} pixels take grids {shapes}")
+            raise ModelError(f"codes do not fit: {width}x{height} pixels take grids {shapes}")
         for number, (stage, grid) in enumerate(zip(codes.stages, self.config.stages(), strict=True)):
             if stage.min() < 0 or stage.max() >= grid.codes:
                 raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {grid.codes - 1}")

@@ -1,8 +1,8 @@
 """Codes as a NumPy `.npz` archive: one array per stage, and what a `.gmvq` file needs besides.
 
-Arrays: `stage_00`, `stage_01`, ... int32 [rows, columns] in coding order; `width`, `height`, `quality` integers;
-`gray` a truth value; `model_id` a text of 64 hexadecimal digits; and, where the picture has them, `alpha` uint8 [H, W]
-and `icc` uint8 [bytes]. Nothing is pickled.
+Arrays: `stage_00`, `stage_01`, ... int32 [rows, columns] in coding order; `width`, `height`, `quality` integers, and
+`halvings`, 0 where it is missing; `gray` a truth value; `model_id` a text of 64 hexadecimal digits; and, where the
+picture has them, `alpha` uint8 [H, W] and `icc` uint8 [bytes]. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def dump_npz(codes: Codes, *, alpha: NDArray[np.uint8] | None = None, icc: bytes
         "width": codes.width,
         "height": codes.height,
         "quality": codes.quality,
+        "halvings": codes.halvings,
         "gray": codes.gray,
         "model_id": codes.model_id,
     }
@@ -78,4 +79,5 @@ def _codes(arrays: Any) -> Codes:
         model_id=str(arrays["model_id"]),
         quality=int(arrays["quality"]),
         gray=bool(arrays["gray"]),
+        halvings=int(arrays.get("halvings", 0)),
     )

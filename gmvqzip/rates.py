@@ -203,6 +203,7 @@ def rounds_of(effort: int) -> int:
 
 Product = TypeVar("Product")
 Attempt = Callable[[Setting], tuple[float, Product]]
+ReducedAttempt = Callable[[Setting, int], tuple[float, Product]]
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,24 @@ def reach(attempt: Attempt[Product], goal: Goal, rounds: int = SEARCH_ROUNDS) ->
         shift = excess - tries.excess(setting)
         setting = search(partial(tries.excess, shift=shift), goal, start=setting)
     return tries.choose(rounds)
+
+
+def reach_reduced(attempt: ReducedAttempt[Product], goal: Goal, rounds: int, most_halvings: int) -> Found[Product]:
+    """As `reach`, of pictures of full size, and where none of them is within the limit, of ever smaller ones.
+
+    attempt: as for `reach`, with how often the picture is halved; most_halvings: of it. Raises ModelError, with the
+    number of the smallest picture's nearest file, where none is within the limit.
+    """
+    for halvings in range(most_halvings):
+        try:
+            return reach(partial(_halved, attempt, halvings), goal, rounds)
+        except ModelError:
+            continue
+    return reach(partial(_halved, attempt, most_halvings), goal, rounds)
+
+
+def _halved(attempt: ReducedAttempt[Product], halvings: int, setting: Setting) -> tuple[float, Product]:
+    return attempt(setting, halvings)
 
 
 def search(excess: Callable[[Setting], float], goal: Goal, start: Setting | None = None) -> Setting:

@@ -23,6 +23,7 @@ from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.context import Site
+from gmvqzip.format.size import coded_size
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import read_info
 
@@ -37,8 +38,8 @@ CONFIG = HyperpriorConfig(
     hyper=(GroupsConfig(2, 16, 4),),
     context_width=8,
 )
-# Name, width, height, gray, quality.
-CASES = (("coarse-1", 100, 61, False, 20), ("fine-1", 300, 70, True, 97))
+# Name, width, height, gray, quality, halvings.
+CASES = (("coarse-1", 100, 61, False, 20, 0), ("fine-1", 300, 70, True, 97, 0), ("halved-1", 301, 202, False, 35, 1))
 
 
 def main() -> int:
@@ -64,14 +65,15 @@ def golden_files() -> Iterator[tuple[Path, bytes]]:
     """Each file that is made with the model, and its content."""
     codec = Codec(read_info(FILES / MODEL), "cpu")
     expected = {}
-    for number, (name, width, height, gray, quality) in enumerate(CASES):
-        codes, latent = random_codes(codec, width, height, gray, quality, seed=number)
+    for number, (name, width, height, gray, quality, halvings) in enumerate(CASES):
+        codes, latent = random_codes(codec, width, height, gray, quality, halvings, seed=number)
         yield FILES / f"{name}.gmvq", codec.pack_codes(codes).data
         expected[name] = {
             "width": width,
             "height": height,
             "gray": gray,
             "quality": quality,
+            "halvings": halvings,
             "codes_crc32": f"{codes.crc32():08x}",
             "latent_crc32": f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}",
             "first": [int(stage[0, 0]) for stage in codes.stages],
@@ -105,13 +107,13 @@ def model_bytes() -> bytes:
 
 
 def random_codes(
-    codec: Codec, width: int, height: int, gray: bool, quality: int, seed: int
+    codec: Codec, width: int, height: int, gray: bool, quality: int, halvings: int, seed: int
 ) -> tuple[Codes, np.ndarray]:
     """Codes drawn from the tables of their contexts, 0 where 0 is implied, and the decoded latent [H, W, M]."""
     engine = codec.engine
     if not isinstance(engine, HyperpriorEngine):
         raise TypeError(f"{MODEL} is no hyperprior model")
-    shapes = CONFIG.stage_shapes(width, height)
+    shapes = CONFIG.stage_shapes(*coded_size(width, height, halvings))
     stages = tuple(np.zeros(shape, dtype=np.int32) for shape in shapes)
     state = seed + 1
 
@@ -127,7 +129,7 @@ def random_codes(
         return stages[site.stage][site.window]
 
     latent = engine.context().walk(*shapes[0], quality, visit)
-    return Codes(stages, width, height, codec.model_id, quality, gray), latent
+    return Codes(stages, width, height, codec.model_id, quality, gray, halvings), latent
 
 
 if __name__ == "__main__":

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from gmvqzip.models.config import GridConfig, NetworkConfig
+
+# A loaded machine must not fail a test: how long an example takes is no property of the code.
+settings.register_profile("quiet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("quiet")
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec

@@ -42,7 +42,7 @@ def test_codes(golden: Codec, name: str, coder: str, monkeypatch: pytest.MonkeyP
     expected = EXPECTED[name]
     data = (FILES / f"{name}.gmvq").read_bytes()
     box, codes = golden.unpack_codes(data)
-    for field in ("width", "height", "gray", "quality"):
+    for field in ("width", "height", "gray", "quality", "halvings"):
         assert getattr(codes, field) == expected[field] == getattr(box.header, field)
     assert f"{codes.crc32():08x}" == expected["codes_crc32"]
     assert [int(stage[0, 0]) for stage in codes.stages] == expected["first"]

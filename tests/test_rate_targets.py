@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rated_hyperprior import rated_model
 from tiny_hyperprior import smooth
 
@@ -18,6 +19,7 @@ from gmvqzip import ModelError
 from gmvqzip.bench.codecs import SINGLE_RATE, Gmvq
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec, load
+from gmvqzip.entropy.codes import Codes
 from gmvqzip.images.picture import Picture
 from gmvqzip.rates import (
     EFFORT_ROUNDS,
@@ -303,9 +305,23 @@ class TestRealFiles:
         assert rated.compress(scene, target_bpp=50) == rated.compress(scene, quality=100)
         assert rated.compress(scene, target_psnr=1) == rated.compress(scene, quality=1)
         with pytest.raises(ModelError, match=r"the smallest file of this picture has \d+ bytes .* above the target"):
-            rated.compress(scene, target_size=100)
+            rated.compress(scene, target_size=14)
         with pytest.raises(ModelError, match=r"the best file of this picture has \d+\.\d\d dB, below the target of 60"):
             rated.compress(scene, target_psnr=60)
+
+    @pytest.mark.parametrize(("limit", "halvings"), [(400, 1), (120, 2), (60, 3)])
+    def test_below_the_smallest_the_picture_is_reduced(
+        self, rated: Codec, scene: np.ndarray, limit: int, halvings: int
+    ) -> None:
+        done = rated.compress_picture(Picture(scene), target_size=limit)
+        assert done.codes.halvings == halvings
+        assert 0.9 * limit <= len(done.data) <= limit
+        assert done.codes.coded_size == (-(-203 // 2**halvings), -(-150 // 2**halvings))
+        picture = rated.decompress(done.data)
+        assert picture.size == (203, 150)
+        small = Codes(done.codes.stages, *done.codes.coded_size, rated.model_id, done.codes.quality)
+        enlarged = rated.decode(small).resize((203, 150), Image.Resampling.LANCZOS)
+        assert np.array_equal(np.asarray(picture), np.asarray(enlarged))
 
     def test_an_erratic_model_never_exceeds(self, hyper: Codec, scene: np.ndarray) -> None:
         for limit in (2400, 2700, 3000):

@@ -150,6 +150,7 @@ def compress(
             "model": codec.name,
             "model_id": codec.model_id,
             "quality": done.codes.quality,
+            "halvings": done.codes.halvings,
             "gray": done.codes.gray,
             "alpha": picture.alpha is not None,
             "icc": picture.icc is not None,

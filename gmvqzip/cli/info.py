@@ -71,6 +71,7 @@ def _fields(task: Task, found: Info) -> Fields:
         "model": found.model.name if found.model else None,
         "model_id": found.model_id,
         "quality": found.quality,
+        "halvings": found.header.halvings,
         "gray": found.gray,
         "alpha": found.alpha,
         "icc": found.icc,
@@ -86,8 +87,9 @@ def _text(found: Info) -> list[tuple[str, str]]:
     parts = [f"header {found.header_bytes}"]
     parts += [f"{name} {size}" for name, size in found.sections.items()]
     parts += [f"payload {found.payload_bytes}"]
+    coded = f", coded as {'x'.join(map(str, found.header.coded_size))}" if found.header.halvings else ""
     return [
-        ("picture", f"{found.width}x{found.height}, {_KINDS[found.gray, found.alpha]}"),
+        ("picture", f"{found.width}x{found.height}, {_KINDS[found.gray, found.alpha]}{coded}"),
         ("file", f"{found.file_bytes} bytes, {found.bpp:.3f} bits per pixel"),
         ("bytes", ", ".join(parts)),
         ("model", f"{found.model.name} ({found.model_id[:8]})" if found.model else found.model_error),

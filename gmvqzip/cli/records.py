@@ -38,6 +38,7 @@ def file_fields(box: Container, codes: Codes, codec: Codec) -> Fields:
         "model": codec.name,
         "model_id": codec.model_id,
         "quality": header.quality,
+        "halvings": header.halvings,
         "gray": header.gray,
         "header_bytes": box.header_bytes,
         "sections_bytes": box.sections_bytes,
@@ -69,6 +70,8 @@ def _conversion_line(fields: Fields) -> str:
     line = f"{names}: {fields['width']}x{fields['height']}, {sizes}, {fields['bpp']:.3f} bits per pixel"
     if fields["quality"]:
         line += f", quality {fields['quality']}"
+    if fields["halvings"]:
+        line += f", coded at 1/{1 << fields['halvings']} of its size"
     return f"{line}, PSNR {fields['psnr']:.2f} dB" if "psnr" in fields else line
 
 

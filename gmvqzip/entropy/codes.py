@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import MAX_QUALITY, MAX_SIDE, MAX_TABLE
+from gmvqzip.format.size import coded_size
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -23,6 +24,7 @@ class Codes:
 
     stages: one array [rows, columns] per stage, in coding order, coarse first; any integers from 0 to 65,535, kept as
     read-only int32. width, height: the picture, in pixels. model_id: 64 hexadecimal digits. quality: 0 to 100.
+    halvings: how often both sides were halved before the picture was coded, 0 to 16.
     Raises FormatError for anything else.
     """
 
@@ -32,6 +34,7 @@ class Codes:
     model_id: str
     quality: int
     gray: bool = False
+    halvings: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(_stage(number, s) for number, s in enumerate(self.stages)))
@@ -41,6 +44,12 @@ class Codes:
             raise FormatError("codes need their model's identity: 64 hexadecimal digits in lower case")
         if not 0 <= self.quality <= MAX_QUALITY:
             raise FormatError(f"codes have quality {self.quality}: 0 to {MAX_QUALITY} is wanted")
+        coded_size(self.width, self.height, self.halvings)
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Width and height in pixels of the picture that the indices are of."""
+        return coded_size(self.width, self.height, self.halvings)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Codes):
@@ -54,7 +63,7 @@ class Codes:
         return codes_crc32(self.stages)
 
     def _rest(self) -> tuple[Any, ...]:
-        return self.width, self.height, self.model_id, self.quality, self.gray
+        return self.width, self.height, self.model_id, self.quality, self.gray, self.halvings
 
 
 def codes_crc32(stages: Iterable[NDArray[Any]]) -> int:

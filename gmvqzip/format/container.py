@@ -13,9 +13,10 @@ from typing import Any
 
 from gmvqzip.errors import FormatError
 from gmvqzip.format.checksum import crc8
-from gmvqzip.format.limits import MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
+from gmvqzip.format.limits import MAX_HALVINGS, MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
 from gmvqzip.format.packheader import PACK_MAGIC
 from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, read_sections, write_sections
+from gmvqzip.format.size import coded_size
 from gmvqzip.format.varint import read_varint, write_varint
 
 __all__ = ["FIELDS", "MAGIC", "SECTION_ALPHA", "SECTION_ICC", "VERSION", "Container", "Header", "pack", "read_header"]
@@ -23,7 +24,7 @@ __all__ += ["describe", "unpack"]
 
 MAGIC = b"\x9dG"  # 0x9D cannot start a text in UTF-8 or ASCII
 VERSION = 1
-SHORT_FLAG, GRAY_FLAG, SECTIONS_FLAG, RESERVED_FLAGS = 0x10, 0x08, 0x04, 0x03
+SHORT_FLAG, GRAY_FLAG, SECTIONS_FLAG, HALVED_FLAG, RESERVED_FLAGS = 0x10, 0x08, 0x04, 0x02, 0x01
 _VERSION_SHIFT = 5
 _FLAGS, _FILE_CHECK, _FIELDS_START = 2, 3, 4  # offsets
 _SIDE_BYTES = 3  # the most that the varint of a side takes
@@ -41,7 +42,13 @@ class Header:
     codes_check: int
     short: bool
     has_sections: bool = False
+    halvings: int = 0  # of the picture before it was coded; the decoder enlarges it again
     version: int = VERSION
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Width and height in pixels of the picture that the codes are of."""
+        return coded_size(self.width, self.height, self.halvings)
 
     def accepts(self, codes_crc32: int) -> bool:
         """Whether indices with this CRC-32 are those that the file was made from."""
@@ -103,12 +110,14 @@ class Field:
         return f"{value:0{2 * self.size(header.short)}x}" if self.digits else str(value)
 
 
+HALVINGS = Field("halvings", "halvings", long=1, short=1)  # only where its flag is set
 CODES_CHECK = Field("codes_check", "codes check", long=4, short=2, digits=True)
 FIELDS = (
     Field("model_id", "model id", long=4, short=2, raw=True),
     Field("width", "width", long=0, short=1, bias=1),
     Field("height", "height", long=0, short=1, bias=1),
     Field("quality", "quality", long=1, short=1),
+    HALVINGS,
     CODES_CHECK,
 )
 
@@ -123,11 +132,13 @@ def pack(
     codes_crc32: int,
     payload: bytes,
     sections: Mapping[int, bytes] | None = None,
+    halvings: int = 0,
 ) -> bytes:
     """The bytes of a file, in its one canonical form: the short header if both sides are at most 256 pixels.
 
     model_id: the model's identity or at least its first 4 bytes; quality: 0 to 100; codes_crc32: of the indices, as
-    `Codes.crc32`; sections: content by type. Raises FormatError for a value that the format cannot hold.
+    `Codes.crc32`; sections: content by type; halvings: 0 to 16, see `Header`. Raises FormatError for a value that the
+    format cannot hold.
     """
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise FormatError(f"a picture of {width}x{height} pixels does not fit: sides run from 1 to {MAX_SIDE}")
@@ -137,6 +148,7 @@ def pack(
         raise FormatError(f"a model id of {len(model_id)} bytes is too short: {FIELDS[0].long} or more")
     if not 0 <= codes_crc32 <= _ones(CODES_CHECK.long):
         raise FormatError("the CRC-32 of the codes does not fit in 32 bits")
+    coded_size(width, height, halvings)
     short = max(width, height) <= SHORT_SIDE
     header = Header(
         width=width,
@@ -147,8 +159,9 @@ def pack(
         codes_check=codes_crc32 & _ones(CODES_CHECK.size(short)),
         short=short,
         has_sections=bool(sections),
+        halvings=halvings,
     )
-    fields = b"".join(field.write(getattr(header, field.name), short) for field in FIELDS)
+    fields = b"".join(field.write(getattr(header, field.name), short) for field in _fields(bool(halvings)))
     front = MAGIC + bytes([_flags(header)])
     rest = fields + bytes([crc8(front + fields)]) + (write_sections(sections) if sections else b"") + payload
     return front + bytes([crc8(front + rest)]) + rest
@@ -175,7 +188,7 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
 
 
 def read_header(data: bytes) -> tuple[Header, int]:
-    """Read the header at the start of `data`, for which 20 bytes always suffice; returns it and its length in bytes.
+    """Read the header at the start of `data`, for which 21 bytes always suffice; returns it and its length in bytes.
 
     Raises FormatError as `unpack`, save for what lies behind the header: damage there is not seen, and damage to
     the header itself only as far as the header check sees it.
@@ -184,7 +197,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
     short = bool(flags & SHORT_FLAG)
     values: dict[str, Any] = {}
     position = _FIELDS_START
-    for field in FIELDS:
+    for field in _fields(bool(flags & HALVED_FLAG)):
         values[field.name], position = field.read(data, position, short)
     if position >= len(data):
         raise FormatError(f"cut before the header's check, at byte {len(data)}: get the file again")
@@ -192,6 +205,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
         raise FormatError("the header is damaged: its check differs; get the file again")
     if values["quality"] > MAX_QUALITY:
         raise FormatError(f"quality {values['quality']} is out of range, 0 to {MAX_QUALITY}: the file is damaged")
+    if flags & HALVED_FLAG and not 1 <= values["halvings"] <= MAX_HALVINGS:
+        raise FormatError(f"{values['halvings']} halvings are out of range, 1 to {MAX_HALVINGS}: the file is damaged")
     header = Header(
         **values,
         gray=bool(flags & GRAY_FLAG),
@@ -205,14 +220,19 @@ def describe(header: Header) -> list[tuple[str, str]]:
     """Title and value of each field, in the order of the file, for people."""
     lines = [("version", str(header.version)), ("form", "short" if header.short else "long")]
     lines += [("gray", "yes" if header.gray else "no"), ("sections", "yes" if header.has_sections else "no")]
-    return lines + [(field.title, field.text(header)) for field in FIELDS]
+    return lines + [(field.title, field.text(header)) for field in _fields(bool(header.halvings))]
+
+
+def _fields(halved: bool) -> tuple[Field, ...]:
+    """The fields of a header whose halvings are stored, or are not."""
+    return FIELDS if halved else tuple(field for field in FIELDS if field is not HALVINGS)
 
 
 def _flags(header: Header) -> int:
     flags = header.version << _VERSION_SHIFT
-    for bit, value in ((SHORT_FLAG, header.short), (GRAY_FLAG, header.gray), (SECTIONS_FLAG, header.has_sections)):
-        flags |= bit if value else 0
-    return flags
+    given = (header.short, header.gray, header.has_sections, bool(header.halvings))
+    bits = (SHORT_FLAG, GRAY_FLAG, SECTIONS_FLAG, HALVED_FLAG)
+    return flags | sum(bit for bit, value in zip(bits, given, strict=True) if value)
 
 
 def _read_flags(data: bytes) -> int:

@@ -2,9 +2,10 @@
 
 MAX_SIDE = 2**21  # pixels; width - 1 and height - 1 are varints of at most three bytes
 SHORT_SIDE = 256  # pixels; the longest side that the short form of the header can state
+MAX_HALVINGS = 16  # of a picture that is coded at a reduced size; 2^21 pixels become 32
 MAX_QUALITY = 100  # 0 stands for a model with a single rate
 MAX_PIXELS = 268_435_456  # pixels, 2^28; what a reader accepts unless told otherwise
-MAX_HEADER_BYTES = 20  # the long form with both sides above 16,384
+MAX_HEADER_BYTES = 21  # the long form with both sides above 16,384, and halvings
 MAX_SECTION_TYPE = 16_383  # a section's type is a varint of at most two bytes
 MAX_SECTION_BYTES = 2**30  # bytes in one section
 MAX_PROFILE_BYTES = 2**24  # bytes of a colour profile once inflated

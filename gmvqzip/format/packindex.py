@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import (
     MAX_ALL_NAME_BYTES,
+    MAX_HALVINGS,
     MAX_INDEX_BYTES,
     MAX_NAME_BYTES,
     MAX_QUALITY,
@@ -22,10 +23,11 @@ from gmvqzip.format.limits import (
 )
 from gmvqzip.format.packrecord import MIN_RECORD_BYTES
 from gmvqzip.format.sections import inflate
+from gmvqzip.format.size import coded_size
 from gmvqzip.format.varint import read_varint, write_varint
 
 PACK_MODEL_BYTES = 8  # of a model's identity
-GRAY_KIND, SECTIONS_KIND, RESERVED_KIND = 0x01, 0x02, 0xFC
+GRAY_KIND, SECTIONS_KIND, HALVED_KIND, RESERVED_KIND = 0x01, 0x02, 0x04, 0xF8
 _CRC_BYTES = 4
 _VARINT_BYTES = 5  # the most that one takes here
 _MAX_PLANES = 5  # of the lengths of records
@@ -46,6 +48,12 @@ class Kind:
     gray: bool = False
     has_sections: bool = False  # the record starts with sections
     profile: bytes = b""  # the content of an ICC section, if there is one
+    halvings: int = 0  # as in the header of a `.gmvq` file
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Width and height in pixels of the picture that the codes are of."""
+        return coded_size(self.width, self.height, self.halvings)
 
 
 @dataclass
@@ -81,7 +89,9 @@ def write_index(index: Index) -> bytes:
         front += write_varint(models[kind.model_id])
         front += write_varint(1 + profiles[kind.profile] if kind.profile else 0)
         front += write_varint(kind.width - 1) + write_varint(kind.height - 1)
-        front += bytes([kind.quality, (GRAY_KIND if kind.gray else 0) | (SECTIONS_KIND if kind.has_sections else 0)])
+        given = ((GRAY_KIND, kind.gray), (SECTIONS_KIND, kind.has_sections), (HALVED_KIND, kind.halvings > 0))
+        front += bytes([kind.quality, sum(bit for bit, value in given if value)])
+        front += bytes([kind.halvings]) if kind.halvings else b""
     longest = max(index.lengths, default=0)
     columns = [bytes(front), *_planes(index.kind_numbers, _width(len(index.kinds) - 1))]
     columns += [bytes([_width(longest)]), *_planes(index.lengths, _width(longest)), index.packed_names]
@@ -202,8 +212,13 @@ def _read_kinds(data: bytes, position: int, count: int) -> tuple[list[Kind], int
         if quality > MAX_QUALITY or flags & RESERVED_KIND:
             raise FormatError("the pack's index has a bad quality or reserved bits: the pack is damaged")
         gray, sections = bool(flags & GRAY_KIND), bool(flags & SECTIONS_KIND)
+        halvings = 0
+        if flags & HALVED_KIND:
+            (halvings,), position = _take(data, position, 1)
+            if not 1 <= halvings <= MAX_HALVINGS:
+                raise FormatError("the pack's index has halvings out of range: the pack is damaged")
         profile = profiles[profile_number]
-        kinds.append(Kind(models[model_number], 1 + width, 1 + height, quality, gray, sections, profile))
+        kinds.append(Kind(models[model_number], 1 + width, 1 + height, quality, gray, sections, profile, halvings))
     return kinds, position
 
 

@@ -80,8 +80,8 @@ class PackReader(PackFile):
             codec.engine.check_quality(kind.quality)
         except ModelError as error:
             raise FormatError(f"{error}: the pack is damaged") from None
-        stages = codec.engine.unpack(record.payload, (kind.width, kind.height), kind.quality)
-        codes = Codes(stages, kind.width, kind.height, codec.model_id, kind.quality, kind.gray)
+        stages = codec.engine.unpack(record.payload, kind.coded_size, kind.quality)
+        codes = Codes(stages, kind.width, kind.height, codec.model_id, kind.quality, kind.gray, kind.halvings)
         if not record.accepts(codes.crc32()):
             raise FormatError("the decoded codes differ from their checksum: the pack is damaged; get it again")
         return _container(kind, record, codes), codes
@@ -102,5 +102,6 @@ def _container(kind: Kind, record: Record, codes: Codes) -> Container:
         codes_check=codes.crc32() & (0xFFFF if short else 0xFFFFFFFF),
         short=short,
         has_sections=bool(sections),
+        halvings=kind.halvings,
     )
     return Container(header, sections, record.payload, 0, 0)

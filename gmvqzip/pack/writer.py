@@ -86,6 +86,7 @@ class PackWriter:
             gray=codes.gray,
             has_sections=bool(own),
             profile=(sections or {}).get(SECTION_ICC, b""),
+            halvings=codes.halvings,
         )
         payload = codec.engine.pack(codes.stages, codes.quality)
         record = seal_record(codes.width, codes.height, codes.crc32(), payload, own)

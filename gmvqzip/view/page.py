@@ -93,7 +93,8 @@ def _summary(seen: Seen) -> Iterator[str]:
     model = info.model.name if info.model is not None else info.model_id
     kind = ("gray" if info.gray else "colour") + (", transparency" if info.alpha else "")
     quality = f", quality {info.quality}" if info.quality else ""
-    yield f"{info.width} x {info.height} pixels, {kind}; model {model}{quality}."
+    coded = f", coded at 1/{1 << info.header.halvings} of its size" if info.header.halvings else ""
+    yield f"{info.width} x {info.height} pixels, {kind}; model {model}{quality}{coded}."
     line = f"{info.file_bytes:,} bytes, {info.bpp:.3f} bits per pixel"
     if seen.original is not None:
         line += f"; PSNR {psnr(seen.original.pixels, seen.picture.pixels):.2f} dB over RGB"
@@ -122,14 +123,15 @@ def _maps(of: Sequence[Part], seen: Seen) -> str:
 def _map(part: Part, seen: Seen) -> str:
     rows, columns = part.bits.shape
     top = float(part.bits.max())
-    site = seen.config.alignment * -(-seen.info.width // seen.config.alignment) // columns  # its side in pixels
+    width, height = seen.info.header.coded_size
+    site = seen.config.alignment * -(-width // seen.config.alignment) // columns  # its side in pixels
     return _MAP.substitute(
         title=html.escape(part.title),
         bits=repr(part.total),
         top=repr(top),
         width=round(MAP_SIDE * min(1, columns / rows)),
         # The grid may reach over the picture to the right and below: how much of it the picture covers.
-        cover=f"{100 * seen.info.width / (site * columns):.3f}% {100 * seen.info.height / (site * rows):.3f}%",
+        cover=f"{100 * width / (site * columns):.3f}% {100 * height / (site * rows):.3f}%",
         source=picture_uri(Picture(heat(part.bits, top))),
         total=f"{part.total:,.1f}",
         columns=columns,

@@ -96,6 +96,10 @@ def test_the_psnr_reached_is_told(compress: Cli, cli: Cli, scene: Path, rated_pa
 def test_a_file_that_cannot_be_small_enough_fails_alone(compress: Cli, scene: Path) -> None:
     small = scene.parent / "small.png"
     Image.fromarray(smooth(64, 64)).save(small)
+    with Image.open(scene) as image:  # transparency is never reduced
+        noise = Image.effect_noise(image.size, 50)
+        image.putalpha(noise)
+        image.save(scene)
     done = compress(scene, small, "--target-size", "400", "--json")
     assert done.code == 1
     assert done.err.count("\n") == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from gmvqzip.errors import FormatError
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.container import describe, pack, read_header, unpack
-from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS, MAX_SIDE
+from gmvqzip.format.limits import MAX_HALVINGS, MAX_HEADER_BYTES, MAX_PIXELS, MAX_SIDE
 
 BASE: dict[str, Any] = {
     "width": 300,
@@ -49,6 +50,7 @@ content = st.dictionaries(st.sampled_from([1, 2, 64, 200]), st.binary(max_size=2
     st.integers(0, 2**32 - 1),
     st.binary(max_size=300),
     content,
+    st.integers(0, MAX_HALVINGS),
 )
 def test_round_trip(
     width: int,
@@ -59,6 +61,7 @@ def test_round_trip(
     crc: int,
     payload: bytes,
     sections: dict[int, bytes],
+    halvings: int,
 ) -> None:
     data = pack(
         width=width,
@@ -69,6 +72,7 @@ def test_round_trip(
         codes_crc32=crc,
         payload=payload,
         sections=sections,
+        halvings=halvings,
     )
     box = unpack(data, max_pixels=MAX_SIDE**2)
     header = box.header
@@ -81,7 +85,10 @@ def test_round_trip(
     assert header.accepts(crc ^ 0x10000) == short
     assert (box.sections, box.payload) == (sections, payload)
     assert box.header_bytes + box.sections_bytes + len(payload) == len(data)
-    assert box.header_bytes == 12 if short else 16 <= box.header_bytes <= MAX_HEADER_BYTES
+    more = int(halvings > 0)
+    assert box.header_bytes == 12 + more if short else 16 + more <= box.header_bytes < MAX_HEADER_BYTES + more
+    assert header.halvings == halvings
+    assert header.coded_size == (math.ceil(width / 2**halvings), math.ceil(height / 2**halvings))
     assert read_header(data[:MAX_HEADER_BYTES]) == (header, box.header_bytes)
 
 
@@ -91,6 +98,18 @@ def test_sizes_of_the_header() -> None:
     assert read_header(file(width=257, height=1))[1] == 17
     assert read_header(file(width=768, height=512))[1] == 18
     assert read_header(file(width=MAX_SIDE, height=MAX_SIDE))[1] == 20
+    assert read_header(file(width=MAX_SIDE, height=MAX_SIDE, halvings=1))[1] == 21 == MAX_HEADER_BYTES
+    assert read_header(file(width=256, height=256, halvings=16))[1] == 13
+
+
+@pytest.mark.parametrize("stored", [0, 17, 255])
+def test_halvings_out_of_range(stored: int) -> None:
+    data = file(halvings=3)
+    assert data[12] == 3
+    with pytest.raises(FormatError, match=f"{stored} halvings are out of range, 1 to 16"):
+        unpack(mend(data[:12] + bytes([stored]) + data[13:], 18))
+    with pytest.raises(FormatError, match="17 halvings of a picture: 0 to 16 is wanted"):
+        file(halvings=17)
 
 
 def test_a_reader_takes_the_long_form_for_small_pictures() -> None:
@@ -120,7 +139,6 @@ def test_bytearrays_and_memoryviews_will_do() -> None:
         (b"\x9dG\xff" + bytes(30), "format version 7"),
         (b"\x9dG\x00" + bytes(30), "format version 0 does not exist"),
         (b"\x9dG\x21" + bytes(30), "reserved bits"),
-        (b"\x9dG\x22" + bytes(30), "reserved bits"),
         (b"\x9dG\x20\x00abc", "cut inside the model id in the header, at byte 7"),
         (b"\x9dG\x20\x00abcd\x80", "cut inside the width in the header, at byte 9"),
         (b"\x9dG\x20\x00abcd\x80\x80\x80", "width in the header takes more than 3 bytes"),
@@ -144,7 +162,15 @@ def test_each_flag_bit_with_right_checks(bit: int) -> None:
     if bit == 3:
         assert unpack(data).header.gray
         return
-    wrong = {0: "reserved", 1: "reserved", 2: "section", 4: "damaged", 5: "version 0", 6: "version 3", 7: "version 5"}
+    wrong = {
+        0: "reserved",
+        1: "header is damaged",
+        2: "section",
+        4: "damaged",
+        5: "version 0",
+        6: "version 3",
+        7: "version 5",
+    }
     with pytest.raises(FormatError, match=wrong[bit]):
         unpack(data)
 

@@ -18,6 +18,7 @@ from gmvqzip.entropy.twin import TwinEncoder
 from gmvqzip.format import limits
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.container import pack, unpack
+from gmvqzip.format.size import coded_size
 from gmvqzip.format.varint import read_varint, write_varint
 
 TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
@@ -87,8 +88,9 @@ def test_complete_files() -> None:
     tables = [numbers("8388608 4194304 4194304"), numbers("12582912 4194304")]
     for block in blocks("vector file"):
         fields = dict(block)
-        width, height = int(fields["width"]), int(fields["height"])
-        shapes = [(-(-height // 32) * 32 // stride, -(-width // 32) * 32 // stride) for stride in (32, 16)]
+        width, height, halvings = (int(fields.get(name, 0)) for name in ("width", "height", "halvings"))
+        columns, rows = coded_size(width, height, halvings)
+        shapes = [(-(-rows // 32) * 32 // stride, -(-columns // 32) * 32 // stride) for stride in (32, 16)]
         stages = [numbers(fields[f"codes {i}"]).reshape(shape) for i, shape in enumerate(shapes)]
         sections = {int(k.split()[1]): bytes.fromhex(v) for k, v in block if k.startswith("section")}
         assert f"{codes_crc32(stages):08x}" == fields["codes crc32"]
@@ -103,6 +105,7 @@ def test_complete_files() -> None:
             codes_crc32=codes_crc32(stages),
             payload=payload,
             sections=sections,
+            halvings=halvings,
         )
         assert data.hex(" ") == fields["file"]
         assert unpack(data).sections == sections

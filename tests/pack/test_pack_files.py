@@ -54,7 +54,7 @@ def test_an_empty_pack(tmp_path: Path) -> None:
 
 
 def test_kinds(tmp_path: Path) -> None:
-    large = Kind(bytes(8), 300, 2, 60, gray=True, profile=b"profile")
+    large = Kind(bytes(8), 300, 2, 60, gray=True, profile=b"profile", halvings=3)
     pictures = [*made(2), ("x", large, b"abc"), ("y", SMALL, b""), ("z", large, b"d")]
     assert contents(write_pack(tmp_path / "kinds.gmvqp", [pictures])) == pictures
 

@@ -204,6 +204,7 @@ class TestDataset:
         with pytest.raises(ValueError, match="images, codes"):
             PackDataset(path, "pixels")
 
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
     @pytest.mark.parametrize("method", ["fork", "spawn"])
     def test_workers(self, even: Path, tiny_path: Path, method: str) -> None:
         for what in ("images", "codes"):
