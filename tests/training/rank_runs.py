@@ -34,6 +34,7 @@ CONFIGS: dict[str, TrainConfig] = {
     **{name: replace(with_quantizer(TINY, name), steps=12, **CALM) for name in RIVALS},
 }
 """Runs by name: GM-VQ with its entropy term, all that the rate-aware recipe adds, a hyperprior, the rivals."""
+ORDER = "order.txt"  # ranks, as they came through `first_of_machine`
 
 
 def log_of(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -51,6 +52,7 @@ def run(folder: Path, given: str) -> None:
 
 def start(folder: Path, names: Sequence[str], count: int = 2) -> list[subprocess.Popen[str]]:
     """Start `count` processes of these runs, one after the other; that of rank R has `folder`/R for its files."""
+    folder.mkdir(exist_ok=True)
     with contextlib.closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -79,6 +81,8 @@ def finish(processes: Sequence[subprocess.Popen[str]], seconds: float = 300) -> 
 if __name__ == "__main__":
     try:
         with distributed.joined("cpu"):
+            with distributed.first_of_machine(), Path(sys.argv[1]).with_name(ORDER).open("a") as file:
+                file.write(os.environ["RANK"])
             for wanted in sys.argv[2:]:
                 run(Path(sys.argv[1]), wanted)
     except TrainingError as error:

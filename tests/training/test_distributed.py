@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from rank_runs import CONFIGS, RIVALS, finish, log_of, run, start
+from rank_runs import CONFIGS, ORDER, RIVALS, finish, log_of, run, start
 from tiny_runs import SIDE, pictures
 
 from gmvqzip.errors import TrainingError
@@ -24,6 +24,7 @@ from gmvqzip.models.store import verify
 from gmvqzip.quantizers import ranks
 from gmvqzip.torchrun import Place, place
 from gmvqzip.training import distributed
+from gmvqzip.training.splits import memory_budget
 
 LOSS, OTHERS = 1e-5, 1e-3  # relative differences; entropies near zero are small differences of large numbers
 
@@ -66,6 +67,9 @@ class TestTwoProcesses:
         verify(read_info(trained / "two/0/hyperprior/tiny.safetensors"))
         names = [{path.name for path in (trained / side / "hyperprior/run").iterdir()} for side in ("two/0", "one")]
         assert names[0] == names[1]
+
+    def test_the_first_of_a_machine_goes_before_the_others(self, trained: Path) -> None:
+        assert (trained / "two" / ORDER).read_text() == "01"
 
     @pytest.mark.slow
     def test_other_methods_and_going_on_with_more_processes(self, tmp_path: Path) -> None:
@@ -128,6 +132,12 @@ class TestAlone:
         assert place() == Place(5, 8, 1, 4)
         monkeypatch.setenv("RANK", "8")
         assert place() == Place()
+
+    def test_processes_of_one_machine_share_its_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = memory_budget()
+        for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}.items():
+            monkeypatch.setenv(name, value)
+        assert memory_budget() == whole // 4
 
     def test_who_cannot_be_reached_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "x"}.items():
