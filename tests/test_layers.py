@@ -36,6 +36,7 @@ LEVELS = {
     "format": 1,
     "errors": 0,
     "memory": 0,
+    "torchrun": 0,
 }
 # Rooms of one level that know each other: a model file holds tables, and checks them; a run measures its model at work,
 # as the bench does.
@@ -50,6 +51,7 @@ WITHOUT = {
     "models/kinds.py": {"torch", "numpy", "."},
     "models/cost.py": {"torch", "numpy", "."},
     "inspection.py": {"torch", "numpy", "."},
+    "torchrun.py": {"torch", "numpy", "."},
     "pillow.py": {"torch", "numpy"},
     "rates.py": {"torch", "numpy", "."},
     "entropy": {"torch", "PIL"},
@@ -57,6 +59,7 @@ WITHOUT = {
     "npz.py": {"torch"},
     "pack/file.py": {"torch", "numpy", "."},
     "pack/appending.py": {"torch", "numpy", "."},
+    "pack/merging.py": {"torch", "numpy", "."},
     "pack/reader.py": {"torch"},
     "pack/writer.py": {"torch"},
     "pack/encoding.py": {"torch"},

@@ -1,4 +1,4 @@
-"""gmvqzip pack: pictures -> one .gmvqp file, new or appended to."""
+"""gmvqzip pack: pictures, or packs, -> one .gmvqp file, new or appended to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,13 +15,23 @@ import typer
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import read_source
 from gmvqzip.cli.compress import Effort, Quality, Strip
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, IMAGE_SUFFIXES, PACK_SUFFIX, STREAM, Member, members
+from gmvqzip.cli.plan import (
+    GMVQ_SUFFIXES,
+    IMAGE_SUFFIXES,
+    PACK_SUFFIX,
+    PACK_SUFFIXES,
+    STREAM,
+    Member,
+    inputs,
+    members,
+)
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report, json_name, safe_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import FormatError, OutputError
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.rates import DEFAULT_EFFORT
+from gmvqzip.torchrun import Place, place
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
 _BATCH = 64  # pictures that are encoded together, at most
 _BATCH_PIXELS = 1 << 20  # of all of them, about
 _READ_AHEAD = 4  # pictures read at once for each job
+_NOTHING = "no picture could be packed: there is no pack"
 
 Sources = Annotated[list[str], typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
 Append = Annotated[
@@ -45,6 +57,9 @@ Append = Annotated[
 Finished = Annotated[
     bool, typer.Option("--gmvq", help="Take finished .gmvq files instead of pictures.", show_default=False)
 ]
+Merge = Annotated[
+    bool, typer.Option("--merge", help="Take finished packs: their records are copied as they are.", show_default=False)
+]
 PackOutput = Annotated[
     str | None,
     typer.Option(
@@ -58,6 +73,7 @@ def pack(
     output: PackOutput = None,
     append: Append = False,
     finished: Finished = False,
+    merge: Merge = False,
     force: options.Force = False,
     strip: Strip = False,
     quality: Quality = None,
@@ -75,7 +91,8 @@ def pack(
     """Pack the pictures in folders into one .gmvqp file.
 
     Each keeps its path below its folder as its name, without the ending. The sources are kept; the pack appears when
-    it is finished.
+    it is finished. Under torchrun each process takes a share of the pictures into a pack of its own, DIR.1-of-4.gmvqp;
+    --merge makes one of them.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
     target = _target(files, output)
@@ -83,7 +100,19 @@ def pack(
         raise UsageError("--append and --force contradict each other: give one")
     if finished and (strip or quality is not None or effort != DEFAULT_EFFORT):
         raise UsageError("--gmvq takes files as they are: leave --strip, --quality and --effort")
+    here = place()
+    if merge:
+        if finished or strip or quality is not None or effort != DEFAULT_EFFORT or model is not None:
+            raise UsageError("--merge takes packs as they are: leave --gmvq, --strip, --quality, --effort and --model")
+        if here.world > 1:
+            raise UsageError("--merge is the work of one process: run it without torchrun")
+        return _merge(files, target, report, append=append, force=force)
     found, total = members(files, report, suffixes=GMVQ_SUFFIXES if finished else IMAGE_SUFFIXES)
+    if here.world > 1:
+        found, target = _share(found, here), _part(target, here)
+        total = len(found)
+        if not found:
+            report.note(f"no picture is left for {safe_name(target)}", level=0)
     if not found:
         return report.finish(total)
 
@@ -112,15 +141,80 @@ def pack(
                 shown.append(fields)
             advance()
         if not writer:
-            raise OutputError("no picture could be packed: there is no pack")
+            raise OutputError(_NOTHING)
         added = len(writer) - before
-    for fields in shown:  # only now are they in the pack
+    return _finish(report, target, shown, added, total)
+
+
+def _finish(report: Report, target: Path, shown: Iterable[Fields], added: int, total: int) -> int:
+    """Tell what is in the pack, only now that it is; returns the exit code."""
+    for fields in shown:
         _show(fields | {"output": json_name(target)}, report)
     if added:
         watched = sys.stderr is not None and sys.stderr.isatty()
         size = target.stat().st_size
         report.note(f"{safe_name(target)}: {added:,} pictures added, {size:,} bytes in all", level=0 if watched else 1)
     return report.finish(total)
+
+
+def _share(found: list[Member], here: Place) -> list[Member]:
+    """This process's pictures: neighbours, so that merged parts have the order of one process."""
+    return found[len(found) * here.rank // here.world : len(found) * (here.rank + 1) // here.world]
+
+
+def _part(target: Path, here: Place) -> Path:
+    """set.gmvqp -> set.01-of-12.gmvqp: parts sort in the order of their processes."""
+    number = f"{here.rank + 1:0{len(str(here.world))}d}"
+    return target.with_name(f"{target.stem}.{number}-of-{here.world}{target.suffix}")
+
+
+def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, force: bool) -> int:
+    """Copy the records of packs; a pack that cannot be read, and a picture that is damaged, are left out and named."""
+    from gmvqzip.pack.appending import Appender
+    from gmvqzip.pack.file import PackFile
+    from gmvqzip.pack.merging import add_pack
+
+    tasks, total = inputs(files, report, recursive=True, suffixes=PACK_SUFFIXES)
+    with ExitStack() as stack:
+        packs: list[tuple[str, PackFile]] = []
+        homes: dict[str, str] = {}
+        for task in tasks:
+            try:
+                pack = stack.enter_context(PackFile(task.name))
+                names = pack.names
+            except (FormatError, OSError) as error:
+                report.fail(task.name, error)
+                continue
+            for warning in pack.warnings:
+                report.warn(task.name, warning)
+            packs.append((task.name, pack))
+            for name in names:
+                if name in homes:
+                    both = f"{safe_name(homes[name])} and {safe_name(task.name)}"
+                    raise UsageError(f"{both} both have a picture named {safe_name(name)}: nothing was done")
+                homes[name] = task.name
+        if not packs:
+            return report.finish(total)
+        total = report.failures + len(homes)
+        shown = list[Fields]()
+        appender = Appender(target, append=append, force=force)
+        stack.callback(appender.discard)
+        before = len(appender)
+        advance = stack.enter_context(report.progress(len(homes), "merging"))
+        for source, pack in packs:
+            for name, entry, problem in add_pack(appender, pack):
+                if problem is not None:
+                    report.fail(f"{source}: {name}", problem)
+                elif report.as_json or report.verbose:
+                    member = Member(name, source, Path(source))
+                    fields = _names(member, entry.size, entry.size, entry.kind.width, entry.kind.height)
+                    shown.append(fields | {"model_id": entry.kind.model_id.hex(), "quality": entry.kind.quality})
+                advance()
+        if not len(appender):
+            raise OutputError(_NOTHING)
+        added = len(appender) - before
+        appender.finish()
+    return _finish(report, target, shown, added, total)
 
 
 def _target(files: Sequence[str], output: str | None) -> Path:

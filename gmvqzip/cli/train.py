@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,17 +89,24 @@ def train(
     import torch
 
     from gmvqzip.cli.progress import TrainingDisplay
+    from gmvqzip.training import distributed
     from gmvqzip.training.datasets import load_dataset
     from gmvqzip.training.run import RunCallbacks, train_model
 
-    chosen = torch.device(_device(device))
+    name = _device(device)
     if threads:
         torch.set_num_threads(threads)
-    with (
-        _GracefulStop() as stop,
-        TrainingDisplay(enabled=sys.stderr.isatty() and not no_progress and not quiet, quiet=quiet) as display,
-    ):
-        splits = load_dataset(dataset, data, crop=settings.crop, seed=settings.seed, download=download, say=display.say)
+    with ExitStack() as stack:
+        stop = stack.enter_context(_GracefulStop())
+        chosen = stack.enter_context(distributed.joined(name))
+        quiet = quiet or not distributed.writes()
+        shown = sys.stderr.isatty() and not no_progress and not quiet
+        display = stack.enter_context(TrainingDisplay(enabled=shown, quiet=quiet))
+        distributed.check_batch(settings.batch_size)
+        with distributed.first_of_machine() if download else nullcontext():
+            splits = load_dataset(
+                dataset, data, crop=settings.crop, seed=settings.seed, download=download, say=display.say
+            )
         display.say(splits.description)
         card = train_model(
             output.stem,
@@ -119,8 +127,9 @@ def train(
         )
         if card is None:
             display.say("stopped; a checkpoint is saved, and --resume goes on from it")
-            return 128 + int(stop.signal or 0)
-        display.results(output, card)
+            return 128 + int(stop.signal or signal.SIGTERM)  # the signal may have come to another process alone
+        if card:
+            display.results(output, card)
     return 0
 
 

@@ -15,6 +15,7 @@ from gmvqzip.errors import ModelError
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
+from gmvqzip.torchrun import place
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +97,9 @@ def torch_device(name: str) -> torch.device:
         raise ModelError("no CUDA device was found: use --device cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    here = place()
+    if name == "cuda" and here.world > 1:  # processes of torchrun share the GPUs of their machine
+        return torch.device(name, here.local_rank % torch.cuda.device_count())
     return torch.device(name)
 
 

@@ -20,6 +20,7 @@ from gmvqzip.models.context import ContextLayer, ContextStep, HyperDecoder, asse
 from gmvqzip.models.hyperconfig import QUARTERS, GroupsConfig, HyperpriorConfig
 from gmvqzip.models.quality import QualityVector
 from gmvqzip.models.transform import Transform
+from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.groups import GroupGMVQ
 
 STEPS = QUARTERS
@@ -106,7 +107,7 @@ class HyperpriorModel(nn.Module):
         mean = self.hyper_mean[:, None, None]
         centred = hyper - mean
         deviation = (F.softplus(self.hyper_spread + 1) + 0.05)[:, None, None]
-        noisy = hyper + torch.rand_like(hyper) - 0.5 if self.training else hyper.round()
+        noisy = hyper + ranks.rand(hyper.shape, hyper) - 0.5 if self.training else hyper.round()
         surrogate = gaussian_bits(noisy - mean, deviation).sum((1, 2, 3))
         if collect:
             output.residuals.append([_grouped(part, c)[0] for part, c in _split(centred[None], self.config.hyper)])
@@ -132,7 +133,7 @@ class HyperpriorModel(nn.Module):
         self, residual: Tensor, scale: Tensor, output: HyperpriorOutput, *, scalar: bool, collect: bool
     ) -> Tensor:
         """The quantised residual [4, B, M/4, H/2, W/2] of one step; adds its bits to `output`."""
-        noisy = residual + torch.rand_like(residual) - 0.5 if self.training else residual.round()
+        noisy = residual + ranks.rand(residual.shape, residual, axis=1) - 0.5 if self.training else residual.round()
         surrogate = gaussian_bits(noisy, scale.clamp(_SCALE_MIN, _SCALE_MAX).exp2()).sum((0, 2, 3, 4))
         if collect:
             parts = _split(residual, self.config.quarter)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
-from gmvqzip.quantizers import GMVQSettings, Quantizer, QuantizerResult, QuantizerSettings
+from gmvqzip.quantizers import GMVQSettings, Quantizer, QuantizerResult, QuantizerSettings, ranks
 
 
 class ResidualBlock(nn.Module):
@@ -169,7 +169,8 @@ class StagedAutoencoder(nn.Module):
             if mode == OPEN:
                 output.proxies.append(proxy.detach())
                 passed = stage.quantizer.passing(proxy)
-                return stage.update(state, passed + OPEN_NOISE * passed.detach().std(0) * torch.randn_like(passed))
+                deviation = ranks.gathered(passed.detach()).std(0)
+                return stage.update(state, passed + OPEN_NOISE * deviation * ranks.randn(passed.shape, passed))
             output.stages.append(stage.quantizer(proxy, weights, temperature=temperature))
             return stage.update(state, output.stages[-1].quantised)
 

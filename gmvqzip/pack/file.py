@@ -168,8 +168,14 @@ class PackFile:
 
     def check(self, key: Key) -> None:
         """Compare a record with its own check, which takes no model. Raises as `record`."""
+        self.stored(key)
+
+    def stored(self, key: Key) -> bytes:
+        """The bytes of a record, compared with its own check. Raises as `record`."""
         entry = self.entry(key)
-        check_record(self._read(entry.offset, entry.size))
+        data = self._read(entry.offset, entry.size)
+        check_record(data)
+        return data
 
     def _read(self, offset: int, size: int) -> bytes:
         """Exactly these bytes of the file."""

@@ -156,8 +156,10 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def gumbel_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """y = softmax((l + g) / tau), g standard Gumbel noise (arXiv 1611.01144, eq. 2). logits: [N, K]; returns [N, K]."""
-    uniform = torch.rand_like(logits).clamp_min_(torch.finfo(logits.dtype).tiny)
-    gumbel = uniform.log_().neg_().log_().neg_()
+def gumbel_softmax(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """y = softmax((l + g) / tau), g standard Gumbel noise (arXiv 1611.01144, eq. 2).
+
+    logits: [N, K]; uniform: [N, K], numbers in [0, 1) from which g is made, in their place. Returns [N, K].
+    """
+    gumbel = uniform.clamp_min_(torch.finfo(logits.dtype).tiny).log_().neg_().log_().neg_()
     return ((logits + gumbel) / temperature).softmax(1)

@@ -20,7 +20,6 @@ the mixture's weights then enter the logits as log pi_c, so that the argmax is t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, gumbel_softmax, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 
@@ -117,27 +117,45 @@ class GMVQ(Quantizer):
         return True
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
-        blocks = [self._block(*part, temperature) for part in self._blocks(proxy, raw_weights)]
+        weights, (uniform, normal) = self._weights(raw_weights), self._draws(proxy)
+        blocks = [
+            self._block(proxy[part], weights[part], uniform[part], normal[part], temperature)
+            for part in row_blocks(len(proxy), self.codes)
+        ]
         quantised, indices, distance, bits, posterior, conditional = zip(*blocks, strict=True)
         sums = [torch.stack(part).sum(0) for part in (distance, bits, posterior, conditional)]
         return self._result(torch.cat(quantised), torch.cat(indices), *sums)
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
-        return torch.cat([self._logits(*part).argmax(1) for part in self._blocks(proxy, raw_weights)])
+        weights = self._weights(raw_weights)
+        parts = row_blocks(len(proxy), self.codes)
+        return torch.cat([self._logits(proxy[part], weights[part]).argmax(1) for part in parts])
 
-    def _blocks(self, proxy: Tensor, raw_weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows of proxy and positive weights (eq. 15), as many at once as the cache holds."""
+    def _weights(self, raw_weights: Tensor) -> Tensor:
+        """Positive weights (eq. 15), [N, L] or [N, 1]."""
         if not self.settings.learned_weights:
             raw_weights = torch.zeros_like(raw_weights)
-        weights = self.precision.to(raw_weights.dtype) * F.softplus(raw_weights)
-        for part in row_blocks(len(proxy), self.codes):
-            yield proxy[part], weights[part]
+        return self.precision.to(raw_weights.dtype) * F.softplus(raw_weights)
+
+    def _draws(self, proxy: Tensor) -> tuple[Tensor, Tensor]:
+        """Uniform numbers [N, K] of a Gumbel sample and normal ones [N, L] of the noise, [N, 0] where none are needed.
+
+        For all sites at once, so that they depend neither on blocks nor on the number of processes.
+        """
+        sampled, noisy = self.training and self.settings.sampling == "gumbel", self.training and self.settings.noise
+        uniform = ranks.rand((len(proxy), self.codes if sampled else 0), proxy)
+        return uniform, ranks.randn((len(proxy), self.dimensions if noisy else 0), proxy)
 
     def _logits(self, proxy: Tensor, weights: Tensor) -> Tensor:
         return gmvq_logits(proxy, weights, self.codebook) + self.log_prior
 
-    def _block(self, proxy: Tensor, weights: Tensor, temperature: float) -> tuple[Tensor, ...]:
-        """One block of sites: quantised, indices, and sums over sites of distance, bits, q(c|x) [K] and H(q(c|x))."""
+    def _block(
+        self, proxy: Tensor, weights: Tensor, uniform: Tensor, normal: Tensor, temperature: float
+    ) -> tuple[Tensor, ...]:
+        """One block of sites: quantised, indices, and sums over sites of distance, bits, q(c|x) [K] and H(q(c|x)).
+
+        uniform, normal: what `_draws` gave for these sites.
+        """
         logits = self._logits(proxy, weights)
         log_posterior = logits.log_softmax(1)
         posterior = log_posterior.exp()
@@ -151,7 +169,7 @@ class GMVQ(Quantizer):
             indices = logits.argmax(1)
             return self.lookup(indices), indices, distance, bits, posterior.sum(0), conditional
         if self.settings.sampling == "gumbel":
-            sample = gumbel_softmax(logits, temperature)
+            sample = gumbel_softmax(logits, uniform, temperature)
             indices = sample.argmax(1)
             quantised = sample @ self.codebook
             square = expected_distance(proxy, sample, self.codebook) if self.settings.noise else None
@@ -163,18 +181,17 @@ class GMVQ(Quantizer):
             mean = relaxed @ self.codebook.detach()
             quantised = quantised + (mean - mean.detach())
         if square is not None:
-            quantised = quantised + self.noise(square)
+            quantised = quantised + self.noise(square, normal)
         return quantised, indices, distance, bits, posterior.sum(0), conditional
 
-    def noise(self, square_distance: Tensor) -> Tensor:
+    def noise(self, square_distance: Tensor, normal: Tensor) -> Tensor:
         """The adaptive noise of eq. (18): variance ||z_hat - mu_c||^2 / (2 s^2 L) in each dimension.
 
-        square_distance: [N], the squared distance of the proxy from its code (its expectation under a relaxed sample).
-        Returns [N, L].
+        square_distance: [N], the squared distance of the proxy from its code (its expectation under a relaxed sample);
+        normal: [N, L], standard normal numbers. Returns [N, L].
         """
         variance = square_distance / (2 * self.settings.noise_scale * self.dimensions)
-        scale = variance.clamp_min(1e-12).sqrt()[:, None]
-        return scale * torch.randn(len(scale), self.dimensions, dtype=scale.dtype, device=scale.device)
+        return variance.clamp_min(1e-12).sqrt()[:, None] * normal
 
     def _result(
         self,
@@ -185,8 +202,10 @@ class GMVQ(Quantizer):
         posterior: Tensor,
         conditional: Tensor,
     ) -> QuantizerResult:
-        settings, sites = self.settings, len(indices)
-        aggregated = posterior / sites  # q_bar [K]
+        settings = self.settings
+        sums = torch.cat([torch.stack([distance / self.dimensions, bits, conditional]), posterior])
+        means = ranks.mean(sums / len(indices))  # over all sites of the batch
+        (distance, bits, conditional), aggregated = means[:3], means[3:]  # q_bar [K]
         if self.training and settings.posterior_decay:
             running = settings.posterior_decay * self.average_posterior + (1 - settings.posterior_decay) * aggregated
             self.average_posterior = running.detach()
@@ -194,21 +213,20 @@ class GMVQ(Quantizer):
             aggregated = self.average_posterior + aggregated - aggregated.detach()
         if self.training and settings.learned_prior:
             self.log_prior = (aggregated.detach() + _PRIOR_FLOOR / self.codes).log()
-        distance = distance / (sites * self.dimensions)
         reward = entropy(aggregated)
         perplexity_hard, utilisation = hard_statistics(indices, self.codes)
-        loss = settings.beta * distance - settings.gamma * reward + settings.rate * bits / sites
+        loss = settings.beta * distance - settings.gamma * reward + settings.rate * bits
         if settings.conditional:
-            loss = loss - settings.conditional * conditional / sites
+            loss = loss - settings.conditional * conditional
         return QuantizerResult(
             quantised=quantised,
             indices=indices,
             loss=loss,
             terms={
                 "distance": distance,
-                "bits": bits / sites,
+                "bits": bits,
                 "aggregated_entropy": reward,
-                "conditional_entropy": conditional.detach() / sites,
+                "conditional_entropy": conditional.detach(),
             },
             posterior=aggregated.detach(),
             perplexity_soft=reward.detach().exp(),

@@ -22,6 +22,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.gmvq import kmeans
 
 CLASSES = 14  # context classes of each half
@@ -78,7 +79,7 @@ class GroupGMVQ(nn.Module):
         """
         classes = CLASSES_PER_OCTAVE * scale + CLASS_OFFSET
         if self.training:
-            classes = classes + torch.rand_like(classes) - 0.5
+            classes = classes + ranks.rand(classes.shape, classes, axis=1) - 0.5
         classes = classes.clamp(0, CLASSES - 1) if self.training else classes.round().clamp(0, CLASSES - 1)
         prior = self.log_prior(classes)
         with torch.no_grad():

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import (
     UNIT_RAW,
     PlainForm,
@@ -62,7 +63,8 @@ class GumbelVQ(Quantizer):
         self.codebook = nn.Parameter(torch.randn(codes, dimensions))
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
-        parts = [self._block(proxy[part], temperature) for part in row_blocks(len(proxy), self.codes)]
+        uniform = ranks.rand((len(proxy), self.codes if self.training else 0), proxy)
+        parts = [self._block(proxy[part], uniform[part], temperature) for part in row_blocks(len(proxy), self.codes)]
         quantised, indices, posterior, negentropy = zip(*parts, strict=True)
         information = torch.stack(negentropy).sum(0) / len(proxy)
         divergence = information + math.log(self.codes)
@@ -70,7 +72,7 @@ class GumbelVQ(Quantizer):
         aggregated = torch.stack(posterior).sum(0) / len(proxy)
         return soft_result(torch.cat(quantised), torch.cat(indices), self.settings.kl * divergence, terms, aggregated)
 
-    def _block(self, logits: Tensor, temperature: float) -> tuple[Tensor, ...]:
+    def _block(self, logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, ...]:
         """Of one block of sites: codewords, indices, and the sums over sites of q(c | x) [K] and of sum_c q ln q."""
         log_posterior = logits.log_softmax(1)
         posterior = log_posterior.exp()
@@ -78,7 +80,7 @@ class GumbelVQ(Quantizer):
         if not self.training:
             indices = logits.argmax(1)
             return self.lookup(indices), indices, *sums
-        sample = gumbel_softmax(logits, temperature)
+        sample = gumbel_softmax(logits, uniform, temperature)
         return sample @ self.codebook, sample.argmax(1), *sums
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:

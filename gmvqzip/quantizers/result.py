@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gmvqzip.quantizers import ranks
+
 
 @dataclass
 class QuantizerResult:
@@ -37,16 +39,22 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def hard_statistics(indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
-    """Perplexity of the code counts, and the fraction of codes used, of `indices` [N] with values below `codes`."""
-    counts = torch.bincount(indices.flatten(), minlength=codes).float()
+    """Perplexity of the code counts, and the fraction of codes used, of `indices` [N] with values below `codes`.
+
+    Of the whole batch, where several processes share it.
+    """
+    counts = ranks.total(torch.bincount(indices.flatten(), minlength=codes)).float()
     return entropy(counts / counts.sum().clamp_min(1)).exp(), (counts > 0).float().mean()
 
 
 def soft_result(
     quantised: Tensor, indices: Tensor, loss: Tensor, terms: dict[str, Tensor], posterior: Tensor
 ) -> QuantizerResult:
-    """The result of a method with probabilities q(c | x), whose mean over the sites is `posterior` [K]."""
-    posterior = posterior.detach()
+    """The result of a method with probabilities q(c | x), whose mean over the sites is `posterior` [K].
+
+    Loss and terms are means over this process's sites, the rest is of the whole batch.
+    """
+    posterior = ranks.mean(posterior.detach())
     hard, used = hard_statistics(indices, len(posterior))
     return QuantizerResult(quantised, indices, loss, terms, posterior, entropy(posterior).exp(), hard, used)
 

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import (
     PlainForm,
     Quantizer,
@@ -95,7 +96,10 @@ class SQVAE(Quantizer):
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
         precision = self.precision(raw_weights).expand(len(proxy), 1)
-        parts = [self._block(proxy[p], precision[p], temperature) for p in row_blocks(len(proxy), self.codes)]
+        uniform = ranks.rand((len(proxy), self.codes if self.training else 0), proxy)
+        parts = [
+            self._block(proxy[p], precision[p], uniform[p], temperature) for p in row_blocks(len(proxy), self.codes)
+        ]
         quantised, indices, posterior, negentropy = zip(*parts, strict=True)
         words = torch.cat(quantised)
         information = torch.stack(negentropy).sum(0) / len(proxy)
@@ -109,7 +113,7 @@ class SQVAE(Quantizer):
         aggregated = torch.stack(posterior).sum(0) / len(proxy)
         return soft_result(words, torch.cat(indices), loss, terms, aggregated)
 
-    def _block(self, proxy: Tensor, precision: Tensor, temperature: float) -> tuple[Tensor, ...]:
+    def _block(self, proxy: Tensor, precision: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, ...]:
         """Of one block of sites: codewords, indices, and the sums over sites of q(k | z) [K] and of sum_k q ln q."""
         logits = self.logits(proxy, precision)
         log_posterior = logits.log_softmax(1)
@@ -118,7 +122,7 @@ class SQVAE(Quantizer):
         if not self.training:
             indices = nearest(proxy, self.codebook)
             return self.lookup(indices), indices, *sums
-        sample = gumbel_softmax(logits, temperature)
+        sample = gumbel_softmax(logits, uniform, temperature)
         return sample @ self.codebook, sample.argmax(1), *sums
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:

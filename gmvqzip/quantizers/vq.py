@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, nearest, nearest_form
 from gmvqzip.quantizers.gmvq import kmeans
 from gmvqzip.quantizers.result import QuantizerResult, hard_result
@@ -117,7 +118,7 @@ class VQ(Quantizer):
         loss = settings.commitment * terms["distance"]
         if not settings.ema:
             loss = loss + settings.codebook * ((words - z.detach()) ** 2).mean()
-        self.idle.add_(1)[indices] = 0
+        self.idle.add_(1).masked_fill_(ranks.total(torch.bincount(indices, minlength=self.codes)) > 0, 0)
         self._recent = z.detach(), indices
         return hard_result(quantised, indices, loss + self._extra(z), terms, self.codes)
 
@@ -158,7 +159,7 @@ class VQ(Quantizer):
             loss = ((F.embedding(indices, self.codewords()) - z) ** 2).mean()
             (gradient,) = torch.autograd.grad(loss, [self.codebook])
         with torch.no_grad():
-            self.momentum.mul_(self.settings.inner_momentum).add_(gradient)
+            self.momentum.mul_(self.settings.inner_momentum).add_(ranks.mean(gradient))
             self.codebook.sub_(self.settings.inner_rate * self.momentum)
 
     @torch.no_grad()
@@ -181,8 +182,8 @@ class VQ(Quantizer):
     def _average(self, z: Tensor, indices: Tensor) -> None:
         """N_c <- d N_c + (1 - d) n_c, m_c <- d m_c + (1 - d) sum of z, mu_c = m_c / N_c (appendix A.1)."""
         weight = 1 - self.settings.ema
-        self.ema_count.lerp_(torch.bincount(indices, minlength=self.codes).to(z.dtype), weight)
-        self.ema_sum.lerp_(torch.zeros_like(self.ema_sum).index_add_(0, indices, z), weight)
+        self.ema_count.lerp_(ranks.total(torch.bincount(indices, minlength=self.codes)).to(z.dtype), weight)
+        self.ema_sum.lerp_(ranks.total(torch.zeros_like(self.ema_sum).index_add_(0, indices, z)), weight)
         total = self.ema_count.sum()
         smooth = (self.ema_count + _EMA_FLOOR) / (total + self.codes * _EMA_FLOOR) * total
         self.codebook.copy_(self.ema_sum / smooth[:, None])
@@ -191,6 +192,7 @@ class VQ(Quantizer):
         dead = (self.idle >= self.settings.replace_after).nonzero()[:, 0]
         if not len(dead):
             return
+        z = ranks.gathered(z)
         chosen = z[torch.randint(len(z), (len(dead),), device=z.device)]
         fresh = chosen + _REPLACE_NOISE * z.std(0, unbiased=False) * torch.randn_like(chosen)
         if self.settings.affine:

@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import nearest
 from gmvqzip.quantizers.result import hard_statistics
 from gmvqzip.quantizers.vq import VQ, VQSettings
@@ -86,7 +87,7 @@ class WassersteinVQ(VQ):
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64), persistent=False)  # proxies ever seen
 
     def _extra(self, z: Tensor) -> Tensor:
-        return self.settings.matching * self.distance(self._remember(z.detach()))
+        return self.settings.matching * self.distance(self._remember(ranks.gathered(z.detach())))
 
     def distance(self, proxies: Tensor) -> Tensor:
         """W of Gaussian fits to proxies [N, L] and codes, both over the proxies' largest deviation; scalar."""

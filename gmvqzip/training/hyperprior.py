@@ -23,9 +23,10 @@ from torch import Tensor
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.quantizers import ranks
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
-from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, check_size, restore_optimizers
+from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import Muon, rate_factor
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
@@ -97,9 +98,8 @@ class HyperpriorTrainer(TrainingLoop):
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._enter_phase(progress)
-        image = to_tensor(self.pictures.batch(self.step, config.batch_size, config.crop, config.seed), self.device)
-        check_size(image, self.network_config.alignment)
-        quality = torch.rand(len(image), device=self.device)
+        image = self._share(self.step, self.network_config.alignment)
+        quality = ranks.rand(image.shape[:1], image)
         trade = self.network_config.lambda_of(quality)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             output = self.model(image, quality, scalar=self.phase == SCALAR)
@@ -111,11 +111,12 @@ class HyperpriorTrainer(TrainingLoop):
         if self.phase == CODES:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
         factor = self._set_rates(progress)
-        value = float(loss.detach())
+        value = float(ranks.mean(loss.detach()))
         if self._is_outlier(value):
             self._skipped += 1
         else:
             loss.backward()
+            ranks.average_gradients(self.model.parameters())
             for optimizer in self.optimizers:
                 if isinstance(optimizer, torch.optim.AdamW):
                     torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip)
@@ -124,13 +125,14 @@ class HyperpriorTrainer(TrainingLoop):
             optimizer.zero_grad()
         self.step += 1
         self._follow(progress)
-        mean_error = float(error.detach().mean())
+        means = ranks.mean(torch.stack([error.detach(), rate.detach(), output.hyper_bits.detach() / pixels]).mean(1))
+        mean_error, bpp, hyper_bpp = means.tolist()
         values = {
             "loss": value,
             "mse": mean_error,
             "psnr": -10 * float(np.log10(max(mean_error, 1e-10))),
-            "bpp": float(rate.detach().mean()),
-            "hyper_bpp": float(output.hyper_bits.detach().mean()) / pixels,
+            "bpp": bpp,
+            "hyper_bpp": hyper_bpp,
             "learning_rate": config.muon_rate * factor,
             "skipped": float(self._skipped),
         }
@@ -173,25 +175,24 @@ class HyperpriorTrainer(TrainingLoop):
         for scales, part in zip(self.model.hyper_scales(), residuals, strict=False):
             spread = part.square().mean(1).reshape(len(part), 2, -1).mean(2).sqrt()  # [G, 2]
             scales.anchors.data.copy_(spread.clamp_min(0.1).log2().flatten())
+        ranks.equalise(self.model)
         self.phase, self._typical = PRIOR, 0.0
         self.optimizers = self._make_optimizers()
 
     @torch.no_grad()
     def _residuals(self) -> list[Tensor]:
         """What each part's groups have to quantise [G, N, L] over some batches, under the scalar form."""
-        config = self.config
         self.model.eval()
         collected: list[list[Tensor]] = [[] for _ in self.model.all_groups()]
         parts = len(self.network_config.hyper)
         for turn in range(_COLLECTED):
-            batch = self.pictures.batch(self.step + turn, config.batch_size, config.crop, config.seed)
-            image = to_tensor(batch, self.device)
-            quality = torch.rand(len(image), device=self.device)
+            image = self._share(self.step + turn, self.network_config.alignment)
+            quality = ranks.rand(image.shape[:1], image)
             output = self.model(image, quality, scalar=True, collect=True)
             for number, residual in enumerate(output.residuals[0]):
-                collected[number].append(residual)
+                collected[number].append(ranks.gathered(residual, 1))
             for number in range(len(self.network_config.quarter)):
-                collected[parts + number] += [step[number] for step in output.residuals[1:]]
+                collected[parts + number] += [ranks.gathered(step[number], 1) for step in output.residuals[1:]]
         self.model.train()
         return [torch.cat(residuals, 1) for residuals in collected]
 

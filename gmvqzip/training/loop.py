@@ -13,8 +13,11 @@ import numpy as np
 import torch
 
 from gmvqzip.errors import TrainingError
+from gmvqzip.quantizers import ranks
+from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
 from gmvqzip.training.config import TrainConfig, config_from_dict
+from gmvqzip.training.evaluation import to_tensor
 
 CHECKPOINT_SECONDS = 300.0
 # What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence.
@@ -26,7 +29,9 @@ class PictureSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, step: int, batch_size: int, crop: int | None, seed: int) -> np.ndarray[Any, Any]: ...
+    def batch(
+        self, step: int, batch_size: int, crop: int | None, seed: int, *, part: slice = slice(None)
+    ) -> np.ndarray[Any, Any]: ...
 
 
 @dataclass
@@ -42,10 +47,12 @@ class TrainingLoop(ABC):
     """One run: its position, and what is done at every step, evaluation and checkpoint.
 
     Everything random in a step derives from the seed and the step or is stored in checkpoints, so a resumed run of
-    fixed length gives the same losses as an uninterrupted one.
+    fixed length gives the same losses as an uninterrupted one. Several processes share each batch (`ranks`), and all
+    hold the same state: what is random or decided is the same on each, and only rank 0 writes checkpoints.
     """
 
     def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
+        distributed.check_batch(config.batch_size)
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
         torch.manual_seed(config.seed)
         self.step, self.elapsed = 0, 0.0
@@ -97,12 +104,16 @@ class TrainingLoop(ABC):
         Raises TrainingError where the loss stops being finite; the last checkpoint is from before that.
         """
         saved = time.monotonic()
-        while self.progress < 1:
-            if stop():
+        while True:
+            self.elapsed, stopping = distributed.agree(self.elapsed, stop(), self.device)
+            if self.progress >= 1:
+                break
+            if stopping:
                 self.save()
                 return False
             started = time.monotonic()
-            record = self._train_step()
+            with ranks.shared_batch():
+                record = self._train_step()
             self.elapsed += time.monotonic() - started
             on_step(record)
             if self.step % self.config.evaluate_every == 0 and self.progress < 1:
@@ -113,20 +124,23 @@ class TrainingLoop(ABC):
         self.save()
         return True
 
-    def save(self) -> Path:
-        """Write a checkpoint of the whole state."""
+    def save(self) -> None:
+        """Write a checkpoint of the whole state, where this process is the one that writes."""
+        if not distributed.writes():
+            return
         state = {
             "config": self.config.to_dict(),
             "step": self.step,
             "elapsed": self.elapsed,
             "generator": torch.get_rng_state(),
-            "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_generators": [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [],
         }
-        return save_checkpoint(self.folder, self.step, state | self._state())
+        save_checkpoint(self.folder, self.step, state | self._state())
 
     def resume(self) -> None:
-        """Continue from the newest checkpoint. Raises TrainingError where it is of another configuration."""
-        state = load_checkpoint(self.folder)
+        """Continue from the newest checkpoint, which rank 0 reads for all. Raises TrainingError where it is of another
+        configuration."""
+        state = distributed.from_writer(lambda: load_checkpoint(self.folder))
         mine, theirs = self.config.to_dict(), config_from_dict(state["config"]).to_dict()
         differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
         if differing:
@@ -134,8 +148,18 @@ class TrainingLoop(ABC):
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
         self._restore(state)
         torch.set_rng_state(state["generator"])
-        if state["cuda_generators"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_generators"])
+        if state["cuda_generators"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_generators"][0], self.device)
+
+    def _share(self, step: int, alignment: int) -> torch.Tensor:
+        """This process's share [B, 3, H, W] of batch `step`. Raises TrainingError where the network cannot take it."""
+        config = self.config
+        part = ranks.share(config.batch_size)
+        image = to_tensor(
+            self.pictures.batch(step, config.batch_size, config.crop, config.seed, part=part), self.device
+        )
+        check_size(image, alignment)
+        return image
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], states: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ import torch
 from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.images.files import atomic_write
 from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.export import export_model
@@ -53,8 +54,18 @@ def train_model(
     """Train, or go on training, and write the model file `output`.
 
     folder: holds checkpoints, log and pictures of the run. Returns the model's card, or None where the run was asked to
-    stop before its end. Raises TrainingError; OutputError where the model cannot be written.
+    stop before its end. Of several processes, all but the one that writes share the steps and return an empty card.
+    Raises TrainingError; OutputError where the model cannot be written.
     """
+    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
+    if not distributed.writes():
+        trainer = kind(config, data.train, folder, device)
+        if resume:
+            trainer.resume()
+        if not trainer.run(on_step=lambda record: None, on_evaluation=lambda: None, stop=callbacks.stop):
+            return None
+        callbacks.on_trained()
+        return {}
     if checkpoints(folder) and not resume:
         raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
     if output.is_dir():
@@ -64,7 +75,6 @@ def train_model(
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
-    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
     trainer = kind(config, data.train, folder, device)
     if resume:
         trainer.resume()

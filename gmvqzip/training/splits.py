@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gmvqzip.errors import ImageError
+from gmvqzip.torchrun import place
 from gmvqzip.training.imagesets import ImageSet
 
 Item = TypeVar("Item")
@@ -33,11 +34,15 @@ class DataSplits:
 
 
 def memory_budget() -> int:
-    """Bytes that decoded pictures may take: half of the machine's memory. Beyond it, they are read at each use."""
+    """Bytes that decoded pictures may take: half of the machine's memory, shared by the processes of a run on it.
+
+    Beyond it, they are read at each use.
+    """
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):
-        return FALLBACK_MEMORY
+        memory = FALLBACK_MEMORY
+    return memory // place().local_world
 
 
 def hold_out(items: Sequence[Item], every: int = VALIDATION_EVERY) -> tuple[list[Item], list[Item]]:

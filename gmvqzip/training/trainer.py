@@ -14,10 +14,10 @@ from torch import Tensor
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
-from gmvqzip.quantizers import GMVQ
+from gmvqzip.quantizers import GMVQ, ranks
 from gmvqzip.training.config import TrainConfig
-from gmvqzip.training.evaluation import comparison_sheet, evaluate, to_tensor
-from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, check_size, restore_optimizers
+from gmvqzip.training.evaluation import comparison_sheet, evaluate
+from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import build_optimizers, rate_factor
 from gmvqzip.training.schedule import quantizer_settings, temperature
 
@@ -67,16 +67,16 @@ class Trainer(TrainingLoop):
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._start_stages()
-        image = to_tensor(self.pictures.batch(self.step, config.batch_size, config.crop, config.seed), self.device)
-        check_size(image, config.network.alignment)
+        image = self._share(self.step, self.network.config.alignment)
         tau = self._prepare(progress)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             output: NetworkOutput = self.network(image, temperature=tau, modes=self._modes())
-        error = ((output.reconstruction - image) ** 2).mean()
+        error = ranks.mean(((output.reconstruction - image) ** 2).mean())
         distortion = 0.5 * error.log() if config.reconstruction == "log" else config.reconstruction_weight * error
         loss = distortion + sum((stage.loss for stage in output.stages), torch.zeros(()))
         loss.backward()  # type: ignore[no-untyped-call]
-        value = float(loss.detach())
+        ranks.average_gradients(self.network.parameters())
+        value = float(ranks.mean(loss.detach()))
         if not np.isfinite(value):
             raise TrainingError(
                 f"the loss is not finite at step {self.step}; the last checkpoint is kept: resume with lower rates"
@@ -115,7 +115,7 @@ class Trainer(TrainingLoop):
         stage = self.step // self.config.open_steps
         if output.proxies and self.network.quantizers()[stage].wants_proxies:
             kept = self._collected.setdefault(stage, [])
-            kept.append(output.proxies[0])
+            kept.append(ranks.gathered(output.proxies[0]))
             limit = _KMEANS_SITES * self.network.quantizers()[stage].codes
             while len(kept) > 1 and sum(len(part) for part in kept[1:]) >= limit:
                 kept.pop(0)
@@ -126,6 +126,7 @@ class Trainer(TrainingLoop):
         if rest == 0 and turn - 1 in self._collected:
             proxies = torch.cat(self._collected.pop(turn - 1))
             self.network.quantizers()[turn - 1].initialise(proxies, self.config.sharpness)
+            ranks.equalise(self.network.quantizers()[turn - 1])
 
     def _reseed(self, progress: float) -> None:
         every = self.config.reseed_every
@@ -151,7 +152,8 @@ class Trainer(TrainingLoop):
     def _values(self, loss: float, error: float, temperature: float, output: NetworkOutput) -> dict[str, float]:
         values = {"loss": loss, "mse": error, "psnr": -10 * float(np.log10(max(error, 1e-10)))}
         for number, stage in enumerate(output.stages):
-            values |= {f"{name}.{number}": float(term.detach()) for name, term in stage.terms.items()}
+            terms = ranks.mean(torch.stack([term.detach() for term in stage.terms.values()]))
+            values |= {f"{name}.{number}": float(term) for name, term in zip(stage.terms, terms, strict=True)}
             values[f"perplexity_soft.{number}"] = float(stage.perplexity_soft)
             values[f"perplexity_hard.{number}"] = float(stage.perplexity_hard)
             values[f"utilisation.{number}"] = float(stage.utilisation)

@@ -237,7 +237,8 @@ class TestNoise:
         torch.manual_seed(0)
         quantizer = GMVQ(4, 3, GMVQSettings(noise_scale=scale))
         count = 40_000
-        sample = torch.cat([quantizer.noise(torch.full((count,), 9.0)), quantizer.noise(torch.zeros(count))], 1)
+        nine = torch.full((count,), 9.0)
+        sample = torch.cat([quantizer.noise(square, torch.randn(count, 3)) for square in (nine, 0 * nine)], 1)
         variance = 9.0 / (2 * scale * 3)
         error = 5 * variance / count**0.5
         assert (sample[:, :3].mean(0).abs() < 5 * (variance / count) ** 0.5).all()

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_runs import Recorder, pictures
+from tiny_runs import CPU, Recorder, pictures
+from tiny_runs import HYPERPRIOR as TINY
 
 from gmvqzip.codec import Codec
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
 from gmvqzip.training.config import TrainConfig, config_from_dict
@@ -20,22 +20,6 @@ from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer,
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.run import train_model
 from gmvqzip.training.splits import DataSplits
-
-CPU = torch.device("cpu")
-NETWORK = HyperpriorConfig(
-    strides=(4, 8),
-    channels=(16, 16),
-    encoder_blocks=(1, 1),
-    decoder_blocks=(1, 1),
-    quarter=(GroupsConfig(1, 8, 2), GroupsConfig(1, 8, 4)),
-    hyper=(GroupsConfig(2, 8, 2),),
-    context_width=16,
-    linear=True,
-)
-TINY = TrainConfig(
-    network=NETWORK, crop=16, batch_size=4, steps=12, precision="fp32", scalar_until=0.5, prior_until=0.7,
-    evaluate_every=6,
-)  # fmt: skip
 
 
 def made(folder: Path, config: TrainConfig = TINY) -> HyperpriorTrainer:

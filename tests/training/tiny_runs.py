@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gmvqzip.models.config import GridConfig, NetworkConfig
+from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.quantizers import GMVQSettings
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.imagesets import Pixels, UniformSet
@@ -48,6 +49,25 @@ RATED = replace(
     rate_from=0.3,
     rate_full=0.8,
     reseed_every=2,
+)
+HYPERPRIOR = TrainConfig(
+    network=HyperpriorConfig(
+        strides=(4, 8),
+        channels=(16, 16),
+        encoder_blocks=(1, 1),
+        decoder_blocks=(1, 1),
+        quarter=(GroupsConfig(1, 8, 2), GroupsConfig(1, 8, 4)),
+        hyper=(GroupsConfig(2, 8, 2),),
+        context_width=16,
+        linear=True,
+    ),
+    crop=16,
+    batch_size=4,
+    steps=12,
+    precision="fp32",
+    scalar_until=0.5,
+    prior_until=0.7,
+    evaluate_every=6,
 )
 
 

@@ -1,0 +1,27 @@
+"""What torchrun tells each process that it starts: its place among the others. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a process: its rank among `world` processes, and the same among those of its machine."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+
+def place() -> Place:
+    """This process's place, from the variables that torchrun sets; alone without them."""
+    try:
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return Place()
+    if not 0 <= rank < world:
+        return Place()
+    return Place(rank, world, int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
