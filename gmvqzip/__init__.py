@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from gmvqzip.errors import FormatError, GmvqError, ImageError, ModelError, OutputError, TrainingError
 
 if TYPE_CHECKING:
-    from gmvqzip.codec import Codec, Compressed, compress, decode, decompress, encode, load
+    from gmvqzip.codec import Codec, compress, decode, decompress, encode, load
+    from gmvqzip.compressed import Compressed
     from gmvqzip.entropy.codes import Codes
     from gmvqzip.inspection import Info, info
 
@@ -43,7 +44,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "gmvqzip.codec": ("Codec", "Compressed", "compress", "decode", "decompress", "encode", "load"),
+    "gmvqzip.codec": ("Codec", "compress", "decode", "decompress", "encode", "load"),
+    "gmvqzip.compressed": ("Compressed",),
     "gmvqzip.entropy.codes": ("Codes",),
     "gmvqzip.inspection": ("Info", "info"),
 }

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip import rates
 from gmvqzip.bench.metrics import psnr
+from gmvqzip.compressed import Compressed
 from gmvqzip.engines.base import Search, make_engine, torch_device
-from gmvqzip.entropy import alpha
+from gmvqzip.engines.batching import analyse_all
 from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.extras import make_sections, read_extras
 from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_PIXELS
-from gmvqzip.format.sections import compress_profile, decompress_profile
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, read_source
 from gmvqzip.images.picture import Picture, read_picture, to_pil
@@ -38,29 +38,6 @@ from gmvqzip.rates import DEFAULT_EFFORT, RateOptions, Setting, Wish
 
 if TYPE_CHECKING:
     from PIL import Image
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """A finished file and its numbers. `data` is header, sections and payload, of the three sizes in bytes."""
-
-    data: bytes
-    codes: Codes
-    header_bytes: int
-    sections_bytes: int
-    payload_bytes: int
-    stage_bits: tuple[float, ...]  # the ideal code length of each stage under its table
-    psnr: float | None = None  # dB, of the decoded picture; where a target was a PSNR
-
-    @property
-    def ideal_bits(self) -> float:
-        """Ideal code length of all indices, in bits; the payload is at most 0.1 % and 16 bits above it."""
-        return sum(self.stage_bits)
-
-    @property
-    def bpp(self) -> float:
-        """Bits of the whole file per pixel."""
-        return 8 * len(self.data) / (self.codes.width * self.codes.height)
 
 
 class Codec:
@@ -128,6 +105,23 @@ class Codec:
             effort=effort,
         ).data
 
+    def compress_batch(
+        self,
+        images: Sequence[Any],
+        *,
+        strip: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        **rate: Unpack[RateOptions],
+    ) -> list[bytes]:
+        """Compress several pictures, given as for `compress`, together: those of one padded size go through the network
+        in batches, which keeps a GPU busy and spares a processor the overhead of small pictures.
+
+        The last bit of a sum may depend on a batch's size: now and then a picture gets other codes, as good to within
+        rounding, than `compress` gives it. Every file decodes exactly. Raises as `compress`, for the first bad picture.
+        """
+        pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
+        return [done.data for done in self.compress_pictures(pictures, **rate)]
+
     def decompress(self, source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Decompress a `.gmvq` file made with this model: its bytes, a path or a binary file object.
 
@@ -148,6 +142,19 @@ class Codec:
         picture = read_picture(image, strip=strip, max_pixels=max_pixels)
         return self.encode_picture(picture, quality=quality, effort=effort)
 
+    def encode_batch(
+        self,
+        images: Sequence[Any],
+        *,
+        quality: int | None = None,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Codes]:
+        """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
+        pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
+        return self.encode_pictures(pictures, quality=quality, effort=effort)
+
     def decode(self, codes: Codes) -> Image.Image:
         """The picture of these codes, RGB or gray. Raises ModelError if they are of another model or do not fit."""
         return to_pil(self.decode_picture(codes))
@@ -167,7 +174,7 @@ class Codec:
         by_psnr = wish.target_psnr is not None
 
         def attempt(setting: Setting, halvings: int = 0) -> tuple[float, Codes]:
-            codes = self._analyse(picture, setting, halvings)
+            ((_, codes),) = self._analyse([picture], setting, halvings)
             if by_psnr:
                 return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
             return len(self._seal(codes, sections)[0]), codes
@@ -179,6 +186,17 @@ class Codec:
             found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None)))
         done = self.pack_codes(found.product, sections)
         return replace(done, psnr=found.measured) if by_psnr else done
+
+    def compress_pictures(self, pictures: Sequence[Picture], **rate: Unpack[RateOptions]) -> list[Compressed]:
+        """Compress pictures as `compress_picture` does, those of one padded size together where no target is given."""
+        wish = Wish(**rate)
+        if any(wish.goal(picture.width, picture.height) is not None for picture in pictures):
+            return [self.compress_picture(picture, **rate) for picture in pictures]
+        done: dict[int, Compressed] = {}
+        for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort)):
+            picture = pictures[number]
+            done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc))
+        return [done[number] for number in range(len(pictures))]
 
     def decompress_picture(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         """The picture in a file, with its transparency and colour profile."""
@@ -194,17 +212,29 @@ class Codec:
 
     def encode_picture(self, picture: Picture, *, quality: int | None = None, effort: int = DEFAULT_EFFORT) -> Codes:
         """The code indices of a picture [H, W, 3]; quality and effort as for `compress`. Raises ModelError."""
-        rounds = rates.rounds_of(effort)
-        return self._analyse(picture, Setting(self.engine.resolve_quality(quality), rounds=rounds))
+        return self.encode_pictures([picture], quality=quality, effort=effort)[0]
 
-    def _analyse(self, picture: Picture, setting: Setting, halvings: int = 0) -> Codes:
-        """The code indices of a picture at its coded size, padded by its edge to the model's alignment."""
-        width, height = coded_size(picture.width, picture.height, halvings)
-        pixels = resize(picture.pixels, width, height) if halvings else picture.pixels
-        down, right = -height % self.config.alignment, -width % self.config.alignment
-        padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
-        stages = self.engine.analyse(padded, setting.quality, Search(setting.trade, setting.rounds))
-        return Codes(stages, picture.width, picture.height, self.model_id, setting.quality, picture.gray, halvings)
+    def encode_pictures(
+        self, pictures: Sequence[Picture], *, quality: int | None = None, effort: int = DEFAULT_EFFORT
+    ) -> list[Codes]:
+        """The code indices of pictures, as for `encode_batch`. Raises ModelError."""
+        found = dict(self._analyse(pictures, self._setting(quality, effort)))
+        return [found[number] for number in range(len(pictures))]
+
+    def _setting(self, quality: int | None, effort: int) -> Setting:
+        return Setting(self.engine.resolve_quality(quality), rounds=rates.rounds_of(effort))
+
+    def _analyse(
+        self, pictures: Sequence[Picture], setting: Setting, halvings: int = 0
+    ) -> Iterator[tuple[int, Codes]]:
+        """Number and code indices of each picture at its coded size, batch by batch."""
+        pixels = [p.pixels for p in pictures]
+        if halvings:
+            pixels = [resize(p.pixels, *coded_size(p.width, p.height, halvings)) for p in pictures]
+        search = Search(setting.trade, setting.rounds)
+        for number, stages in analyse_all(self.engine, pixels, setting.quality, search):
+            p = pictures[number]
+            yield number, Codes(stages, p.width, p.height, self.model_id, setting.quality, p.gray, halvings)
 
     def decode_picture(self, codes: Codes) -> Picture:
         """The pixels of these codes: the network's output times 255, rounded and clipped, then enlarged if need be.
@@ -295,26 +325,6 @@ class Codec:
         for number, (stage, grid) in enumerate(zip(codes.stages, self.config.stages(), strict=True)):
             if stage.min() < 0 or stage.max() >= grid.codes:
                 raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {grid.codes - 1}")
-
-
-def make_sections(plane: NDArray[np.uint8] | None, profile: bytes | None) -> dict[int, bytes]:
-    """The sections of a transparency plane [H, W] and a colour profile, as far as there are any."""
-    sections = {}
-    if plane is not None:
-        sections[container.SECTION_ALPHA] = alpha.compress_alpha(plane)
-    if profile is not None:
-        sections[container.SECTION_ICC] = compress_profile(profile)
-    return sections
-
-
-def read_extras(box: container.Container) -> tuple[NDArray[np.uint8] | None, bytes | None]:
-    """The transparency plane [H, W] and the colour profile in a file's sections. Raises FormatError."""
-    plane = box.sections.get(container.SECTION_ALPHA)
-    profile = box.sections.get(container.SECTION_ICC)
-    return (
-        None if plane is None else alpha.decompress_alpha(plane, box.header.width, box.header.height),
-        None if profile is None else decompress_profile(profile),
-    )
 
 
 def check_device(name: str) -> None:

@@ -12,8 +12,9 @@ from PIL import Image, ImageCms
 
 import gmvqzip
 from gmvqzip import FormatError, ImageError, ModelError
-from gmvqzip.codec import Codec, load_for, make_sections, read_extras, set_threads
+from gmvqzip.codec import Codec, load_for, set_threads
 from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.extras import make_sections, read_extras
 from gmvqzip.format import container
 from gmvqzip.images.picture import Picture
 from gmvqzip.npz import dump_npz, load_npz

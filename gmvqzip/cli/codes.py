@@ -81,6 +81,7 @@ def codes(
 
 def _unpack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, Container, Codes, Codec]:
     from gmvqzip import codec as codecs
+    from gmvqzip.entropy.extras import read_extras
     from gmvqzip.format.container import read_header
     from gmvqzip.npz import dump_npz
 
@@ -88,17 +89,18 @@ def _unpack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes,
     header, _ = read_header(data)
     codec = codecs.load_for(header.model_id, model=model)
     box, indices = codec.unpack_codes(data, max_pixels=max_pixels)
-    alpha, icc = codecs.read_extras(box)
+    alpha, icc = read_extras(box)
     return len(data), dump_npz(indices, alpha=alpha, icc=icc), box, indices, codec
 
 
 def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, Container, Codes, Codec]:
     from gmvqzip import codec as codecs
+    from gmvqzip.entropy.extras import make_sections
     from gmvqzip.format.container import unpack
     from gmvqzip.npz import load_npz
 
     archive = read_stdin() if task.source is None else task.source.read_bytes()
     indices, alpha, icc = load_npz(archive, max_pixels=max_pixels)
     codec = codecs.load_for(bytes.fromhex(indices.model_id), model=model)
-    done = codec.pack_codes(indices, codecs.make_sections(alpha, icc))
+    done = codec.pack_codes(indices, make_sections(alpha, icc))
     return len(archive), done.data, unpack(done.data, max_pixels=max_pixels), indices, codec

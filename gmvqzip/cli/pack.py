@@ -134,7 +134,7 @@ def pack(
             codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
             if not codec.qualities and (quality is not None or effort != DEFAULT_EFFORT):
                 report.note(f"model {codec.name} has a single rate: --quality and --effort change nothing")
-            results = _Packing(writer, codec, report, strip, quality, effort, max_pixels).run(found, jobs)
+            results = _Packing(writer, codec, report, strip, quality, effort, max_pixels, jobs).run(found)
         shown = list[Fields]()
         for fields in results:
             if fields is not None and (as_json or verbose):
@@ -267,17 +267,20 @@ class _Packing:
         quality: int | None,
         effort: int,
         max_pixels: int,
+        jobs: int,
     ) -> None:
         self.writer, self.codec, self.report = writer, codec, report
         self.strip, self.quality, self.effort, self.max_pixels = strip, quality, effort, max_pixels
+        self.jobs = jobs
 
-    def run(self, found: Sequence[Member], jobs: int) -> Iterator[Fields | None]:
+    def run(self, found: Sequence[Member]) -> Iterator[Fields | None]:
         """Yield the fields of each picture, None where it failed."""
-        with ThreadPoolExecutor(jobs) as pool:
+        with ThreadPoolExecutor(self.jobs) as pool:
             ready: list[tuple[Member, Picture, int]] = []
             pixels = 0
-            for start in range(0, len(found), jobs * _READ_AHEAD):
-                window = found[start : start + jobs * _READ_AHEAD]
+            ahead = self.jobs * _READ_AHEAD
+            for start in range(0, len(found), ahead):
+                window = found[start : start + ahead]
                 for member, read in zip(window, pool.map(self._read, window), strict=True):
                     if isinstance(read, Exception):
                         self.report.fail(member.shown, read)
@@ -307,9 +310,9 @@ class _Packing:
             return error
 
     def _add(
-        self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Codes | Exception]]
+        self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Sequence[Codes | Exception]]]
     ) -> Iterator[Fields | None]:
-        from gmvqzip.codec import make_sections
+        from gmvqzip.entropy.extras import make_sections
 
         start = time.perf_counter()
         encoded = self._encode([picture for _, picture, _ in ready], mapped)
@@ -338,23 +341,21 @@ class _Packing:
             }
 
     def _encode(
-        self, pictures: Sequence[Picture], mapped: Callable[..., Iterator[Codes | Exception]]
+        self, pictures: Sequence[Picture], mapped: Callable[..., Iterator[Sequence[Codes | Exception]]]
     ) -> Sequence[Codes | Exception]:
-        """The codes of all pictures, or why there are none: together, or each alone where that does not work."""
-        from gmvqzip.pack.encoding import encode_pictures, encodes_batches
+        """The codes of all pictures, or why there are none: each job takes a share of them."""
+        share = -(-len(pictures) // self.jobs)
+        shares = [pictures[start : start + share] for start in range(0, len(pictures), share)] if pictures else []
+        return [codes for found in mapped(self._encode_share, shares) for codes in found]
 
-        if encodes_batches(self.codec):
-            try:
-                return encode_pictures(self.codec, pictures, quality=self.quality, effort=self.effort)
-            except (MemoryError, RuntimeError):
-                pass  # one of them may be to blame; RuntimeError is torch's want of memory
-        return list(mapped(self._encode_one, pictures))
-
-    def _encode_one(self, picture: Picture) -> Codes | Exception:
+    def _encode_share(self, pictures: Sequence[Picture]) -> Sequence[Codes | Exception]:
+        """Together, or each alone where that does not work."""
         try:
-            return self.codec.encode_picture(picture, quality=self.quality, effort=self.effort)
+            return self.codec.encode_pictures(pictures, quality=self.quality, effort=self.effort)
         except Exception as error:
-            return error
+            if len(pictures) == 1:
+                return [error]
+        return [self._encode_share([picture])[0] for picture in pictures]  # one of them may be to blame
 
 
 def _names(member: Member, in_bytes: int, size: int, width: int, height: int) -> Fields:

@@ -34,6 +34,7 @@ def test(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
+    from gmvqzip.entropy.extras import read_extras
     from gmvqzip.format.container import read_header
 
     def work(task: Task) -> Fields:
@@ -44,7 +45,7 @@ def test(
         header, _ = read_header(data)
         codec = codecs.load_for(header.model_id, model=model)
         box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
-        plane, profile = codecs.read_extras(box)
+        plane, profile = read_extras(box)
         return {
             "input": input_name(task),
             "in_bytes": len(data),
@@ -77,7 +78,7 @@ def _is_pack(source: Path) -> bool:
 
 def _test_pack(task: Task, source: Path, model: str | None, max_pixels: int, report: Report) -> Fields:
     """Decode every picture's codes; each that is damaged is reported by its name."""
-    from gmvqzip.codec import read_extras
+    from gmvqzip.entropy.extras import read_extras
     from gmvqzip.pack.reader import PackReader
 
     start = time.perf_counter()

@@ -59,6 +59,15 @@ class Engine(Protocol):
     def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
         """The index arrays of pixels [H, W, 3], sides multiples of the model's alignment."""
 
+    def analyse_batch(
+        self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP
+    ) -> list[tuple[NDArray[np.int32], ...]]:
+        """The index arrays of each of several pictures [B, H, W, 3].
+
+        The last bit of a sum may depend on B, so that now and then a picture gets another code than alone, as good as
+        that one to within rounding.
+        """
+
     def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
         """The picture [3, H, W] of index arrays, in [0, 1]."""
 
@@ -139,8 +148,8 @@ class Once:
 
 
 def image_tensor(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Pixels [H, W, 3] as a batch of one picture [1, 3, H, W] in [0, 1]."""
+    """Pixels [B, H, W, 3] as pictures [B, 3, H, W] in [0, 1]."""
     import torch
 
-    batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
+    batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
     return batch.to(torch.float32).div_(255)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,20 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Walk:
-    """What codes are coded under, in coding order, and the latent [H, W, M] that they decode to, in 1/32 of a step."""
+    """What codes of B pictures are coded under, in coding order, and the latents [B, H, W, M] that they decode to, in
+    1/32 of a step."""
 
     sites: list[Site]
     latent: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Codes of B pictures: index arrays [B, rows, columns], their walk, and the bits of each picture [B]."""
+
+    stages: list[NDArray[np.int32]]
+    walk: Walk
+    bits: NDArray[np.float64]
 
 
 class HyperpriorEngine:
@@ -67,61 +78,68 @@ class HyperpriorEngine:
         target of the choice against the gradient of the distortion at the decoded latent, and a little towards that
         latent, and takes the MAP codes again. The best codes of all rounds are kept.
         """
+        return self.analyse_batch(pixels[None], quality, search)[0]
+
+    def analyse_batch(
+        self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP
+    ) -> list[tuple[NDArray[np.int32], ...]]:
+        """Index arrays of each of several pictures [B, H, W, 3], as `analyse` gives them."""
         import torch
 
         transform, device = self._transform()
         position = _position(quality, device)
-        image = image_tensor(pixels, device)
+        images = image_tensor(pixels, device)
         with torch.inference_mode(), full_precision(device):
-            pair = transform.analyse(image, position)
-        latent, hyper = (part[0].permute(1, 2, 0).float().cpu().numpy() for part in pair)
-        stages, walk, bits = self._choose(latent, hyper, quality, search.trade)
+            pair = transform.analyse(images, position)
+        latent, hyper = (part.permute(0, 2, 3, 1).float().cpu().numpy() for part in pair)
+        choice = self._choose(latent, hyper, quality, search.trade)
         if not search.rounds:
-            return self._remembered(stages, quality, walk)
+            return self._remembered([choice] * len(pixels), quality)
         # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
         weight = self.config.lambda_of((quality - 1) / (QUALITIES - 1)) * 255**2 / (3 * search.trade)
         steps = self._steps(weight * search.trade) * np.float32(_DESCENT)
-        best = (np.inf, stages, walk)
+        best, costs = [choice] * len(pixels), np.full(len(pixels), np.inf)
         for turn in range(search.rounds + 1):
-            error, gradient = self._descent(walk.latent, image, position)
-            best = min(best, (weight * error + bits, stages, walk), key=lambda found: found[0])
+            errors, gradient = self._descent(choice.walk.latent, images, position)
+            cost = weight * errors + choice.bits
+            best = [choice if better else known for better, known in zip(cost < costs, best, strict=True)]
+            costs = np.minimum(costs, cost)
             if turn < search.rounds:
-                decoded = walk.latent.astype(np.float32) / LATENT_UNIT
+                decoded = choice.walk.latent.astype(np.float32) / LATENT_UNIT
                 latent = latent + _PULL * (decoded - latent) - steps * gradient
-                stages, walk, bits = self._choose(latent, hyper, quality, search.trade)
-        return self._remembered(best[1], quality, best[2])
+                choice = self._choose(latent, hyper, quality, search.trade)
+        return self._remembered(best, quality)
 
-    def _choose(
-        self, latent: Floats, hyper: Floats, quality: int, trade: float
-    ) -> tuple[list[NDArray[np.int32]], Walk, float]:
-        """MAP index arrays of latent [H, W, M] and hyper-latent [h, w, Z], their walk, and the bits."""
-        rows, columns, _ = hyper.shape
-        stages = self._empty(columns * self.config.alignment, rows * self.config.alignment)
+    def _choose(self, latents: Floats, hypers: Floats, quality: int, trade: float) -> Choice:
+        """MAP codes of latents [B, H, W, M] and hyper-latents [B, h, w, Z]."""
+        count, rows, columns, _ = hypers.shape
+        stages = self._empty(columns * self.config.alignment, rows * self.config.alignment, count)
         precisions = self._precisions() / np.float32(trade)
-        bits = 0.0
+        bits = np.zeros(count)
 
         def visit(site: Site) -> NDArray[Any]:
-            nonlocal bits
-            target = hyper[:, :, site.channels] if site.hyper else latent[(*site.window, site.channels)]
+            target = hypers[..., site.channels] if site.hyper else latents[(..., *site.window, site.channels)]
             chosen, cost = choose(target, site, precisions[site.stage])
-            bits += cost
-            stages[site.stage][site.window] = chosen
+            bits[:] += cost.reshape(count, -1).sum(1)
+            stages[site.stage][(..., *site.window)] = chosen
             return chosen
 
-        return stages, self._visited(stages, quality, visit), bits
+        return Choice(stages, self._visited(stages, quality, visit), bits)
 
-    def _descent(self, coded: NDArray[np.int32], image: torch.Tensor, position: torch.Tensor) -> tuple[float, Floats]:
-        """Squared error of the picture of a decoded latent [H, W, M], and its gradient there."""
+    def _descent(
+        self, coded: NDArray[np.int32], images: torch.Tensor, position: torch.Tensor
+    ) -> tuple[NDArray[np.float64], Floats]:
+        """Squared error [B] of the pictures of decoded latents [B, H, W, M], and its gradient there."""
         import torch
 
         transform, device = self._transform()
         with torch.enable_grad(), full_precision(device):
-            latent = torch.from_numpy(coded).to(device).permute(2, 0, 1)[None].float().div_(LATENT_UNIT)
+            latent = torch.from_numpy(coded).to(device).permute(0, 3, 1, 2).float().div_(LATENT_UNIT)
             latent.requires_grad_()
-            picture = transform.synthesise(latent, position, fast=fast_bfloat16(device))
-            error = (picture - image).square().sum()
-            (gradient,) = torch.autograd.grad(error, latent)
-        return float(error.detach()), gradient[0].permute(1, 2, 0).cpu().numpy()
+            pictures = transform.synthesise(latent, position, fast=fast_bfloat16(device))
+            errors = (pictures - images).square().sum((1, 2, 3))
+            (gradient,) = torch.autograd.grad(errors.sum(), latent)
+        return errors.detach().cpu().double().numpy(), gradient.permute(0, 2, 3, 1).cpu().numpy()
 
     def _steps(self, weight: float) -> Floats:
         """Step of each latent channel [M] for a gradient of the squared error: weight in nats over w of its group."""
@@ -147,9 +165,10 @@ class HyperpriorEngine:
         import torch
 
         transform, device = self._transform()
-        coded = self._walk(stages, quality).latent
+        walk, number = self._walk(stages, quality)
+        coded = walk.latent[number : number + 1]
         with torch.inference_mode(), full_precision(device):
-            latent = torch.from_numpy(coded).to(device).permute(2, 0, 1)[None].float().div_(LATENT_UNIT)
+            latent = torch.from_numpy(coded).to(device).permute(0, 3, 1, 2).float().div_(LATENT_UNIT)
             latent = latent.contiguous(memory_format=torch.channels_last)
             picture = transform.synthesise(latent, _position(quality, device), fast=fast_bfloat16(device))
             return picture[0].clamp(0, 1)
@@ -157,8 +176,7 @@ class HyperpriorEngine:
     def pack(self, stages: Stages, quality: int) -> bytes:
         """Payload: group after group, in coding order, under the tables of its contexts."""
         stream = StreamEncoder()
-        for site in self._walk(stages, quality).sites:
-            runs.put(stream, site, stages[site.stage][site.window])
+        runs.put(stream, *self._row(stages, quality)[1:])
         return stream.finish()
 
     def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
@@ -166,57 +184,75 @@ class HyperpriorEngine:
         total = sum(rows * columns for rows, columns in self.config.stage_shapes(*size))
         if total > MAX_CODES:
             raise FormatError(f"{total} codes are more than the limit of {MAX_CODES}")
-        stages = self._empty(*size)
+        stages = self._empty(*size, 1)
         stream = StreamDecoder(payload)
 
         def visit(site: Site) -> NDArray[Any]:
             codes = runs.take(stream, site)
-            stages[site.stage][site.window] = codes
+            stages[site.stage][(..., *site.window)] = codes
             return codes
 
         walk = self._visited(stages, quality, visit)
         stream.finish()
-        return self._remembered(stages, quality, walk)
+        return self._remembered([Choice(stages, walk, np.zeros(1))], quality)[0]
 
     def site_bits(self, stages: Stages, quality: int) -> tuple[NDArray[np.float32], ...]:
         """Ideal code length of each code, in bits, in arrays as the index arrays."""
         bits = tuple(np.zeros(stage.shape, dtype=np.float32) for stage in stages)
-        for site in self._walk(stages, quality).sites:
-            codes = stages[site.stage][site.window]
-            own = np.take_along_axis(runs.bits(site), codes.reshape(-1, 1), 1)
-            bits[site.stage][site.window] = own.reshape(codes.shape)
+        sites, order, codes = self._row(stages, quality)
+        row, start = runs.code_bits(order, codes), 0
+        for site in sites:
+            own = bits[site.stage][site.window]
+            own[:] = row[start : start + own.size].reshape(own.shape)
+            start += own.size
         return bits
 
     def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
-        """Ideal code length of each group, in bits: the sums of `site_bits`."""
-        return tuple(float(bits.sum(dtype=np.float64)) for bits in self.site_bits(stages, quality))
+        """Ideal code length of each group, in bits: the sums of `site_bits`, but for rounding."""
+        sites, order, codes = self._row(stages, quality)
+        owners = np.repeat([site.stage for site in sites], [stages[site.stage][site.window].size for site in sites])
+        return tuple(np.bincount(owners, runs.code_bits(order, codes), len(stages)).tolist())
 
-    def _walk(self, stages: Stages, quality: int) -> Walk:
-        """The walk over codes that are known; the thread's last one where it was over the same codes."""
-        kept: tuple[Walk, int, Stages] | None = getattr(self._last, "kept", None)
-        if kept is not None:
-            walk, same_quality, known = kept[0], kept[1] == quality, kept[2]
-            if same_quality and len(known) == len(stages) and all(map(np.array_equal, known, stages)):
-                return walk
-        return self._visited(stages, quality, lambda site: stages[site.stage][site.window])
+    def _row(self, stages: Stages, quality: int) -> tuple[list[Site], runs.Order, NDArray[np.int32]]:
+        """The sites of known codes, the codes in a row, site after site, and the order in which they are sent."""
+        walk, number = self._walk(stages, quality)
+        codes = np.concatenate([stages[site.stage][site.window].reshape(-1) for site in walk.sites])
+        return walk.sites, runs.order(walk.sites, [site.pairs[number] for site in walk.sites]), codes
+
+    def _walk(self, stages: Stages, quality: int) -> tuple[Walk, int]:
+        """A walk over codes that are known, and the picture's number in it; the thread's last one where it fits."""
+        for walk, number, known_quality, known in getattr(self._last, "kept", ()):
+            if known_quality == quality and len(known) == len(stages) and all(map(np.array_equal, known, stages)):
+                return walk, number
+        batch = [stage[None] for stage in stages]
+        return self._visited(batch, quality, lambda site: batch[site.stage][(..., *site.window)]), 0
 
     def _visited(self, stages: Stages, quality: int, visit: Visitor) -> Walk:
-        """A walk over grids such as those of `stages`. What it visited is kept without the means."""
+        """A walk over grids such as those of `stages` [B, ...]. What it visited is kept without the means."""
         sites: list[Site] = []
 
         def note(site: Site) -> NDArray[Any]:
             sites.append(replace(site, mean=_NONE))
             return visit(site)
 
-        rows, columns = stages[0].shape
-        return Walk(sites, self.context().walk(rows, columns, quality, note))
+        count, rows, columns = stages[0].shape
+        return Walk(sites, self.context().walk(rows, columns, quality, note, lead=(count,)))
 
-    def _remembered(self, stages: Stages, quality: int, walk: Walk) -> tuple[NDArray[np.int32], ...]:
-        """Read-only index arrays, whose walk this thread keeps until the next one, unless it is large."""
-        for stage in stages:
-            stage.flags.writeable = False
-        self._last.kept = (walk, quality, tuple(stages)) if walk.latent.size <= _KEPT_LATENT else None
-        return tuple(stages)
+    def _remembered(self, choices: Sequence[Choice], quality: int) -> list[tuple[NDArray[np.int32], ...]]:
+        """Read-only index arrays of each picture of a batch, of its choice of them.
+
+        This thread keeps their walks until the next ones, unless they are large.
+        """
+        found, kept = [], []
+        for number, choice in enumerate(choices):
+            stages = tuple(np.ascontiguousarray(stage[number]) for stage in choice.stages)
+            for stage in stages:
+                stage.flags.writeable = False
+            found.append(stages)
+            kept.append((choice.walk, number, quality, stages))
+        small = sum(walk.latent.size for walk in {id(c.walk): c.walk for c in choices}.values()) <= _KEPT_LATENT
+        self._last.kept = kept if small else []
+        return found
 
     def context(self) -> ContextModel:
         """The integer context model. Raises ModelError."""
@@ -225,8 +261,8 @@ class HyperpriorEngine:
         context: ContextModel = self._once.get("context", lambda: load_context(self.info, self.config))
         return context
 
-    def _empty(self, width: int, height: int) -> list[NDArray[np.int32]]:
-        return [np.zeros(shape, dtype=np.int32) for shape in self.config.stage_shapes(width, height)]
+    def _empty(self, width: int, height: int, count: int) -> list[NDArray[np.int32]]:
+        return [np.zeros((count, *shape), dtype=np.int32) for shape in self.config.stage_shapes(width, height)]
 
     def _precisions(self) -> Floats:
         from gmvqzip.models.hyperstore import load_precisions
@@ -249,21 +285,22 @@ class HyperpriorEngine:
         return transform, device
 
 
-def choose(target: Floats, site: Site, weight: float) -> tuple[NDArray[np.int64], float]:
-    """The MAP codes [h, w] of a site, and their bits: argmin of w/2 ||r - mu_c||^2 - ln p(c | context).
+def choose(target: Floats, site: Site, weight: float) -> tuple[NDArray[np.int64], Floats]:
+    """The MAP codes [..., h, w] of a site, and the bits of each: argmin of w/2 ||r - mu_c||^2 - ln p(c | context).
 
     r is what the mean leaves of the target.
 
-    target: [h, w, L] in units of the quantiser's step; weight: w.
+    target: [..., h, w, L] in units of the quantiser's step; weight: w.
     """
-    residual = (target - site.mean.astype(np.float32) / LATENT_UNIT).reshape(-1, target.shape[2])
+    residual = (target - site.mean.astype(np.float32) / LATENT_UNIT).reshape(-1, target.shape[-1])
     words = site.mixtures.codebook[site.group].astype(np.float32) / LATENT_UNIT
     bits = runs.bits(site)
     score = bits * np.float32(math.log(2))
     score += (np.float32(weight) / 2) * (words * words).sum(1)
     score -= residual @ (np.float32(weight) * words).T
     chosen = score.argmin(1)
-    return chosen.reshape(site.pairs.shape), float(np.take_along_axis(bits, chosen[:, None], 1).sum())
+    cost: Floats = np.take_along_axis(bits, chosen[:, None], 1)
+    return chosen.reshape(site.pairs.shape), cost.reshape(site.pairs.shape)
 
 
 def _position(quality: int, device: torch.device) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, torch_device
+from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, image_tensor, torch_device
 from gmvqzip.entropy import coder
 from gmvqzip.entropy.tables import code_bits, ideal_bits
 from gmvqzip.errors import ModelError
@@ -43,16 +43,17 @@ class StagedEngine:
 
     def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
         """Index arrays of pixels [H, W, 3]; `search` has no effect."""
-        return self.analyse_batch(pixels[None])[0]
+        return self.analyse_batch(pixels[None], quality)[0]
 
-    def analyse_batch(self, pixels: NDArray[np.uint8]) -> list[tuple[NDArray[np.int32], ...]]:
-        """Index arrays of each of several pictures [B, H, W, 3]."""
+    def analyse_batch(
+        self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP
+    ) -> list[tuple[NDArray[np.int32], ...]]:
+        """Index arrays of each of several pictures [B, H, W, 3]; `search` has no effect."""
         import torch
 
         network, device = self._network()
         with torch.inference_mode(), full_precision(device):
-            images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
-            stages = network.encode(images.to(torch.float32).div_(255))
+            stages = network.encode(image_tensor(pixels, device))
             arrays = [stage.to("cpu", torch.int32).numpy() for stage in stages]
         return [tuple(array[number] for array in arrays) for number in range(len(pixels))]
 

@@ -8,13 +8,14 @@ way, and a decoder accepts no other. docs/format.md specifies it to the bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.entropy.backend import Backend, Symbols, backend
-from gmvqzip.entropy.tables import check_table
+from gmvqzip.entropy.tables import PRECISION, check_table
 from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format.limits import MAX_CODES
 
@@ -57,6 +58,14 @@ class CodingTable:
         check_table(frequencies)
         self.frequencies = frequencies
         self._model: tuple[str, Any] = ("", None)
+        self._bits: NDArray[np.float32] | None = None
+
+    @property
+    def bits(self) -> NDArray[np.float32]:
+        """The ideal code length of each entry, in bits."""
+        if self._bits is None:
+            self._bits = (PRECISION - np.log2(self.frequencies)).astype(np.float32)
+        return self._bits
 
     def model(self, coder: Backend) -> Any:
         """The coder's model; None for a table of one entry, which takes no bits."""
@@ -80,7 +89,9 @@ class StreamEncoder:
 
     def put_runs(self, symbols: NDArray[Any], ends: Sequence[int], tables: Sequence[CodingTable]) -> None:
         """Append symbols of any shape, in C order, in runs, each under its table. ends: where each run ends."""
-        flat = _checked(symbols, min((table.frequencies.size for table in tables), default=0))
+        counts = [end - start for start, end in pairwise([0, *ends])]
+        sizes = np.repeat(np.array([table.frequencies.size for table in tables], dtype=np.int64), counts)
+        flat = _checked(symbols, sizes)
         start = 0
         for end, table in zip(ends, tables, strict=True):
             model = table.model(self._coder)
@@ -160,13 +171,15 @@ def _prepared(parts: Sequence[tuple[Any, NDArray[Any]]]) -> list[CodingTable]:
     return [ready[id(table)] for _, table in parts]
 
 
-def _checked(symbols: NDArray[Any], size: int) -> Symbols:
-    """Symbols as a contiguous int32 row, all below `size`. A coder would misread any other array, without a word."""
+def _checked(symbols: NDArray[Any], sizes: NDArray[Any]) -> Symbols:
+    """Symbols as a contiguous int32 row, each below its size. A coder would misread any other array, without a word."""
     if symbols.size == 0:
         return np.zeros(0, dtype=np.int32)
     if symbols.dtype.kind not in "iu":
         raise ModelError(f"codes are {symbols.dtype}: integers are wanted")
-    low, high = int(symbols.min()), int(symbols.max())
-    if low < 0 or high >= size:
-        raise ModelError(f"code {low if low < 0 else high} is outside its table of {size} entries: another model's?")
-    return np.ascontiguousarray(symbols, dtype=np.int32).reshape(-1)
+    flat = symbols.reshape(-1)
+    wrong = (flat < 0) | (flat >= sizes)
+    if wrong.any():
+        code, size = flat[wrong][0], sizes[wrong][0]
+        raise ModelError(f"code {code} is outside its table of {size} entries: another model's?")
+    return np.ascontiguousarray(flat, dtype=np.int32)

@@ -2,11 +2,13 @@
 
 Latents are integers in units of 1/32 of the quantiser's step; the layers between are exact (`layers`). In a step each
 channel quarter is coded at one phase of 2x2 sites, so nothing else is predicted, and of the latent only what earlier
-steps coded is looked at. Arrays are [rows, columns, channels]. docs/format.md specifies all of it.
+steps coded is looked at. Arrays are [..., rows, columns, channels], with a leading axis where several pictures of one
+size go together. docs/format.md specifies all of it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -41,9 +43,9 @@ class Site:
     """What is asked of a visitor: the codes of one group at some sites.
 
     stage: number of the group in coding order; hyper: whether it is the hyper-latent's; window: its rows and columns in
-    the group's index array; channels: its channels in the latent or hyper-latent; pairs: class pairs [h, w]; mean:
-    [h, w, L] in 1/32 of the step; mixtures, group: whose tables and codewords apply. Where a pair is 0, both classes
-    the lowest, the code is 0 and takes no bits.
+    the group's index array; channels: its channels in the latent or hyper-latent; pairs: class pairs [..., h, w]; mean:
+    [..., h, w, L] in 1/32 of the step; mixtures, group: whose tables and codewords apply. Where a pair is 0, both
+    classes the lowest, the code is 0 and takes no bits.
     """
 
     stage: int
@@ -99,29 +101,31 @@ class _Step:
     def predict(
         self, quarter: int, features: NDArray[np.float32], seen: NDArray[np.float32], quality: int
     ) -> NDArray[np.int32]:
-        """The head's outputs [h, w, O] of a quarter.
+        """The head's outputs [..., h, w, O] of a quarter.
 
-        features: sums of products of the features at all sites [2h, 2w, width]; seen: the latent as the layers see it,
-        with a margin of one site [2h + 2, 2w + 2, M].
+        features: sums of products of the features at all sites [..., 2h, 2w, width]; seen: the latent as the layers see
+        it, with a margin of one site [..., 2h + 2, 2w + 2, M].
         """
         row, column = PHASES[quarter ^ self.number]
-        sums = np.ascontiguousarray(features[row::2, column::2])
+        sums = np.ascontiguousarray(features[..., row::2, column::2, :])
         if self._taps:
-            sums = sums + self._of_latent(quarter, sums.shape[:2], seen)
+            sums = sums + self._of_latent(quarter, sums.shape[:-1], seen)
         hidden = _activation(self.spatial.finish(sums, quality))
         hidden = _activation(self.mix(hidden, quality))
         return self.heads[quarter](hidden, quality).astype(np.int32)
 
     def _of_latent(self, quarter: int, shape: tuple[int, ...], seen: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The sums of products of what is known of the latent at a quarter's sites [h, w, width]."""
+        """The sums of products of what is known of the latent at a quarter's sites [..., h, w, width]."""
         taps, matrix = self._taps[quarter], self._matrices[quarter]
         share = len(matrix) // len(taps)
+        *lead, rows, columns = shape
         out = np.empty((*shape, matrix.shape[1]), dtype=np.float32)
-        for window in tiles(shape[0], shape[1], len(matrix)):
-            target = out[window]
-            patches = np.empty((*target.shape[:2], len(taps), share), dtype=np.float32)
-            for number, (rows, columns, channels) in enumerate(taps):
-                patches[:, :, number] = seen[rows, columns, channels][: shape[0], : shape[1]][window]
+        for window in tiles(rows, columns, math.prod(lead) * len(matrix)):
+            target = out[(..., *window, slice(None))]
+            patches = np.empty((*target.shape[:-1], len(taps), share), dtype=np.float32)
+            for number, tap in enumerate(taps):
+                known = seen[(..., *tap)][..., :rows, :columns, :]
+                patches[..., number, :] = known[(..., *window, slice(None))]
             target[:] = products(patches.reshape(-1, len(matrix)), matrix).reshape(target.shape)
         return out
 
@@ -166,24 +170,27 @@ class ContextModel:
         if (self._hyper_classes < 0).any() or (self._hyper_classes >= limits[:, None]).any():
             raise ModelError("tensor 'hyper.classes' has a class that its groups do not know")
 
-    def walk(self, rows: int, columns: int, quality: int, visit: Visitor) -> NDArray[np.int32]:
+    def walk(
+        self, rows: int, columns: int, quality: int, visit: Visitor, *, lead: tuple[int, ...] = ()
+    ) -> NDArray[np.int32]:
         """Visit every group at every site in coding order.
 
-        rows, columns: of the hyper-latent's grid. Returns the decoded latent [2 * rows, 2 * columns, M] in 1/32 of the
-        step: means and codewords added up.
+        rows, columns: of the hyper-latent's grid; lead: (B,) for B pictures together, whose codes the visitor gives as
+        [B, h, w]. Returns the decoded latent [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and codewords
+        added up.
         """
-        features = self._features(self._walk_hyper(rows, columns, quality, visit), quality)
-        sums = convolve(features, self._of_features)  # [2h, 2w, STEPS * width]
-        coded = np.zeros((2 * rows, 2 * columns, self.channels), dtype=np.int32)
-        seen = np.zeros((2 * rows + 2, 2 * columns + 2, self.channels), dtype=np.float32)
+        features = self._features(self._walk_hyper((*lead, rows, columns), quality, visit), quality)
+        sums = convolve(features, self._of_features)  # [..., 2h, 2w, STEPS * width]
+        coded = np.zeros((*lead, 2 * rows, 2 * columns, self.channels), dtype=np.int32)
+        seen = np.zeros((*lead, 2 * rows + 2, 2 * columns + 2, self.channels), dtype=np.float32)
         for number, step in enumerate(self._steps):
-            own = sums[:, :, number * self.width : (number + 1) * self.width]
+            own = sums[..., number * self.width : (number + 1) * self.width]
             predicted = [step.predict(quarter, own, seen, quality) for quarter in range(STEPS)]
             for site in self._sites(number, predicted):
-                target = (*site.window, site.channels)
+                target = (..., *site.window, site.channels)
                 coded[target] = site.mean + site.mixtures.codebook[site.group][visit(site)]
             if number < STEPS - 1:
-                seen[1:-1, 1:-1] = _seen(coded)
+                seen[..., 1:-1, 1:-1, :] = _seen(coded)
         return coded
 
     def _heads(self) -> list[Integers]:
@@ -197,31 +204,31 @@ class ContextModel:
                 start += 2 * shape.count
         return [np.concatenate(parts) for parts in chosen]
 
-    def _walk_hyper(self, rows: int, columns: int, quality: int, visit: Visitor) -> NDArray[np.int32]:
-        decoded = np.empty((rows, columns, len(self._hyper_mean)), dtype=np.int32)
+    def _walk_hyper(self, grid: tuple[int, ...], quality: int, visit: Visitor) -> NDArray[np.int32]:
+        decoded = np.empty((*grid, len(self._hyper_mean)), dtype=np.int32)
         stage = channel = 0
         everywhere = (slice(None), slice(None))
         for part in self._hyper_parts:
             for group in range(len(part.codebook)):
                 first, second = self._hyper_classes[quality - 1, stage].tolist()
-                pairs = np.full((rows, columns), first * part.classes + second, dtype=np.int64)
+                pairs = np.full(grid, first * part.classes + second, dtype=np.int64)
                 own = slice(channel, channel + part.codebook.shape[2])
-                mean = np.broadcast_to(self._hyper_mean[own], (rows, columns, part.codebook.shape[2]))
+                mean = np.broadcast_to(self._hyper_mean[own], (*grid, part.codebook.shape[2]))
                 codes = visit(Site(stage, True, everywhere, own, pairs, mean, part, group))
-                decoded[:, :, own] = mean + part.codebook[group][codes]
+                decoded[..., own] = mean + part.codebook[group][codes]
                 stage, channel = stage + 1, own.stop
         return decoded
 
     def _features(self, hyper: NDArray[np.int32], quality: int) -> NDArray[np.float32]:
-        """Features [2h, 2w, width] from the decoded hyper-latent [h, w, Z]."""
-        rows, columns, _ = hyper.shape
+        """Features [..., 2h, 2w, width] from the decoded hyper-latent [..., h, w, Z]."""
+        *lead, rows, columns, _ = hyper.shape
         up = _activation(self._up(_activation(self._spread(_seen(hyper), quality)), quality))
-        shuffled = up.reshape(rows, columns, self.width, 2, 2).transpose(0, 3, 1, 4, 2)
-        wide = np.ascontiguousarray(shuffled).reshape(2 * rows, 2 * columns, self.width)
+        shuffled = up.reshape(-1, rows, columns, self.width, 2, 2).transpose(0, 1, 4, 2, 5, 3)
+        wide = np.ascontiguousarray(shuffled).reshape(*lead, 2 * rows, 2 * columns, self.width)
         return _activation(self._smooth(wide, quality))
 
     def _sites(self, step: int, predicted: Sequence[NDArray[np.int32]]) -> Iterator[Site]:
-        """The groups of a step. predicted: of each quarter [h, w, O], means and classes, which are not limited yet."""
+        """The groups of a step. predicted: of each quarter, means and unlimited classes [..., h, w, O]."""
         stage = sum(shape.count for shape in self.hyper_shapes)
         share = self.channels // STEPS
         first, before = 0, share  # channel within the quarter, and output, of the part's first group
@@ -229,13 +236,12 @@ class ContextModel:
             for quarter, outputs in enumerate(predicted):
                 row, column = PHASES[quarter ^ step]
                 window = (slice(row, None, 2), slice(column, None, 2))
-                classes = outputs[:, :, before : before + 2 * shape.count].clip(0, part.classes - 1)
-                pairs = np.ascontiguousarray(
-                    (classes[:, :, ::2] * part.classes + classes[:, :, 1::2]).transpose(2, 0, 1)
-                )
+                classes = outputs[..., before : before + 2 * shape.count].clip(0, part.classes - 1)
+                pairs = np.moveaxis(classes[..., ::2] * part.classes + classes[..., 1::2], -1, 0)
+                pairs = np.ascontiguousarray(pairs)
                 for index in range(shape.count):
                     start = first + index * shape.dimensions
-                    mean = outputs[:, :, start : start + shape.dimensions]
+                    mean = outputs[..., start : start + shape.dimensions]
                     group = quarter * shape.count + index
                     channels = slice(quarter * share + start, quarter * share + start + shape.dimensions)
                     yield Site(stage + group, False, window, channels, pairs[index], mean, part, group)

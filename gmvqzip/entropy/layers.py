@@ -1,4 +1,4 @@
-"""Convolutions over integers, exact on every machine. Arrays are [rows, columns, channels]. See docs/format.md.
+"""Convolutions over integers, exact on every machine. Arrays are [..., rows, columns, channels]. See docs/format.md.
 
 A layer computes floor((sum w x + bias + 2^(shift-1)) / 2^shift) for each output channel. Its inputs and 8-bit weights
 are integers held as float32, and it is refused unless every partial sum stays below 2^24, where float32 is exact in any
@@ -62,7 +62,7 @@ class IntegerLayer:
         return part
 
     def __call__(self, x: Floats, quality: int) -> Floats:
-        """[H, W, I] integers, quality 1 to 100 -> integers [H, W, O]."""
+        """[..., H, W, I] integers, quality 1 to 100 -> integers [..., H, W, O]."""
         return self.finish(convolve(x, self.weight), quality)
 
     def finish(self, sums: NDArray[np.float32], quality: int) -> Floats:
@@ -74,20 +74,20 @@ class IntegerLayer:
 
 
 def convolve(x: Floats, weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums of products [H, W, O] of inputs [H, W, I] and weights [k, k, I, O]."""
-    rows, columns, channels = x.shape
+    """Sums of products [..., H, W, O] of inputs [..., H, W, I] and weights [k, k, I, O]."""
+    *lead, rows, columns, channels = x.shape
     kernel = len(weight)
     matrix = weight.reshape(-1, weight.shape[3])
     if kernel == 1:
-        return products(x.reshape(-1, channels), matrix).reshape(rows, columns, -1)
+        return products(x.reshape(-1, channels), matrix).reshape(*lead, rows, columns, -1)
     margin = kernel // 2
-    padded = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
-    out = np.empty((rows, columns, matrix.shape[1]), dtype=np.float32)
-    for window in tiles(rows, columns, len(matrix)):
-        target = out[window]
-        patches = np.empty((*target.shape[:2], kernel, kernel, channels), dtype=np.float32)
+    padded = np.pad(x, ((0, 0),) * len(lead) + ((margin, margin), (margin, margin), (0, 0)))
+    out = np.empty((*lead, rows, columns, matrix.shape[1]), dtype=np.float32)
+    for window in tiles(rows, columns, math.prod(lead) * len(matrix)):
+        target = out[(..., *window, slice(None))]
+        patches = np.empty((*target.shape[:-1], kernel, kernel, channels), dtype=np.float32)
         for i, j in product(range(kernel), repeat=2):
-            patches[:, :, i, j] = padded[i:, j:][window]
+            patches[..., i, j, :] = padded[..., i:, j:, :][(..., *window, slice(None))]
         target[:] = products(patches.reshape(-1, len(matrix)), matrix).reshape(target.shape)
     return out
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from gmvqzip import codec as codecs
-from gmvqzip.codec import Codec, make_sections
+from gmvqzip.codec import Codec
 from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.extras import make_sections
 from gmvqzip.format.container import read_header
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.packindex import PACK_MODEL_BYTES, Kind
@@ -18,7 +19,6 @@ from gmvqzip.format.sections import SECTION_ICC
 from gmvqzip.images.picture import read_picture
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.pack.appending import Appender
-from gmvqzip.pack.encoding import encode_pictures
 from gmvqzip.rates import DEFAULT_EFFORT
 
 
@@ -65,11 +65,11 @@ class PackWriter:
         effort: int = DEFAULT_EFFORT,
         strip: bool = False,
     ) -> int:
-        """Compress (name, picture) pairs, those of equal size together where the model allows it; returns bytes."""
+        """Compress (name, picture) pairs, those of equal size together; returns bytes."""
         codec = codecs.load(self.model, device=self.device)
         read = [read_picture(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
         total = 0
-        encoded = encode_pictures(codec, read, quality=quality, effort=effort)
+        encoded = codec.encode_pictures(read, quality=quality, effort=effort)
         for (name, _), picture, codes in zip(pictures, read, encoded, strict=True):
             total += self.add_codes(name, codec, codes, make_sections(picture.alpha, picture.icc))
         return total

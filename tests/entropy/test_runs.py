@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from context_tensors import group_tensors
@@ -37,10 +39,14 @@ def drawn(seed: int, shape: tuple[int, int] = (5, 7)) -> tuple[Site, NDArray[np.
     return place, codes
 
 
+def put(stream: StreamEncoder, place: Site, codes: NDArray[Any]) -> None:
+    runs.put(stream, runs.order([place], [place.pairs]), codes.reshape(-1))
+
+
 def test_put_takes_pairs_in_order_and_raster_order_within_a_pair() -> None:
     place, codes = drawn(1)
     stream = StreamEncoder()
-    runs.put(stream, place, codes)
+    put(stream, place, codes)
     parts = []
     for pair in range(1, CLASSES**2):
         mine = np.array([code for code, p in zip(codes.flat, place.pairs.flat, strict=True) if p == pair], np.int32)
@@ -54,7 +60,7 @@ def test_round_trip(seed: int, rows: int, columns: int) -> None:
     drawings = [drawn(seed + i, (rows, columns)) for i in range(3)]
     encoder = StreamEncoder()
     for place, codes in drawings:
-        runs.put(encoder, place, codes)
+        put(encoder, place, codes)
     decoder = StreamDecoder(encoder.finish())
     for place, codes in drawings:
         found = runs.take(decoder, place)
@@ -66,7 +72,7 @@ def test_round_trip(seed: int, rows: int, columns: int) -> None:
 def test_pair_0_sends_nothing() -> None:
     place = site(np.zeros((4, 4), np.int64))
     stream = StreamEncoder()
-    runs.put(stream, place, np.zeros((4, 4), np.int32))
+    put(stream, place, np.zeros((4, 4), np.int32))
     assert stream.finish() == b""
     decoder = StreamDecoder(b"")
     assert not runs.take(decoder, place).any()
@@ -78,23 +84,23 @@ def test_pair_0_sends_nothing_among_others() -> None:
     assert (place.pairs == 0).any()
     sent = place.pairs.reshape(-1) != 0
     one, other = StreamEncoder(), StreamEncoder()
-    runs.put(one, place, codes)
-    runs.put(other, site(place.pairs.reshape(1, -1)[:, sent]), codes.reshape(1, -1)[:, sent])
+    put(one, place, codes)
+    put(other, site(place.pairs.reshape(1, -1)[:, sent]), codes.reshape(1, -1)[:, sent])
     assert one.finish() == other.finish()
 
 
 def test_pair_0_refuses_other_codes() -> None:
     place = site(np.array([[3, 0], [0, 5]]))
-    runs.put(StreamEncoder(), place, np.array([[8, 0], [0, 8]]))
+    put(StreamEncoder(), place, np.array([[8, 0], [0, 8]]))
     with pytest.raises(ModelError, match="leaves no choice"):
-        runs.put(StreamEncoder(), place, np.array([[8, 1], [0, 8]]))
+        put(StreamEncoder(), place, np.array([[8, 1], [0, 8]]))
 
 
 @pytest.mark.parametrize("code", [-1, CODES, 10**6])
 def test_codes_outside_their_table(code: int) -> None:
     place = site(np.full((2, 2), 7))
     with pytest.raises(ModelError, match="outside its table"):
-        runs.put(StreamEncoder(), place, np.array([[0, 1], [2, code]]))
+        put(StreamEncoder(), place, np.array([[0, 1], [2, code]]))
 
 
 def test_a_payload_that_fits_no_code() -> None:
@@ -108,7 +114,7 @@ def test_bits_are_those_of_the_stream() -> None:
     assert cost.shape == (3600, CODES)
     ideal = float(np.take_along_axis(cost, codes.reshape(-1, 1), 1).sum(dtype=np.float64))
     stream = StreamEncoder()
-    runs.put(stream, place, codes)
+    put(stream, place, codes)
     assert ideal - 1 <= 8 * len(stream.finish()) <= ideal * 1.0001 + 16
 
 

@@ -13,9 +13,7 @@ from torch.utils.data import DataLoader
 
 from gmvqzip.codec import Codec
 from gmvqzip.errors import FormatError, ImageError, ModelError
-from gmvqzip.images.picture import Picture, read_picture
 from gmvqzip.pack import PackDataset, PackFile, PackReader, PackWriter
-from gmvqzip.pack.encoding import BATCH_PIXELS, encode_pictures
 
 
 @pytest.fixture(scope="module")
@@ -162,13 +160,6 @@ def test_limits_and_errors(path: Path, tiny_path: Path, other_path: Path, tmp_pa
     with pytest.raises(FormatError), PackWriter(new, model=tiny_path, device="cpu") as writer:
         writer.add("../a", pixels)
     assert not new.exists()
-
-
-def test_batches_give_the_codes_of_single_pictures(tiny: Codec, shots: list[np.ndarray]) -> None:
-    pictures = [read_picture(shot) for shot in shots * 3]
-    assert encode_pictures(tiny, pictures) == [tiny.encode_picture(picture) for picture in pictures]
-    many = [Picture(np.full((256, 256, 3), n, dtype=np.uint8)) for n in range(2 + BATCH_PIXELS // 256**2)]
-    assert encode_pictures(tiny, many) == [tiny.encode_picture(picture) for picture in many]
 
 
 class TestDataset:

@@ -1,0 +1,38 @@
+"""Many pictures through a network: those of one padded size together, as many as fit a limit of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.engines.base import MAP, Engine, Search
+
+BATCH_PIXELS = 1 << 18  # of all pictures of a batch: enough to keep a processor busy, and little memory
+
+
+def analyse_all(
+    engine: Engine, pictures: Sequence[NDArray[np.uint8]], quality: int, search: Search = MAP
+) -> Iterator[tuple[int, tuple[NDArray[np.int32], ...]]]:
+    """Yield number and index arrays of each of `pictures` [H, W, 3], padded by its edge to the model's alignment.
+
+    They come batch by batch: whoever packs each as it comes uses what the engine remembers of the last batch.
+    """
+    alignment = engine.config.alignment
+    groups: dict[tuple[int, int], list[int]] = {}
+    for number, pixels in enumerate(pictures):
+        height, width = (-(-side // alignment) * alignment for side in pixels.shape[:2])
+        groups.setdefault((height, width), []).append(number)
+    for (height, width), members in groups.items():
+        most = max(1, BATCH_PIXELS // (height * width))
+        for start in range(0, len(members), most):
+            batch = members[start : start + most]
+            pixels = np.stack([_padded(pictures[number], height, width) for number in batch])
+            yield from zip(batch, engine.analyse_batch(pixels, quality, search), strict=True)
+
+
+def _padded(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.pad(pixels, ((0, height - len(pixels)), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
