@@ -35,8 +35,7 @@ def run_tasks(
     with report.progress(len(tasks), what) as advance:
         if jobs == 1 or len(tasks) < 2:
             for task in tasks:
-                _finish(task, partial(work, task), show, report)
-                advance()
+                advance(finish(task, partial(work, task), show, report))
             return
         stopped = threading.Event()
 
@@ -49,23 +48,24 @@ def run_tasks(
             futures = [pool.submit(work_unless_stopped, task) for task in tasks]
             try:
                 for task, future in zip(tasks, futures, strict=True):
-                    _finish(task, future.result, show, report)
-                    advance()
+                    advance(finish(task, future.result, show, report))
             except BaseException:
                 stopped.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
 
-def _finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> None:
+def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> Fields | None:
+    """Show a result and return it; where getting it raises, report that, count it and return None."""
     try:
         fields = result()
     except BrokenPipeError:
         raise
     except Exception as error:
         report.fail(task.name, error)
-    else:
-        show(fields)
+        return None
+    show(fields)
+    return fields
 
 
 def read_gmvq(task: Task) -> bytes:
@@ -85,6 +85,20 @@ def read_stdin() -> bytes:
     if sys.stdin is None:
         raise OutputError("standard input is closed: name a file")
     return sys.stdin.buffer.read()
+
+
+def threads_for_jobs(threads: int | None, jobs: int) -> Callable[[], None]:
+    """What each of the threads that work at once calls first.
+
+    threads: of torch, for each; where none are given, several jobs share those that it would use for one.
+    """
+    import torch
+
+    from gmvqzip.codec import set_threads
+
+    if threads is None and jobs == 1:
+        return lambda: None
+    return partial(set_threads, threads or max(1, torch.get_num_threads() // jobs))
 
 
 def write_stdout(data: bytes) -> None:

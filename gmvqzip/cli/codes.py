@@ -75,7 +75,8 @@ def codes(
             "seconds": time.perf_counter() - start,
         }
 
-    run_tasks(tasks, work, conversion_shower(report), report, jobs=jobs, what="packing" if pack else "unpacking")
+    what = "packing" if pack else "unpacking"
+    run_tasks(tasks, work, conversion_shower(report, len(tasks)), report, jobs=jobs, what=what)
     return report.finish(total)
 
 

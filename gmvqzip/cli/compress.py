@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_source, read_stdin, refuse_stream, run_tasks
-from gmvqzip.cli.plan import IMAGE_SUFFIXES, Destination, Task, image_to_gmvq, plan
+from gmvqzip.cli.batch import deliver, prepare, read_source, read_stdin, refuse_stream, threads_for_jobs
+from gmvqzip.cli.pipeline import Steps, run_steps
+from gmvqzip.cli.plan import (
+    IMAGE_SUFFIXES,
+    Destination,
+    Task,
+    check_overwriting,
+    image_to_gmvq,
+    plan,
+    undone,
+)
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.rates import DEFAULT_EFFORT, EFFORTS, MAX_PSNR, QUALITIES, RateOptions
+
+if TYPE_CHECKING:
+    from gmvqzip.compressed import Compressed
+    from gmvqzip.images.picture import Picture
 
 Quality = Annotated[
     int | None,
@@ -77,6 +92,30 @@ Strip = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A picture, the bytes of its file, and the seconds so far."""
+
+    picture: Picture
+    in_bytes: int
+    seconds: float
+
+    def extras(self) -> tuple[bool, bool]:
+        """Whether there are transparency and a colour profile."""
+        return self.picture.alpha is not None, self.picture.icc is not None
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A compressed picture, and what is known of its source."""
+
+    done: Compressed
+    in_bytes: int
+    seconds: float  # so far, with its share of the batch
+    alpha: bool
+    icc: bool
+
+
 def compress(
     files: options.Files,
     output: options.Output = None,
@@ -84,6 +123,7 @@ def compress(
     stdout: options.Stdout = False,
     recursive: options.Recursive = False,
     force: options.Force = False,
+    skip_existing: options.SkipExisting = False,
     remove: options.Remove = False,
     strip: Strip = False,
     quality: Quality = None,
@@ -110,17 +150,19 @@ def compress(
     destination = Destination(output, output_dir, stdout, remove)
     tasks, total = plan(files, destination, report, recursive=recursive, suffixes=IMAGE_SUFFIXES, rename=image_to_gmvq)
     refuse_stream(tasks, force=force, as_json=as_json)
+    check_overwriting(force=force, skip_existing=skip_existing)
+    if skip_existing:
+        tasks = undone(tasks, report)
     if not tasks:
         return report.finish(total)
 
     from gmvqzip import codec as codecs
+    from gmvqzip.engines.batching import batch_pixels
     from gmvqzip.images.picture import read_picture
 
     codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
     if device is options.Device.CUDA:
         codecs.check_device(device.value)
-    if threads is not None:
-        codecs.set_threads(threads)
     if not codec.qualities:
         for option, given in (
             (f"--quality {quality}", quality is not None),
@@ -129,7 +171,7 @@ def compress(
             if given:
                 report.note(f"model {codec.name} has a single rate: {option} changes nothing")
 
-    def work(task: Task) -> Fields:
+    def read(task: Task) -> _Read:
         start = time.perf_counter()
         prepare(task, force=force, make_directory=output_dir is not None)
         source = read_stdin() if task.source is None else read_source(task.source)
@@ -137,14 +179,27 @@ def compress(
         picture = read_picture(source, strip=strip, max_pixels=max_pixels)
         for warning in picture.warnings:
             report.warn(task.name, warning)
-        done = codec.compress_picture(picture, **rate)
+        return _Read(picture, in_bytes, time.perf_counter() - start)
+
+    def work(items: Sequence[_Read]) -> list[_Done]:
+        start = time.perf_counter()
+        found = codec.compress_pictures([item.picture for item in items], **rate)
+        share = (time.perf_counter() - start) / len(items)
+        return [
+            _Done(done, item.in_bytes, item.seconds + share, *item.extras())
+            for item, done in zip(items, found, strict=True)
+        ]
+
+    def write(task: Task, product: _Done) -> Fields:
+        start = time.perf_counter()
+        done = product.done
         deliver(task, done.data, force=force, remove=remove)
         fields = {
             "input": input_name(task),
             "output": output_name(task),
             "width": done.codes.width,
             "height": done.codes.height,
-            "in_bytes": in_bytes,
+            "in_bytes": product.in_bytes,
             "out_bytes": len(done.data),
             "bpp": done.bpp,
             "model": codec.name,
@@ -152,8 +207,8 @@ def compress(
             "quality": done.codes.quality,
             "halvings": done.codes.halvings,
             "gray": done.codes.gray,
-            "alpha": picture.alpha is not None,
-            "icc": picture.icc is not None,
+            "alpha": product.alpha,
+            "icc": product.icc,
             "header_bytes": done.header_bytes,
             "sections_bytes": done.sections_bytes,
             "payload_bytes": done.payload_bytes,
@@ -162,9 +217,17 @@ def compress(
         }
         if done.psnr is not None:
             fields["psnr"] = done.psnr
-        return fields | {"seconds": time.perf_counter() - start}
+        return fields | {"seconds": product.seconds + time.perf_counter() - start}
 
-    run_tasks(tasks, work, conversion_shower(report), report, jobs=jobs, what="compressing")
+    run_steps(
+        tasks,
+        Steps(read, lambda item: item.picture.width * item.picture.height, batch_pixels(codec.device), work, write),
+        conversion_shower(report, len(tasks)),
+        report,
+        jobs=jobs,
+        what="compressing",
+        in_thread=threads_for_jobs(threads, jobs),
+    )
     return report.finish(total)
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_gmvq, refuse_stream, run_tasks
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, plan, swap_suffix
+from gmvqzip.cli.batch import deliver, prepare, read_gmvq, refuse_stream, threads_for_jobs
+from gmvqzip.cli.pipeline import Steps, run_steps
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, check_overwriting, plan, swap_suffix, undone
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, input_name, output_name
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
+
+if TYPE_CHECKING:
+    from gmvqzip.images.picture import Picture
 
 
 class Format(StrEnum):
@@ -29,6 +35,8 @@ class Format(StrEnum):
 
 _ENDINGS = {f".{name.value}": name for name in Format} | {".jpeg": Format.JPG}
 
+_BATCH_PIXELS = 1 << 18  # of pictures that are held at once by one job, and written together
+
 FormatOption = Annotated[
     Format | None,
     typer.Option(
@@ -39,6 +47,16 @@ FormatOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """A picture, and what is known of its file."""
+
+    picture: Picture
+    in_bytes: int
+    fields: Fields
+    seconds: float  # so far
+
+
 def decompress(
     files: options.Files,
     output: options.Output = None,
@@ -47,6 +65,7 @@ def decompress(
     picture_format: FormatOption = None,
     recursive: options.Recursive = False,
     force: options.Force = False,
+    skip_existing: options.SkipExisting = False,
     remove: options.Remove = False,
     model: options.Model = None,
     device: options.DeviceOption = options.Device.AUTO,
@@ -70,6 +89,9 @@ def decompress(
     rename = swap_suffix(SUFFIX, f".{chosen.value}")
     tasks, total = plan(files, destination, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
     refuse_stream(tasks, force=force, as_json=as_json)
+    check_overwriting(force=force, skip_existing=skip_existing)
+    if skip_existing:
+        tasks = undone(tasks, report)
     if not tasks:
         return report.finish(total)
 
@@ -79,31 +101,50 @@ def decompress(
 
     if device is options.Device.CUDA:
         codecs.check_device(device.value)
-    if threads is not None:
-        codecs.set_threads(threads)
 
-    def work(task: Task) -> Fields:
-        start = time.perf_counter()
+    def read(task: Task) -> bytes:
         prepare(task, force=force, make_directory=output_dir is not None)
-        data = read_gmvq(task)
+        return read_gmvq(task)
+
+    def pixels(data: bytes) -> int:
+        header, _ = read_header(data)
+        return header.width * header.height
+
+    def work(items: Sequence[bytes]) -> list[_Decoded]:
+        return [decoded(data) for data in items]
+
+    def decoded(data: bytes) -> _Decoded:
+        start = time.perf_counter()
         header, _ = read_header(data)
         codec = codecs.load_for(header.model_id, model=model, device=device.value)
         box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
         picture = codec.restore(box, codes)
-        encoded, warnings = picture_bytes(picture, chosen.value)
+        return _Decoded(picture, len(data), file_fields(box, codes, codec), time.perf_counter() - start)
+
+    def write(task: Task, product: _Decoded) -> Fields:
+        start = time.perf_counter()
+        encoded, warnings = picture_bytes(product.picture, chosen.value)
         for warning in warnings:
             report.warn(task.name, warning)
         deliver(task, encoded, force=force, remove=remove)
         return {
             "input": input_name(task),
             "output": output_name(task),
-            "in_bytes": len(data),
+            "in_bytes": product.in_bytes,
             "out_bytes": len(encoded),
-            **file_fields(box, codes, codec),
-            "seconds": time.perf_counter() - start,
+            **product.fields,
+            "seconds": product.seconds + time.perf_counter() - start,
         }
 
-    run_tasks(tasks, work, conversion_shower(report), report, jobs=jobs, what="decompressing")
+    run_steps(
+        tasks,
+        Steps(read, pixels, _BATCH_PIXELS, work, write),
+        conversion_shower(report, len(tasks)),
+        report,
+        jobs=jobs,
+        what="decompressing",
+        in_thread=threads_for_jobs(threads, jobs),
+    )
     return report.finish(total)
 
 

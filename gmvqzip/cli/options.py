@@ -56,6 +56,15 @@ Force = Annotated[
         show_default=False,
     ),
 ]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Leave out files whose output exists: go on after an interruption.",
+        rich_help_panel=OUTPUT_PANEL,
+        show_default=False,
+    ),
+]
 Remove = Annotated[
     bool,
     typer.Option(

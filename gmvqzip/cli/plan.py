@@ -139,6 +139,27 @@ def check_target(task: Task, *, force: bool) -> None:
         raise OutputError(f"output {shown} exists: skipped; -f overwrites it")
 
 
+def check_overwriting(*, force: bool, skip_existing: bool) -> None:
+    """Raise UsageError where the options contradict each other."""
+    if force and skip_existing:
+        raise UsageError("--force and --skip-existing contradict each other: give one")
+
+
+def undone(tasks: Sequence[Task], report: Report) -> list[Task]:
+    """The tasks whose output does not exist yet; the others are counted as skipped.
+
+    An output that exists is whole, since it appears whole. An empty file is none: it may hold the place of an output
+    on a disk without hard links, where the process was killed.
+    """
+    left = []
+    for task in tasks:
+        if task.target is None or not task.target.is_file() or task.target.stat().st_size == 0:
+            left.append(task)
+        else:
+            report.skip(task.name, task.target)
+    return left
+
+
 def _check_options(files: Sequence[str], destination: Destination) -> None:
     chosen = [
         name

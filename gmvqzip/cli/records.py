@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gmvqzip.cli.plan import STREAM, Task
-from gmvqzip.cli.report import Report, json_name, safe_name
+from gmvqzip.cli.report import MANY, Report, is_watched, json_name, safe_name
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
@@ -48,12 +47,12 @@ def file_fields(box: Container, codes: Codes, codec: Codec) -> Fields:
     }
 
 
-def conversion_shower(report: Report) -> Callable[[Fields], None]:
+def conversion_shower(report: Report, files: int) -> Callable[[Fields], None]:
     """What compress, decompress and codes do with a finished file: JSON, or a line for people.
 
-    Somebody at a terminal is told each result; into a log it goes with -v only.
+    Somebody at a terminal is told each result, if the files are few; into a log it goes with -v only.
     """
-    watched = sys.stderr is not None and sys.stderr.isatty()
+    watched = files <= MANY and is_watched()
 
     def show(fields: Fields) -> None:
         if report.as_json:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ _OS_ERRORS = {
     errno.ENAMETOOLONG: "the file name is too long",
     errno.ELOOP: "a symbolic link leads back to itself",
 }
+MANY = 20  # files of one command: beyond it only a summary is shown, and what failed is said again at the end
+_SAID_AGAIN = 100  # of what failed
 _OUT_OF_MEMORY = "not enough memory: close other programs, or lower --jobs"
 
 
@@ -60,6 +63,36 @@ def to_stderr(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def is_watched() -> bool:
+    """Whether standard error is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+class Tally:
+    """What came of the files so far."""
+
+    def __init__(self) -> None:
+        self.files = self.in_bytes = self.out_bytes = 0
+        self._start = time.monotonic()
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Count a file."""
+        self.files += 1
+        self.in_bytes += fields.get("in_bytes", 0)
+        self.out_bytes += fields.get("out_bytes", 0)
+
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._start
+
+    def figures(self) -> str:
+        """Files per second, and megabytes in and out; nothing before the first file."""
+        if not self.files:
+            return ""
+        sizes = " -> ".join(f"{size / 1e6:,.2f}" for size in (self.in_bytes, self.out_bytes) if size)
+        return f"{self.files / max(self.seconds(), 1e-3):,.1f} files/s, {sizes} MB"
+
+
 class Report:
     """Messages of one command over many files, usable from several threads; counts what failed."""
 
@@ -68,6 +101,9 @@ class Report:
         self.quiet = quiet
         self.as_json = as_json
         self.failures = 0
+        self.skipped = 0
+        self._failed: list[str] = []
+        self._tally = Tally()
         self._progress = progress and not quiet
         self._write: Callable[[str], None] = to_stderr
         self._lock = threading.RLock()
@@ -90,9 +126,16 @@ class Report:
                 for line in "".join(traceback.format_exception(error)).rstrip().splitlines():
                     self._write(line)
             text = describe(error)
-            self._write(f"gmvqzip: {safe_name(name)}: {text}")
+            self._failed.append(f"{safe_name(name)}: {text}")
+            self._write(f"gmvqzip: {self._failed[-1]}")
             if self.as_json:
                 self.record({"input": json_name(name), "error": text})
+
+    def skip(self, name: str, output: os.PathLike[str]) -> None:
+        """Count a file that is left out since its output exists."""
+        self.skipped += 1
+        if self.as_json:
+            self.record({"input": json_name(name), "output": json_name(output), "skipped": True})
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """Print one JSON object on a line of its own on standard output."""
@@ -104,26 +147,62 @@ class Report:
             print(text, flush=True)
 
     def finish(self, total: int) -> int:
-        """The exit code, after a count where one of several files failed."""
+        """The exit code, after a summary of several files: what was done, and what failed."""
+        many = total > MANY
+        if total > 1 and (self._tally.files or self.skipped):
+            self.note(self._summary(), level=0 if many or is_watched() else 1)
         if self.failures and total > 1:
+            for line in self._failed[:_SAID_AGAIN] if many else ():
+                to_stderr(f"gmvqzip: failed: {line}")
+            if many and self.failures > _SAID_AGAIN:
+                to_stderr(f"gmvqzip: failed: {self.failures - _SAID_AGAIN} more, said above")
             to_stderr(f"gmvqzip: {self.failures} of {total} files failed")
         return 1 if self.failures else 0
 
+    def _summary(self) -> str:
+        tally = self._tally
+        parts = [f"{tally.files:,} files"]
+        if tally.files:
+            parts += [f"{tally.seconds():.1f} s", tally.figures()]
+        if self.skipped:
+            parts.append(f"{self.skipped:,} skipped")
+        return ", ".join(parts)
+
     @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[Callable[[], None]]:
-        """Yield a function to call after each file; a bar is drawn on standard error if that is a terminal."""
-        if not (self._progress and total > 1 and sys.stderr is not None and sys.stderr.isatty()):
-            yield lambda: None
+    def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
+        """Yield a function to call after each file, with its fields where it has in_bytes and perhaps out_bytes.
+
+        A bar is drawn on standard error if that is a terminal.
+        """
+        self._tally = tally = Tally()
+
+        def count(fields: Mapping[str, Any] | None = None) -> None:
+            if fields is not None:
+                tally.add(fields)
+
+        if not (self._progress and total > 1 and is_watched()):
+            yield count
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+        )
+
+        def advance(fields: Mapping[str, Any] | None = None) -> None:
+            count(fields)
+            bar.update(task, advance=1, figures=tally.figures())
+
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(what, total=total, figures="")
             self._write = lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
             try:
-                yield lambda: bar.advance(task)
+                yield advance
             finally:
                 self._write = to_stderr

@@ -128,7 +128,7 @@ def unpack(
                 "seconds": time.perf_counter() - start,
             }
 
-        run_tasks(list(tasks), work, conversion_shower(report), report, jobs=jobs, what="unpacking")
+        run_tasks(list(tasks), work, conversion_shower(report, len(tasks)), report, jobs=jobs, what="unpacking")
     return report.finish(total)
 
 

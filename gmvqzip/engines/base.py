@@ -47,6 +47,10 @@ class Engine(Protocol):
     """
 
     @property
+    def device(self) -> str:
+        """Where the network runs: auto, cpu or cuda."""
+
+    @property
     def config(self) -> NetworkConfig | HyperpriorConfig:
         """The model's configuration."""
 

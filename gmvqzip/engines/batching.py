@@ -7,9 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import MAP, Engine, Search
+from gmvqzip.engines.base import MAP, Engine, Search, torch_device
 
-BATCH_PIXELS = 1 << 18  # of all pictures of a batch: enough to keep a processor busy, and little memory
+_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 22}  # of all pictures of a batch: enough to keep the device busy
+
+
+def batch_pixels(device: str) -> int:
+    """Pixels of the pictures that go through a network together on a device: auto, cpu or cuda."""
+    return _PIXELS[torch_device(device).type]
 
 
 def analyse_all(
@@ -19,13 +24,14 @@ def analyse_all(
 
     They come batch by batch: whoever packs each as it comes uses what the engine remembers of the last batch.
     """
+    limit = batch_pixels(engine.device)
     alignment = engine.config.alignment
     groups: dict[tuple[int, int], list[int]] = {}
     for number, pixels in enumerate(pictures):
         height, width = (-(-side // alignment) * alignment for side in pixels.shape[:2])
         groups.setdefault((height, width), []).append(number)
     for (height, width), members in groups.items():
-        most = max(1, BATCH_PIXELS // (height * width))
+        most = max(1, limit // (height * width))
         for start in range(0, len(members), most):
             batch = members[start : start + most]
             pixels = np.stack([_padded(pictures[number], height, width) for number in batch])

@@ -1,0 +1,141 @@
+"""Many files at once: some are read while others are worked on, together, and others are written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from gmvqzip.cli.batch import finish
+from gmvqzip.cli.plan import Task
+from gmvqzip.cli.records import Fields
+from gmvqzip.cli.report import Report
+
+_BATCH = 64  # files that are worked on together, at most
+_WRITERS = 16  # files that are synced at once: a disk takes many syncs in the time of one
+
+Item = TypeVar("Item")
+Product = TypeVar("Product")
+
+
+@dataclass(frozen=True)
+class Steps(Generic[Item, Product]):
+    """What is done to files: `read` one, `work` on several together, `write` what came of one.
+
+    pixels: of an item; most_pixels: of a batch of items, which is complete once it has them. Where `work` fails on
+    several items, each is tried alone.
+    """
+
+    read: Callable[[Task], Item]
+    pixels: Callable[[Item], int]
+    most_pixels: int
+    work: Callable[[Sequence[Item]], Sequence[Product]]
+    write: Callable[[Task, Product], Fields]
+
+    def one(self, task: Task) -> Fields:
+        """All steps of one file."""
+        (product,) = self.work([self.read(task)])
+        return self.write(task, product)
+
+
+def run_steps(
+    tasks: Sequence[Task],
+    steps: Steps[Item, Product],
+    show: Callable[[Fields], None],
+    report: Report,
+    *,
+    jobs: int,
+    what: str,
+    in_thread: Callable[[], None],
+) -> None:
+    """Take each task through the steps, and `show` its result in the order of the tasks.
+
+    jobs: batches that are worked on at once; another one is read meanwhile, so that the items of jobs + 1 batches are
+    held at most. in_thread: called first in each thread that works. The errors of a file are reported and counted; a
+    closed pipe or a signal ends the whole.
+    """
+    with report.progress(len(tasks), what) as advance:
+        if len(tasks) == 1 or not all(task.source is not None and task.source.is_file() for task in tasks):
+            in_thread()
+            for task in tasks:  # in this thread, where a signal ends the wait for a pipe
+                advance(finish(task, partial(steps.one, task), show, report))
+            return
+        with _Pipeline(tasks, steps, jobs).running(in_thread) as futures:
+            for task, future in zip(tasks, futures, strict=True):
+                advance(finish(task, future.result, show, report))
+
+
+class _Pipeline(Generic[Item, Product]):
+    def __init__(self, tasks: Sequence[Task], steps: Steps[Item, Product], jobs: int) -> None:
+        self._steps = steps
+        self._futures: list[Future[Fields]] = [Future() for _ in tasks]
+        self._queue = iter(list(zip(tasks, self._futures, strict=True)))
+        self._workers = min(jobs + 1, len(tasks))
+        self._working = threading.Semaphore(jobs)
+        self._taking = threading.Lock()
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def running(self, in_thread: Callable[[], None]) -> Iterator[list[Future[Fields]]]:
+        """Yield the results to come, one for each task. What is not written when the block ends stays undone."""
+        with ThreadPoolExecutor(_WRITERS) as writers, ThreadPoolExecutor(self._workers, initializer=in_thread) as pool:
+            try:
+                for _ in range(self._workers):
+                    pool.submit(self._run, writers)
+                yield self._futures
+            finally:
+                self._stopped.set()
+
+    def _run(self, writers: ThreadPoolExecutor) -> None:
+        """What a worker does: batch after batch, until there is none."""
+        before: list[Future[None]] = []
+        while batch := self._take():
+            with self._working:
+                if self._stopped.is_set():
+                    return
+                products = self._work([item for _, _, item in batch])
+            wait(before)
+            before = [
+                writers.submit(self._write, task, future, product)
+                for (task, future, _), product in zip(batch, products, strict=True)
+            ]
+
+    def _take(self) -> list[tuple[Task, Future[Fields], Item]]:
+        """The next files, read; the future of one that cannot be read has the reason."""
+        batch: list[tuple[Task, Future[Fields], Item]] = []
+        pixels = 0
+        while len(batch) < _BATCH and pixels < self._steps.most_pixels and not self._stopped.is_set():
+            with self._taking:
+                following = next(self._queue, None)
+            if following is None:
+                break
+            task, future = following
+            try:
+                item = self._steps.read(task)
+                pixels += self._steps.pixels(item)
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                batch.append((task, future, item))
+        return batch
+
+    def _work(self, items: Sequence[Item]) -> Sequence[Product | Exception]:
+        """The product of each item, or why there is none: one of them may be to blame for the failure of all."""
+        try:
+            return self._steps.work(items)
+        except Exception as error:
+            return [error] if len(items) == 1 else [self._work([item])[0] for item in items]
+
+    def _write(self, task: Task, future: Future[Fields], product: Product | Exception) -> None:
+        if self._stopped.is_set():
+            return
+        try:
+            if isinstance(product, Exception):
+                raise product
+            future.set_result(self._steps.write(task, product))
+        except Exception as error:
+            future.set_exception(error)
