@@ -186,10 +186,10 @@ class TestPack:
         """Where a batch fails for want of memory, each picture is tried alone."""
         from gmvqzip.engines.staged import StagedEngine
 
-        def small(engine: StagedEngine, pixels: np.ndarray) -> Any:
+        def small(engine: StagedEngine, pixels: np.ndarray, *rest: Any) -> Any:
             if len(pixels) > 1 or np.array_equal(pixels[0, :23, :37], refused):
                 raise RuntimeError("not enough memory")
-            return whole(engine, pixels)
+            return whole(engine, pixels, *rest)
 
         refused = np.asarray(Image.open(tree / "a.png"))
         whole = StagedEngine.analyse_batch

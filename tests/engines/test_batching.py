@@ -1,0 +1,132 @@
+"""Pictures in batches: exactly the integers of single ones, the same codes where sums allow it, files that decode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_hyperprior import smooth
+
+from gmvqzip.codec import Codec
+from gmvqzip.engines import batching
+from gmvqzip.engines.base import Search
+from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.engines.staged import StagedEngine
+from gmvqzip.entropy.context import ContextModel, Site
+from gmvqzip.errors import ImageError, ModelError
+from gmvqzip.images.picture import Picture
+
+SIZES = [(64, 96), (40, 40), (60, 90), (64, 96), (33, 64), (1, 1), (90, 60)]  # height, width; three share 64x96
+
+
+@pytest.fixture
+def shots() -> list[np.ndarray]:
+    return [smooth(*size, seed) for seed, size in enumerate(SIZES)]
+
+
+def engine_of(codec: Codec) -> HyperpriorEngine:
+    assert isinstance(codec.engine, HyperpriorEngine)
+    return codec.engine
+
+
+@pytest.mark.parametrize("quality", [1, 60, 100])
+def test_the_context_model_of_several_pictures_is_exact(hyper: Codec, quality: int) -> None:
+    generator = np.random.default_rng(quality)
+    together: list[tuple[Site, np.ndarray]] = []
+
+    def draw(site: Site) -> np.ndarray:
+        codes = generator.integers(0, len(site.mixtures.codebook[site.group]), site.pairs.shape)
+        together.append((site, codes))
+        return codes
+
+    context = engine_of(hyper).context()
+    latents = context.walk(2, 3, quality, draw, lead=(4,))
+    for number in range(4):
+        alone: list[Site] = []
+
+        def follow(site: Site, number: int = number, alone: list[Site] = alone) -> np.ndarray:
+            alone.append(site)
+            return together[len(alone) - 1][1][number]
+
+        assert np.array_equal(context.walk(2, 3, quality, follow), latents[number])
+        for mine, (site, _) in zip(alone, together, strict=True):
+            assert (mine.stage, mine.window, mine.channels) == (site.stage, site.window, site.channels)
+            assert np.array_equal(mine.pairs, site.pairs[number])
+            assert np.array_equal(mine.mean, site.mean[number])
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_a_batch_is_as_good_as_single_pictures(hyper: Codec, rounds: int) -> None:
+    """The last bit of a sum may differ, so the codes are compared by what they cost."""
+    engine, pictures = engine_of(hyper), np.stack([smooth(64, 64, seed) for seed in range(5)])
+    found = engine.analyse_batch(pictures, 60, Search(rounds=rounds))
+    for pixels, stages in zip(pictures, found, strict=True):
+        costs = []
+        for own in (stages, engine.analyse(pixels, 60, Search(rounds=rounds))):
+            picture = engine.synthesise(own, 60).permute(1, 2, 0).numpy()
+            error = float(np.square(picture - pixels / np.float32(255)).mean())
+            bits = sum(engine.stage_bits(own, 60)) / pixels[..., 0].size
+            costs.append(hyper.config.lambda_of(59 / 99) * 255**2 * error + bits)  # type: ignore[union-attr]
+        assert costs[0] == pytest.approx(costs[1], rel=0.01)
+
+
+@pytest.mark.parametrize("effort", [1, 4])
+def test_every_file_decodes_to_its_codes(hyper: Codec, shots: list[np.ndarray], effort: int) -> None:
+    found = hyper.compress_pictures([Picture(shot) for shot in shots], quality=70, effort=effort)
+    for shot, done in zip(shots, found, strict=True):
+        assert (done.codes.height, done.codes.width) == shot.shape[:2]
+        assert hyper.decode_codes(done.data) == done.codes
+        assert done.ideal_bits - 16 <= 8 * done.payload_bytes <= 1.005 * done.ideal_bits + 16
+
+
+def test_staged_batches_give_the_codes_of_single_pictures(tiny: Codec, shots: list[np.ndarray]) -> None:
+    assert tiny.encode_batch(shots * 2) == [tiny.encode(shot) for shot in shots * 2]
+    assert tiny.compress_batch(shots) == [tiny.compress(shot) for shot in shots]
+
+
+def test_batches_have_one_padded_size_and_a_limit(
+    tiny: Codec, shots: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    whole = StagedEngine.analyse_batch
+
+    def noted(engine: StagedEngine, pixels: np.ndarray, *rest: object) -> list[tuple[np.ndarray, ...]]:
+        shapes.append(pixels.shape[:3])
+        return whole(engine, pixels, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StagedEngine, "analyse_batch", noted)
+    assert len(tiny.encode_batch([shots[0], shots[1], shots[2], shots[3]])) == 4
+    assert shapes == [(3, 64, 96), (1, 40, 40)]
+    shapes.clear()
+    monkeypatch.setitem(batching._PIXELS, "cpu", 2 * 64 * 96)
+    assert len(tiny.encode_batch([shots[0]] * 5)) == 5
+    assert shapes == [(2, 64, 96), (2, 64, 96), (1, 64, 96)]
+    shapes.clear()
+    monkeypatch.setitem(batching._PIXELS, "cpu", 1)
+    assert len(tiny.encode_batch(shots[:2])) == 2
+    assert shapes == [(1, 64, 96), (1, 40, 40)]
+
+
+def test_a_batch_is_packed_without_another_walk(hyper: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = []
+    whole = ContextModel.walk
+
+    def noted(context: ContextModel, *arguments: object, **options: object) -> np.ndarray:
+        walks.append(options)
+        return whole(context, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ContextModel, "walk", noted)
+    hyper.compress_pictures([Picture(smooth(64, 64, seed)) for seed in range(6)], effort=2)
+    assert walks == [{"lead": (6,)}] * 2
+
+
+def test_targets_are_reached_by_each_picture(hyper: Codec, shots: list[np.ndarray]) -> None:
+    files = hyper.compress_batch(shots[:2], target_size=400, effort=1)
+    assert files == [hyper.compress(shot, target_size=400, effort=1) for shot in shots[:2]]
+
+
+def test_refusals(hyper: Codec) -> None:
+    assert hyper.compress_batch([]) == []
+    with pytest.raises(ImageError):
+        hyper.compress_batch([smooth(8, 8), b"no picture"])
+    with pytest.raises(ModelError, match="out of range"):
+        hyper.encode_batch([smooth(8, 8)], quality=101)
