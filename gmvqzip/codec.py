@@ -116,8 +116,9 @@ class Codec:
         """Compress several pictures, given as for `compress`, together: those of one padded size go through the network
         in batches, which keeps a GPU busy and spares a processor the overhead of small pictures.
 
-        The last bit of a sum may depend on a batch's size: now and then a picture gets other codes, as good to within
-        rounding, than `compress` gives it. Every file decodes exactly. Raises as `compress`, for the first bad picture.
+        The last bits of a sum may depend on a batch's size, mostly of refinement in bfloat16: now and then a picture
+        gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
+        the first bad picture.
         """
         pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
         return [done.data for done in self.compress_pictures(pictures, **rate)]

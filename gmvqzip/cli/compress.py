@@ -171,6 +171,9 @@ def compress(
             if given:
                 report.note(f"model {codec.name} has a single rate: {option} changes nothing")
 
+    has_target = any(target is not None for target in (target_bpp, target_size, target_psnr))
+    most_pixels = 1 if has_target else batch_pixels(codec.device)  # each picture has a search of its own
+
     def read(task: Task) -> _Read:
         start = time.perf_counter()
         prepare(task, force=force, make_directory=output_dir is not None)
@@ -221,7 +224,7 @@ def compress(
 
     run_steps(
         tasks,
-        Steps(read, lambda item: item.picture.width * item.picture.height, batch_pixels(codec.device), work, write),
+        Steps(read, lambda item: item.picture.width * item.picture.height, most_pixels, work, write),
         conversion_shower(report, len(tasks)),
         report,
         jobs=jobs,

@@ -105,22 +105,25 @@ class _Pipeline(Generic[Item, Product]):
             ]
 
     def _take(self) -> list[tuple[Task, Future[Fields], Item]]:
-        """The next files, read; the future of one that cannot be read has the reason."""
+        """The next files, read; the future of one that cannot be read has the reason.
+
+        One worker at a time: which files go together never depends on how fast the others are.
+        """
         batch: list[tuple[Task, Future[Fields], Item]] = []
         pixels = 0
-        while len(batch) < _BATCH and pixels < self._steps.most_pixels and not self._stopped.is_set():
-            with self._taking:
+        with self._taking:
+            while len(batch) < _BATCH and pixels < self._steps.most_pixels and not self._stopped.is_set():
                 following = next(self._queue, None)
-            if following is None:
-                break
-            task, future = following
-            try:
-                item = self._steps.read(task)
-                pixels += self._steps.pixels(item)
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                batch.append((task, future, item))
+                if following is None:
+                    break
+                task, future = following
+                try:
+                    item = self._steps.read(task)
+                    pixels += self._steps.pixels(item)
+                except Exception as error:
+                    future.set_exception(error)
+                else:
+                    batch.append((task, future, item))
         return batch
 
     def _work(self, items: Sequence[Item]) -> Sequence[Product | Exception]:

@@ -68,8 +68,8 @@ class Engine(Protocol):
     ) -> list[tuple[NDArray[np.int32], ...]]:
         """The index arrays of each of several pictures [B, H, W, 3].
 
-        The last bit of a sum may depend on B, so that now and then a picture gets another code than alone, as good as
-        that one to within rounding.
+        The last bits of a sum may depend on B, mostly where refinement works in bfloat16: now and then a picture gets
+        other codes than alone, as good as those.
         """
 
     def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:

@@ -125,6 +125,8 @@ class TestHeld:
                 working += 1
                 most_working = max(most_working, working)
             assert len(items) <= batch
+            first = int(items[0])
+            assert list(items) == [f"{number:03}" for number in range(first, first + len(items))]
             time.sleep(0.001)
             with lock:
                 held -= len(items)
