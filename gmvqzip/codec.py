@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gmvqzip import rates
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.compressed import Compressed
-from gmvqzip.engines.base import Search, make_engine, torch_device
+from gmvqzip.engines.base import Search, make_engine
 from gmvqzip.engines.batching import analyse_all
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
@@ -169,8 +169,7 @@ class Codec:
         goal = wish.goal(picture.width, picture.height)
         sections = make_sections(picture.alpha, picture.icc)
         if goal is None:
-            codes = self.encode_picture(picture, quality=wish.quality, effort=wish.effort)
-            return self.pack_codes(codes, sections)
+            return self.compress_pictures([picture], **rate)[0]
 
         by_psnr = wish.target_psnr is not None
 
@@ -225,9 +224,7 @@ class Codec:
     def _setting(self, quality: int | None, effort: int) -> Setting:
         return Setting(self.engine.resolve_quality(quality), rounds=rates.rounds_of(effort))
 
-    def _analyse(
-        self, pictures: Sequence[Picture], setting: Setting, halvings: int = 0
-    ) -> Iterator[tuple[int, Codes]]:
+    def _analyse(self, pictures: Sequence[Picture], setting: Setting, halvings: int = 0) -> Iterator[tuple[int, Codes]]:
         """Number and code indices of each picture at its coded size, batch by batch."""
         pixels = [p.pixels for p in pictures]
         if halvings:
@@ -326,19 +323,6 @@ class Codec:
         for number, (stage, grid) in enumerate(zip(codes.stages, self.config.stages(), strict=True)):
             if stage.min() < 0 or stage.max() >= grid.codes:
                 raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {grid.codes - 1}")
-
-
-def check_device(name: str) -> None:
-    """Raise ModelError if a device is asked for that is not there."""
-    if name != "cpu":
-        torch_device(name)
-
-
-def set_threads(threads: int) -> None:
-    """Let torch use this many threads for one picture."""
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 _loaded: dict[tuple[Path, str, str], Codec] = {}

@@ -12,7 +12,8 @@ from PIL import Image, ImageCms
 
 import gmvqzip
 from gmvqzip import FormatError, ImageError, ModelError
-from gmvqzip.codec import Codec, load_for, set_threads
+from gmvqzip.codec import Codec, load_for
+from gmvqzip.engines.base import set_threads
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
 from gmvqzip.format import container

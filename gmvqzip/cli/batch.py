@@ -94,7 +94,7 @@ def threads_for_jobs(threads: int | None, jobs: int) -> Callable[[], None]:
     """
     import torch
 
-    from gmvqzip.codec import set_threads
+    from gmvqzip.engines.base import set_threads
 
     if threads is None and jobs == 1:
         return lambda: None

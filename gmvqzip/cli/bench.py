@@ -155,10 +155,11 @@ def bench(
     from gmvqzip.bench.compare import compare, warm_up
     from gmvqzip.bench.page import Page
     from gmvqzip.bench.results import Results
+    from gmvqzip.engines.base import check_device, set_threads
 
     codec = models.load(model or DEFAULT_MODEL, device=device.value)
-    models.check_device(device.value)
-    models.set_threads(threads)
+    check_device(device.value)
+    set_threads(threads)
     ours = Gmvq(codec)
     warm_up(ours)
     missing = {name: reason for name in names if (reason := why_missing(known[name])) is not None}

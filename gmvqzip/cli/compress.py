@@ -157,12 +157,13 @@ def compress(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
+    from gmvqzip.engines.base import check_device
     from gmvqzip.engines.batching import batch_pixels
     from gmvqzip.images.picture import read_picture
 
     codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
     if device is options.Device.CUDA:
-        codecs.check_device(device.value)
+        check_device(device.value)
     if not codec.qualities:
         for option, given in (
             (f"--quality {quality}", quality is not None),

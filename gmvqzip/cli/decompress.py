@@ -96,11 +96,12 @@ def decompress(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
+    from gmvqzip.engines.base import check_device
     from gmvqzip.format.container import read_header
     from gmvqzip.images.writing import picture_bytes
 
     if device is options.Device.CUDA:
-        codecs.check_device(device.value)
+        check_device(device.value)
 
     def read(task: Task) -> bytes:
         prepare(task, force=force, make_directory=output_dir is not None)

@@ -117,11 +117,12 @@ def pack(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
+    from gmvqzip.engines.base import check_device, set_threads
     from gmvqzip.pack.writer import PackWriter
 
-    codecs.check_device(device.value)
+    check_device(device.value)
     if threads is not None:
-        codecs.set_threads(threads)
+        set_threads(threads)
     try:
         opened = PackWriter(target, append=append, force=force, device=device.value, max_pixels=max_pixels)
     except FormatError as error:

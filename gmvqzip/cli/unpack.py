@@ -181,11 +181,11 @@ def _wanted(
 
 
 def _prepare_torch(device: str, threads: int | None) -> None:
-    from gmvqzip import codec as codecs
+    from gmvqzip.engines.base import check_device, set_threads
 
-    codecs.check_device(device)
+    check_device(device)
     if threads is not None:
-        codecs.set_threads(threads)
+        set_threads(threads)
 
 
 def _converted(reader: PackReader, number: int, chosen: UnpackFormat) -> tuple[bytes, list[str]]:

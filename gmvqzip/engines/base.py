@@ -116,6 +116,19 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def check_device(name: str) -> None:
+    """Raise ModelError if a device is asked for that is not there."""
+    if name != "cpu":
+        torch_device(name)
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use this many threads for one picture."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Convolutions in full float32 on a GPU, which would otherwise drop 13 bits of each factor (TF32)."""

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_hyperprior import CONFIG, smooth
 
-from gmvqzip.codec import Codec, set_threads
-from gmvqzip.engines.base import Engine, Search, make_engine
+from gmvqzip.codec import Codec
+from gmvqzip.engines.base import Engine, Search, make_engine, set_threads
 from gmvqzip.engines.hyperprior import DEFAULT_QUALITY, HyperpriorEngine
 from gmvqzip.engines.staged import StagedEngine
 from gmvqzip.entropy.codes import Codes
