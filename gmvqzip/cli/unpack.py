@@ -124,6 +124,7 @@ def unpack(
                 "out_bytes": len(data),
                 "bpp": entry.bpp,
                 "quality": entry.kind.quality,
+                "halvings": entry.kind.halvings,
                 "gray": entry.kind.gray,
                 "seconds": time.perf_counter() - start,
             }
