@@ -27,7 +27,7 @@ from gmvqzip.codec import Codec, read_extras
 from gmvqzip.engines import hyperprior, staged  # noqa: F401  (imported here, so that a fuzzer sees what they do)
 from gmvqzip.entropy import alpha, coder, runs  # noqa: F401
 from gmvqzip.entropy.backend import NAMES, VARIABLE
-from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.codes import Codes, codes_crc32
 from gmvqzip.entropy.tables import frequencies
 from gmvqzip.errors import FormatError, GmvqError, ModelError
 from gmvqzip.format import container
@@ -191,6 +191,19 @@ def run_codec(data: bytes) -> None:
         if codec.model_id.startswith(header.model_id.hex()):
             codec.decode_codes(data, max_pixels=CODE_PIXELS)
             codec.decompress_picture(data, max_pixels=PICTURE_PIXELS)
+
+
+def declared(codec: Codec, width: int, height: int) -> bytes:
+    """A file of a few bytes, right in every way, of a picture of this size: all its codes are 0."""
+    return container.pack(
+        width=width,
+        height=height,
+        model_id=bytes.fromhex(codec.model_id),
+        quality=50 if codec.qualities else 0,
+        gray=False,
+        codes_crc32=codes_crc32(np.zeros(shape, np.uint8) for shape in codec.config.stage_shapes(width, height)),
+        payload=b"",
+    )
 
 
 def codec_seeds(codecs: Callable[[], list[Codec]]) -> list[bytes]:
@@ -402,7 +415,8 @@ def seal_npz(data: bytes) -> bytes:
         members[name] = reader.take(reader.number(2))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            if name.partition("\0")[0]:  # zipfile ends a name there
+                archive.writestr(name, content)
     return file.getvalue()
 
 

@@ -1,6 +1,7 @@
 """Kills pieces of work at every step of their writing, and looks at what is left. Run in a process of its own.
 
-python nursery.py SCENARIO FOLDER MODEL    prints how often the work was killed
+python nursery.py SCENARIO FOLDER MODEL    prints how often the work was killed; tests and tests/training must be
+                                           among the folders that Python imports from
 
 The work is done in forks of this process: the first dies by SIGKILL before its first call that changes something in
 the folder, the next before its second, and so on until one lives. Then the system ends others in the midst of a write,
@@ -20,8 +21,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "training")]
 
 import numpy as np
 import torch
@@ -73,8 +72,8 @@ def killed_at(step: int) -> Arm:
 
 
 def _within(folder: Path, named: int | str) -> bool:
-    path = os.readlink(f"/proc/self/fd/{named}") if isinstance(named, int) else os.path.abspath(named)
-    return Path(path) == folder or folder in Path(path).parents
+    path = Path(f"/proc/self/fd/{named}").readlink() if isinstance(named, int) else Path(named).absolute()
+    return path.is_relative_to(folder)
 
 
 def killed_after(size: int) -> Arm:
@@ -279,6 +278,7 @@ def checkpoint(folder: Path) -> Iterator[bool]:
 def training(folder: Path) -> Iterator[bool]:
     """A run that was killed anywhere goes on to the same model, log included; an older model file stays till then."""
     import tiny_runs
+
     from gmvqzip.training import report
 
     setattr(report, "_tensorboard", lambda folder: None)  # noqa: B010

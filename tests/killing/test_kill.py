@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,13 +23,19 @@ LEAST = {  # deaths of which fewer would mean that steps are overlooked
     "checkpoint": 8,
     "training": 20,
 }
+QUICK = [name for name in LEAST if name != "training"]
 
 
-@pytest.mark.parametrize("scenario", LEAST)
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(n, marks=pytest.mark.slow if n == "training" else ()) for n in LEAST]
+)
 def test_killed(scenario: str, tmp_path: Path, tiny_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     command = [sys.executable, str(NURSERY), scenario, str(folder), str(tiny_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    tests = NURSERY.parents[1]
+    folders = [str(tests), str(tests / "training"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= LEAST[scenario]
