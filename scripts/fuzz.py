@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ MEMORY = 1 << 30  # bytes of address space for one input, beyond what the models
 MAX_INPUT = 1 << 20  # bytes
 _NOTED_EVERY = 1.0  # seconds between two notes of the numbers
 _NUMBERS = (0, 1, 2, 127, 128, 255, 256, 65535, 65536, 1 << 20, 1 << 21, 1 << 24, (1 << 31) - 1, 1 << 31, 1 << 63)
+_LAZY = ("gmvqzip.engines.hyperprior", "gmvqzip.engines.staged", "gmvqzip.entropy.runs", "gmvqzip.models.hyperstore")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -197,6 +199,9 @@ def fuzz_one(name: str, arguments: argparse.Namespace) -> None:
         import atheris
     with atheris.instrument_imports(include=["gmvqzip"]) if guided else nullcontext():
         import targets
+
+        for module in _LAZY:
+            import_module(module)
     target = targets.TARGETS[name]
     seeds = target.seeds()
     for data in seeds:  # models are loaded now, and do not count as an input's memory

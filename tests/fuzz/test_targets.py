@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import targets
+from fuzz_archives import model_seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +51,7 @@ values = st.recursive(nonsense, lambda inner: st.lists(inner, max_size=4) | st.d
 @given(st.data())
 def test_changed_configurations(data: st.DataObject) -> None:
     """Field by field, which random bytes rarely do without breaking the JSON."""
-    seed = data.draw(st.sampled_from(targets.model_seeds()))
+    seed = data.draw(st.sampled_from(model_seeds()))
     text, _, rest = seed.partition(b"\0")
     config = json.loads(text)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -80,8 +81,8 @@ def test_what_was_found_once() -> None:
 def test_a_finding_is_seen(tmp_path: Path) -> None:
     """A picture beyond what the memory holds is one: the replay does limit it."""
     path = tmp_path / "codec-large"
-    path.write_bytes(targets.declared(targets.tiny_models()[0], 5500, 5500))
-    command = [sys.executable, str(FUZZ), "--pixels", str(1 << 25), "--replay", str(path)]
+    path.write_bytes(targets.declared(targets.tiny_models()[1], 7000, 7000))
+    command = [sys.executable, str(FUZZ), "--pixels", str(1 << 26), "--replay", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1), done.stdout + done.stderr
 
