@@ -30,6 +30,7 @@ _DAMAGE = (  # what zipfile and NumPy raise for it
     zipfile.BadZipFile,
     zlib.error,
     tokenize.TokenError,
+    SyntaxError,
     ValueError,
     TypeError,
     EOFError,

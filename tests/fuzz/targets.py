@@ -25,6 +25,7 @@ from gmvqzip.entropy.tables import frequencies
 from gmvqzip.errors import FormatError, GmvqError, ModelError
 from gmvqzip.format import container
 from gmvqzip.format.checksum import crc8
+from gmvqzip.format.limits import MAX_HEADER_BYTES
 from gmvqzip.format.sections import compress_profile, decompress_profile
 
 _TABLES = 4  # of one input of the coder, at most
@@ -63,6 +64,8 @@ def seal_container(data: bytes) -> bytes:
     with suppress(FormatError, IndexError):  # cut inside the header
         end = 4
         for field in container.FIELDS:
+            if field is container.HALVINGS and not changed[2] & container.HALVED_FLAG:
+                continue
             _, end = field.read(bytes(changed), end, bool(changed[2] & container.SHORT_FLAG))
         changed[end] = crc8(bytes(changed[:3]) + bytes(changed[4:end]))
     changed[3] = crc8(bytes(changed[:3]) + bytes(changed[4:]))
@@ -70,7 +73,7 @@ def seal_container(data: bytes) -> bytes:
 
 
 def run_container(data: bytes) -> None:
-    container.describe(container.read_header(data[:20])[0])
+    container.describe(container.read_header(data[:MAX_HEADER_BYTES])[0])
     read_extras(container.unpack(data, max_pixels=CODE_PIXELS))
 
 
@@ -143,9 +146,11 @@ def codec_seeds(codecs: Callable[[], list[Codec]]) -> list[bytes]:
     for number, codec in enumerate(codecs()):
         for width, height in ((1, 1), (40, 30), (300, 20)):
             pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
-            file = bytearray(codec.compress(pixels))
-            file[4] = number
-            seeds.append(bytes(file))
+            file = codec.compress(pixels)
+            seeds.append(file[:4] + bytes([number]) + file[5:])
+    for path in sorted((GOLDEN / "hyperprior").glob("*.gmvq")):  # of the second tiny model; one is of a reduced size
+        file = path.read_bytes()
+        seeds.append(file[:4] + b"\1" + file[5:])
     return seeds
 
 
