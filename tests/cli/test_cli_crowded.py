@@ -23,7 +23,6 @@ from gmvqzip.entropy.codes import Codes
 from gmvqzip.errors import TrainingError
 from gmvqzip.images.picture import read_picture
 from gmvqzip.pack import PackReader
-from gmvqzip.pack.encoding import encode_pictures
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
 
 Cli = Callable[..., Any]
@@ -274,9 +273,9 @@ class TestDeterminism:
     def test_batches(self, codec: Codec, pictures: list[np.ndarray]) -> None:
         alone = [codec.encode(picture) for picture in pictures]
         read = [read_picture(picture) for picture in pictures]
-        assert encode_pictures(codec, read) == alone
-        assert encode_pictures(codec, read[::-1]) == alone[::-1]
-        assert encode_pictures(codec, read[:2]) == alone[:2]
+        assert codec.encode_pictures(read) == alone
+        assert codec.encode_pictures(read[::-1]) == alone[::-1]
+        assert codec.encode_pictures(read[:2]) == alone[:2]
 
     def test_deterministic_algorithms(self, codec: Codec, pictures: list[np.ndarray]) -> None:
         usual = [codec.compress(picture) for picture in pictures]
