@@ -8,11 +8,14 @@ picture has them, `alpha` uint8 [H, W] and `icc` uint8 [bytes]. Nothing is pickl
 from __future__ import annotations
 
 import io
+import math
+import tokenize
 import zipfile
 import zlib
 from typing import Any
 
 import numpy as np
+from numpy.lib import format
 from numpy.typing import NDArray
 
 from gmvqzip.entropy.codes import Codes
@@ -20,8 +23,21 @@ from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import MAX_PIXELS
 
 _STAGE = "stage_"
-_BYTES_PER_PIXEL = 16  # no archive of ours unpacks to more, transparency included
+_BYTES_PER_PIXEL = 4  # no archive of ours unpacks to more, transparency included
 _SPARE_BYTES = 1 << 25
+_MAGIC, _ENDING = b"PK\x03\x04", ".npy"
+_DAMAGE = (  # what zipfile and NumPy raise for it
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def dump_npz(codes: Codes, *, alpha: NDArray[np.uint8] | None = None, icc: bytes | None = None) -> bytes:
@@ -47,37 +63,52 @@ def dump_npz(codes: Codes, *, alpha: NDArray[np.uint8] | None = None, icc: bytes
 def load_npz(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Codes, NDArray[np.uint8] | None, bytes | None]:
     """Read what `dump_npz` wrote: codes, transparency, colour profile. Raises FormatError for anything else."""
     most = _BYTES_PER_PIXEL * max_pixels + _SPARE_BYTES
+    if not data.startswith(_MAGIC):
+        raise FormatError("not a .npz archive of codes, or cut")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > most:
-            raise FormatError(f"the archive unpacks to {size} bytes, limit {most}: raise it with --max-pixels")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            codes = _codes(arrays)
+            if size > most:
+                raise FormatError(f"the archive unpacks to {size} bytes, limit {most}: raise it with --max-pixels")
+            present = {name.removesuffix(_ENDING) for name in archive.namelist() if name.endswith(_ENDING)}
+            codes = _codes(archive, present)
             if codes.width * codes.height > max_pixels:
                 raise FormatError(f"{codes.width}x{codes.height} pixels are more than the limit of {max_pixels}")
-            alpha = arrays.get("alpha")
-            icc = arrays["icc"].tobytes() if "icc" in arrays else None
+            alpha = _array(archive, "alpha") if "alpha" in present else None
+            icc = _array(archive, "icc").tobytes() if "icc" in present else None
     except KeyError as error:
-        raise FormatError(f"the archive lacks an array: {error}") from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, OSError, NotImplementedError) as error:
-        raise FormatError(f"not a .npz archive of codes, or damaged: {error}") from None
+        raise FormatError(f"the archive lacks an array: {error.args[0]}") from None
+    except _DAMAGE as error:
+        raise FormatError(f"not a .npz archive of codes, or damaged: {' '.join(str(error).split())}") from None
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != (codes.height, codes.width)):
         raise FormatError(f"alpha is {alpha.dtype} {list(alpha.shape)}: uint8 [{codes.height}, {codes.width}] expected")
     return codes, alpha, icc
 
 
-def _codes(arrays: Any) -> Codes:
-    present = {name for name in arrays if name.startswith(_STAGE)}
-    names = [f"{_STAGE}{number:02d}" for number in range(len(present))]  # in coding order, also beyond 99
-    if present != set(names) or not names:
+def _codes(archive: zipfile.ZipFile, present: set[str]) -> Codes:
+    stages = {name for name in present if name.startswith(_STAGE)}
+    names = [f"{_STAGE}{number:02d}" for number in range(len(stages))]  # in coding order, also beyond 99
+    if stages != set(names) or not names:
         raise FormatError(f"the archive must hold {_STAGE}00, {_STAGE}01, ... without a gap")
     return Codes(
-        stages=tuple(arrays[name] for name in names),
-        width=int(arrays["width"]),
-        height=int(arrays["height"]),
-        model_id=str(arrays["model_id"]),
-        quality=int(arrays["quality"]),
-        gray=bool(arrays["gray"]),
-        halvings=int(arrays.get("halvings", 0)),
+        stages=tuple(_array(archive, name) for name in names),
+        width=int(_array(archive, "width")),
+        height=int(_array(archive, "height")),
+        model_id=str(_array(archive, "model_id")),
+        quality=int(_array(archive, "quality")),
+        gray=bool(_array(archive, "gray")),
+        halvings=int(_array(archive, "halvings")) if "halvings" in present else 0,
     )
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """An array of the archive. NumPy's own reader takes memory for the shape that a file states, however little is in
+    it. Raises FormatError where both differ, KeyError where there is none, and whatever is in `_DAMAGE`."""
+    file = io.BytesIO(archive.read(name + _ENDING))
+    version = format.read_magic(file)
+    read_header = format.read_array_header_1_0 if version == (1, 0) else format.read_array_header_2_0
+    shape, by_columns, dtype = read_header(file)
+    content = file.read()
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content):
+        raise FormatError(f"not a .npz archive of codes, or damaged: {name!r} is not of the size that it states")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")

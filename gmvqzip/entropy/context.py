@@ -26,6 +26,7 @@ CODED_LIMIT = 1023  # the layers see decoded latents limited to this magnitude, 
 ACTIVATION_UNIT, ACTIVATION_LIMIT = 32, 255  # and each other's outputs in 1/32, from 0 to this
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of the four phases of 2x2 sites
 STEPS = len(PHASES)
+MAX_ENTRIES = 1 << 25  # of the tables of all groups under all class pairs, which are kept once they are made
 _KERNEL = 3  # of a step's first layer
 
 
@@ -159,6 +160,8 @@ class ContextModel:
             load_mixtures(tensors, (STEPS * s.count, s.codes, s.dimensions), f"groups.{n}.")
             for n, s in enumerate(quarter)
         ]
+        if sum(part.entries for part in (*self._hyper_parts, *self._parts)) > MAX_ENTRIES:
+            raise ModelError(f"the tables of all groups have more than {MAX_ENTRIES} entries together")
         mean, classes = tensors["hyper.mean"], tensors["hyper.classes"]
         groups = sum(shape.count for shape in hyper)
         if mean.shape != (hyper_channels,) or mean.dtype != np.int16:

@@ -49,6 +49,11 @@ class GroupMixtures:
         """T, context classes of each half."""
         return int(self.precision.shape[2])
 
+    @property
+    def entries(self) -> int:
+        """Entries of the tables of all groups under all class pairs."""
+        return int(self.bias.size) * self.classes**2
+
     def tables(self, group: int, pairs: Integers) -> list[Integers]:
         """The frequency tables [K] of a group under class pairs, given as t_0 * T + t_1."""
         return [table.frequencies for table in self.coding_tables(group, pairs)]

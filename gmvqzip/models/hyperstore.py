@@ -17,7 +17,7 @@ from gmvqzip.entropy.context import ContextModel, GroupShape
 from gmvqzip.errors import ModelError
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
-from gmvqzip.models.store import dump_tensors, load_weights, pack_weights, read_tensors
+from gmvqzip.models.store import check_size, dump_tensors, load_weights, pack_weights, read_tensors
 
 if TYPE_CHECKING:
     from gmvqzip.models.hyperprior import HyperpriorModel
@@ -74,25 +74,19 @@ def load_transform(info: ModelInfo, config: HyperpriorConfig, device: str = "cpu
 
     from gmvqzip.models.transform import Transform
 
-    _check_size(info, config)
+    check_size(info, _least_weights(config))
     with torch.random.fork_rng(devices=[]):
         transform = Transform(config)
     load_weights(info, transform, device)
     return transform
 
 
-def _check_size(info: ModelInfo, config: HyperpriorConfig) -> None:
-    """Refuse a configuration that its file is too small for, before memory is taken for it. Raises ModelError."""
+def _least_weights(config: HyperpriorConfig) -> int:
+    """Most of the transform's weights."""
     blocks = zip(config.channels, config.encoder_blocks, config.decoder_blocks, strict=True)
-    least = sum(10 * width**2 * (down + up) for width, down, up in blocks)  # 3x3 and 1x1; a weight takes a byte or more
+    least = sum(10 * width**2 * (down + up) for width, down, up in blocks)  # 3x3 and 1x1
     least += sum((16 + 4) * fine * coarse for fine, coarse in pairwise(config.channels))
-    least += 2 * config.latents * config.channels[-1]
-    try:
-        size = info.path.stat().st_size
-    except OSError as error:
-        raise ModelError(f"cannot read model file {str(info.path)!r}: {error.strerror}") from None
-    if size < least:
-        raise ModelError(f"model {info.name!r} is cut or damaged: {size} bytes cannot hold what it is configured for")
+    return least + 2 * config.latents * config.channels[-1]
 
 
 def _shapes(parts: Sequence[GroupsConfig]) -> list[GroupShape]:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,11 +146,40 @@ def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
 
     from gmvqzip.models.network import StagedAutoencoder
 
+    config = _config(info)
+    check_size(info, _least_weights(config))
     # Not on the meta device: its first use imports a compiler, which takes longer than everything else here.
     with torch.random.fork_rng(devices=[]):
-        network = StagedAutoencoder(_config(info))
+        network = StagedAutoencoder(config)
     load_weights(info, network, device)
     return network
+
+
+def _least_weights(config: NetworkConfig) -> int:
+    """Most of a staged network's weights."""
+    widths = dict(zip(config.strides, config.channels, strict=True))
+    steps = zip(pairwise(config.strides), pairwise(config.channels), strict=True)
+    least = sum(10 * width**2 * count for width, count in zip(config.channels, config.encoder_blocks, strict=True))
+    least += sum((2 * coarse // fine) ** 2 * narrow * wide for (fine, coarse), (narrow, wide) in steps)
+    for stride, width, count in zip(config.strides, config.channels, config.decoder_blocks, strict=True):
+        least += 10 * width**2 * count if stride <= config.grids[0].stride else 0
+    for grid in config.stages():
+        width = widths[grid.stride]
+        least += (2 + 10 * config.stage_blocks) * width**2 + 2 * width * grid.dimensions + grid.codes * grid.dimensions
+    return least
+
+
+def check_size(info: ModelInfo, least: int) -> None:
+    """Refuse a configuration whose `least` weights its file is too small for, before memory is taken for it.
+
+    Raises ModelError.
+    """
+    try:
+        size = info.path.stat().st_size
+    except OSError as error:
+        raise ModelError(f"cannot read model file {str(info.path)!r}: {error.strerror}") from None
+    if size < least:  # a weight takes a byte or more
+        raise ModelError(f"model {info.name!r} is cut or damaged: {size} bytes cannot hold what it is configured for")
 
 
 def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:

@@ -51,7 +51,11 @@ class Appender:
         else:
             self._new = NewFile(path, force=force)
             self._descriptor = self._new.descriptor
-            self._write(empty_header(), 0)
+            try:
+                self._write(empty_header(), 0)
+            except BaseException:
+                self._new.discard()
+                raise
             self._slot, self._committed, self._segments, self._index_bytes = 0, PACK_HEADER_BYTES, 0, 0
             self._start_segment(None)
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from gmvqzip.images.files import atomic_write
+
 LOG_NAME = "log.jsonl"
 _PLOT_SIZE, _MARGIN = (960, 320), 48
 _PLOTS = ("psnr", "perplexity_hard.0", "loss")
@@ -26,7 +28,7 @@ class RunLog:
         """Open the log in `folder`, dropping what lies beyond `step` (a run resumed from an older checkpoint)."""
         self.path = folder / LOG_NAME
         kept = [line for line in read_log(self.path) if int(line.get("step", 0)) <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode(), force=True)
         self._file = self.path.open("a", encoding="utf-8")
         self._board = _tensorboard(folder)
 

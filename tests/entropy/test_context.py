@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gmvqzip.entropy import layers
+from gmvqzip.entropy import context, layers
 from gmvqzip.entropy.context import PHASES, ContextModel, Site
 from gmvqzip.entropy.layers import IntegerLayer
 from gmvqzip.errors import ModelError
@@ -308,3 +308,16 @@ class TestRefusals:
             with pytest.raises(KeyError) as caught:
                 ContextModel(tensors, HYPER, QUARTER, WIDTH)
             assert caught.value.args == (name,)
+
+
+def test_tables_that_would_not_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tables of all groups are kept once they are made."""
+    tensors = context_tensors(0)
+    biases = [name for name in tensors if "groups" in name and name.endswith(".bias")]
+    classes = {name: tensors[name.removesuffix("bias") + "precision"].shape[2] for name in biases}
+    entries = sum(tensors[name].size * classes[name] ** 2 for name in biases)
+    monkeypatch.setattr(context, "MAX_ENTRIES", entries)
+    context_model()
+    monkeypatch.setattr(context, "MAX_ENTRIES", entries - 1)
+    with pytest.raises(ModelError, match="tables of all groups"):
+        context_model()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -293,6 +294,18 @@ class TestAppending:
         with pytest.raises(FormatError, match="nothing can be added"):
             Appender(segments, append=True)
         assert segments.read_bytes() == data
+
+    def test_a_pack_that_cannot_be_begun_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        closed, close = list[int](), os.close
+        monkeypatch.setattr(os, "pwrite", fail)
+        monkeypatch.setattr(os, "close", lambda descriptor: (closed.append(descriptor), close(descriptor))[1])
+        with pytest.raises(OutputError, match="no space left"):
+            Appender(tmp_path / "new.gmvqp")
+        assert len(closed) == 1
+        assert list(tmp_path.iterdir()) == []
 
     def test_two_at_once(self, segments: Path) -> None:
         appender = Appender(segments, append=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gmvqzip.errors import OutputError
 from gmvqzip.training import report
 from gmvqzip.training.report import LOG_NAME, RunLog, plot_curves, read_log, save_sheet
 
@@ -63,6 +66,22 @@ def test_a_cut_last_line_is_left_out(tmp_path: Path) -> None:
     log.write("step", 3, {})
     log.close()
     assert [line["step"] for line in read_log(path)] == [1, 2, 3]
+
+
+def test_a_log_that_cannot_be_rewritten_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written anew beside, so that nothing that ends the process in between loses it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log = RunLog(tmp_path, 0)
+    log.write("step", 1, {})
+    log.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OutputError, match="no space left"):
+            RunLog(tmp_path, 1)
+    assert [line["step"] for line in read_log(tmp_path / LOG_NAME)] == [1]
 
 
 class _Writer:
