@@ -10,63 +10,48 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip import rates
 from gmvqzip.bench.metrics import psnr
+from gmvqzip.coding import CodesCodec
 from gmvqzip.compressed import Compressed
-from gmvqzip.engines.base import Search, make_engine
+from gmvqzip.engines.base import Search, Stages
 from gmvqzip.engines.batching import analyse_all
+from gmvqzip.engines.rendering import checked_part, render, shrunk
+from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
-from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format import container
-from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
 from gmvqzip.format.size import coded_size, most_halvings
-from gmvqzip.format.source import Source, read_source
+from gmvqzip.format.source import Source, open_source, read_source
+from gmvqzip.format.tiles import Box
 from gmvqzip.images.picture import Picture, read_picture, to_pil
 from gmvqzip.images.scaling import resize
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
-from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.rates import DEFAULT_EFFORT, RateOptions, Setting, Wish
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class Codec:
+Region = tuple[int, int, int, int]  # x, y, width and height in pixels
+
+
+class Codec(CodesCodec):
     """One model, ready to compress and decompress. Tables and network are loaded when first needed.
 
     info: the model; device: auto, cpu or cuda (a file decodes to the same codes on each). An instance may be shared
     by threads. Raises ModelError for an unknown device or an unreadable configuration.
     """
-
-    def __init__(self, info: registry.ModelInfo, device: str = "auto") -> None:
-        self.info = info
-        self.device = device
-        self.engine = make_engine(info, device)
-        self.config = self.engine.config
-
-    @property
-    def name(self) -> str:
-        """The model's short name."""
-        return self.info.name
-
-    @property
-    def model_id(self) -> str:
-        """The model's identity, 64 hexadecimal digits."""
-        return self.info.model_id
-
-    @property
-    def qualities(self) -> range:
-        """The qualities that give different files; empty for a model with a single rate."""
-        return rates.QUALITIES if isinstance(self.config, HyperpriorConfig) else range(0)
 
     # The public four, and the two that a command line needs besides.
 
@@ -79,6 +64,7 @@ class Codec:
         target_size: int | None = None,
         target_psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
+        tile: int | None = None,
         strip: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> bytes:
@@ -93,6 +79,9 @@ class Codec:
         dB over RGB of the decoded 8-bit picture, never missed, and exceeded by at most 0.1 dB where the model has such
         a file. effort: 1 to 9, slower and better.
 
+        tile: side in pixels of the tiles of a file of which parts can be read, a power of two, and 0 for a picture in
+        one piece; by default large pictures have tiles where the model can.
+
         Raises ImageError; ModelError, also where no file of the model reaches the target.
         """
         picture = read_picture(image, strip=strip, max_pixels=max_pixels)
@@ -103,6 +92,7 @@ class Codec:
             target_size=target_size,
             target_psnr=target_psnr,
             effort=effort,
+            tile=tile,
         ).data
 
     def compress_batch(
@@ -123,12 +113,19 @@ class Codec:
         pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
-    def decompress(self, source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    def decompress(
+        self, source: Source, *, region: Region | None = None, scale: float = 1, max_pixels: int = MAX_PIXELS
+    ) -> Image.Image:
         """Decompress a `.gmvq` file made with this model: its bytes, a path or a binary file object.
 
-        Raises FormatError, ModelError; OSError where a path is unreadable.
+        region: (x, y, width, height) in pixels, all that is wanted; of a tiled file only the tiles around it are read,
+        and checked. scale: 1, 1/2, 1/4 or 1/8; pixels of the result are means of squares of the region's.
+
+        Raises FormatError, ModelError; ImageError for a region that is not inside the picture, or another scale;
+        OSError where a path is unreadable.
         """
-        return to_pil(self.decompress_picture(read_source(source), max_pixels=max_pixels))
+        with open_source(source) as file:
+            return to_pil(self.decompress_picture(file, region=region, scale=scale, max_pixels=max_pixels))
 
     def encode(
         self,
@@ -136,12 +133,13 @@ class Codec:
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
+        tile: int | None = None,
         strip: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> Codes:
         """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
         picture = read_picture(image, strip=strip, max_pixels=max_pixels)
-        return self.encode_picture(picture, quality=quality, effort=effort)
+        return self.encode_picture(picture, quality=quality, effort=effort, tile=tile)
 
     def encode_batch(
         self,
@@ -160,21 +158,21 @@ class Codec:
         """The picture of these codes, RGB or gray. Raises ModelError if they are of another model or do not fit."""
         return to_pil(self.decode_picture(codes))
 
-    def compress_picture(self, picture: Picture, **rate: Unpack[RateOptions]) -> Compressed:
+    def compress_picture(self, picture: Picture, *, tile: int | None = None, **rate: Unpack[RateOptions]) -> Compressed:
         """Compress pixels, transparency and colour profile; returns the file with its numbers.
 
-        rate: quality, target_bpp, target_size, target_psnr and effort, as for `compress`. Raises ModelError.
+        tile; rate: quality, target_bpp, target_size, target_psnr and effort, as for `compress`. Raises ModelError.
         """
         wish = Wish(**rate)
         goal = wish.goal(picture.width, picture.height)
         sections = make_sections(picture.alpha, picture.icc)
         if goal is None:
-            return self.compress_pictures([picture], **rate)[0]
+            return self.compress_pictures([picture], tile=tile, **rate)[0]
 
         by_psnr = wish.target_psnr is not None
 
         def attempt(setting: Setting, halvings: int = 0) -> tuple[float, Codes]:
-            ((_, codes),) = self._analyse([picture], setting, halvings)
+            ((_, codes),) = self._analyse([picture], setting, tile, halvings)
             if by_psnr:
                 return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
             return len(self._seal(codes, sections)[0]), codes
@@ -187,142 +185,122 @@ class Codec:
         done = self.pack_codes(found.product, sections)
         return replace(done, psnr=found.measured) if by_psnr else done
 
-    def compress_pictures(self, pictures: Sequence[Picture], **rate: Unpack[RateOptions]) -> list[Compressed]:
+    def compress_pictures(
+        self, pictures: Sequence[Picture], *, tile: int | None = None, **rate: Unpack[RateOptions]
+    ) -> list[Compressed]:
         """Compress pictures as `compress_picture` does, those of one padded size together where no target is given."""
         wish = Wish(**rate)
         if any(wish.goal(picture.width, picture.height) is not None for picture in pictures):
-            return [self.compress_picture(picture, **rate) for picture in pictures]
+            return [self.compress_picture(picture, tile=tile, **rate) for picture in pictures]
         done: dict[int, Compressed] = {}
-        for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort)):
+        for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort), tile):
             picture = pictures[number]
             done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc))
         return [done[number] for number in range(len(pictures))]
 
-    def decompress_picture(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
-        """The picture in a file, with its transparency and colour profile."""
-        box, codes = self.unpack_codes(data, max_pixels=max_pixels)
-        return self.restore(box, codes)
+    def decompress_picture(
+        self, source: Source, *, region: Region | None = None, scale: float = 1, max_pixels: int = MAX_PIXELS
+    ) -> Picture:
+        """The picture in a file, or a part of it, as for `decompress`, with its transparency and colour profile."""
+        if region is None:
+            return self.restore(*self.unpack_codes(read_source(source), max_pixels=max_pixels), scale=scale)
+        with open_source(source) as file:
+            start = file.tell()
+            front, place = container.read_front(file, max_pixels=max_pixels)
+            header = front.header
+            self._check_header(header)
+            index = self._tile_index(front)
+            if index is None or header.halvings:
+                file.seek(start)
+                return self.restore(*self.unpack_codes(file.read(), max_pixels=max_pixels), region=region, scale=scale)
 
-    def restore(self, box: container.Container, codes: Codes) -> Picture:
-        """The picture of an opened file and its codes."""
+            def fetch(first: int, end: int) -> bytes:
+                file.seek(place + first)
+                return file.read(end - first)
+
+            box, shrink = checked_part(region, scale, header.width, header.height)
+            plane, profile = read_extras(front)
+            tiling = Tiling(self.engine, header.width, header.height, index.side)
+            pieces = tiling.paint_part(fetch, index, header.quality, box)
+            pixels = render(pieces, box, gray=header.gray, shrink=shrink)
+            return Picture(pixels, header.gray, _part(plane, box, shrink), profile)
+
+    def restore(
+        self, box: container.Container, codes: Codes, *, region: Region | None = None, scale: float = 1
+    ) -> Picture:
+        """The picture of an opened file and its codes, or a part of it, as for `decompress`."""
+        part, shrink = checked_part(region, scale, codes.width, codes.height)
         plane, profile = read_extras(box)  # before the pixels: a damaged section is found at once
-        return replace(self.decode_picture(codes), alpha=plane, icc=profile)
+        picture = self.decode_picture(codes, region=region, scale=scale)
+        return replace(picture, alpha=_part(plane, part, shrink), icc=profile)
 
     # Picture <-> codes: the network.
 
-    def encode_picture(self, picture: Picture, *, quality: int | None = None, effort: int = DEFAULT_EFFORT) -> Codes:
-        """The code indices of a picture [H, W, 3]; quality and effort as for `compress`. Raises ModelError."""
-        return self.encode_pictures([picture], quality=quality, effort=effort)[0]
+    def encode_picture(
+        self, picture: Picture, *, quality: int | None = None, effort: int = DEFAULT_EFFORT, tile: int | None = None
+    ) -> Codes:
+        """The code indices of a picture [H, W, 3]; quality, effort and tile as for `compress`. Raises ModelError."""
+        return self.encode_pictures([picture], quality=quality, effort=effort, tile=tile)[0]
 
     def encode_pictures(
-        self, pictures: Sequence[Picture], *, quality: int | None = None, effort: int = DEFAULT_EFFORT
+        self,
+        pictures: Sequence[Picture],
+        *,
+        quality: int | None = None,
+        effort: int = DEFAULT_EFFORT,
+        tile: int | None = None,
     ) -> list[Codes]:
         """The code indices of pictures, as for `encode_batch`. Raises ModelError."""
-        found = dict(self._analyse(pictures, self._setting(quality, effort)))
+        found = dict(self._analyse(pictures, self._setting(quality, effort), tile))
         return [found[number] for number in range(len(pictures))]
 
     def _setting(self, quality: int | None, effort: int) -> Setting:
         return Setting(self.engine.resolve_quality(quality), rounds=rates.rounds_of(effort))
 
-    def _analyse(self, pictures: Sequence[Picture], setting: Setting, halvings: int = 0) -> Iterator[tuple[int, Codes]]:
-        """Number and code indices of each picture at its coded size, batch by batch."""
+    def _analyse(
+        self, pictures: Sequence[Picture], setting: Setting, tile: int | None, halvings: int = 0
+    ) -> Iterator[tuple[int, Codes]]:
+        """Number and code indices of each picture at its coded size, batch by batch, and then those in tiles."""
         pixels = [p.pixels for p in pictures]
         if halvings:
             pixels = [resize(p.pixels, *coded_size(p.width, p.height, halvings)) for p in pictures]
         search = Search(setting.trade, setting.rounds)
-        for number, stages in analyse_all(self.engine, pixels, setting.quality, search):
+        sides = [tile_side(self.engine, array.shape[1], len(array), tile) for array in pixels]
+        whole = [number for number, side in enumerate(sides) if not side]
+
+        def codes(number: int, stages: Stages) -> Codes:
             p = pictures[number]
-            yield number, Codes(stages, p.width, p.height, self.model_id, setting.quality, p.gray, halvings)
+            size = p.width, p.height
+            return Codes(tuple(stages), *size, self.model_id, setting.quality, p.gray, halvings, sides[number])
 
-    def decode_picture(self, codes: Codes) -> Picture:
-        """The pixels of these codes: the network's output times 255, rounded and clipped, then enlarged if need be.
+        for place, stages in analyse_all(self.engine, [pixels[n] for n in whole], setting.quality, search):
+            yield whole[place], codes(whole[place], stages)
+        for number, side in enumerate(sides):
+            if side:
+                tiling = Tiling(self.engine, pixels[number].shape[1], len(pixels[number]), side)
+                yield number, codes(number, tiling.analyse(pixels[number], setting.quality, search))
 
-        A gray picture is the mean of the three channels, taken before rounding.
+    def decode_picture(self, codes: Codes, *, region: Region | None = None, scale: float = 1) -> Picture:
+        """The pixels of these codes, or of a part, as for `decompress`: the network's output times 255, rounded.
+
+        A gray picture is the mean of the three channels, taken before rounding. One of a reduced size is enlarged as a
+        whole, before the part is cut out.
         """
-        import torch
-
         self.check_codes(codes)
-        width, height = codes.coded_size
-        with torch.inference_mode():
-            image = self.engine.synthesise(codes.stages, codes.quality)[:, :height, :width]
-            if codes.gray:
-                image = image.mean(dim=0, keepdim=True).expand(3, -1, -1)
-            levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-            pixels = levels.permute(1, 2, 0).contiguous().cpu().numpy()
-        if codes.halvings:
-            pixels = resize(pixels, codes.width, codes.height)
+        part, shrink = checked_part(region, scale, codes.width, codes.height)
+        paint = self._tiling(codes).paint if codes.tile else self.engine.paint
+        if not codes.halvings:
+            pixels = render(paint(codes.stages, codes.quality, part), part, gray=codes.gray, shrink=shrink)
+        else:
+            coded = Box(0, 0, *codes.coded_size)
+            pixels = render(paint(codes.stages, codes.quality, coded), coded, gray=codes.gray)
+            pixels = shrunk(resize(pixels, codes.width, codes.height)[part.cells()], shrink)
         return Picture(pixels, gray=codes.gray)
 
-    # Codes <-> bytes: tables, range coder, container. No torch from here on.
 
-    def pack_codes(self, codes: Codes, sections: Mapping[int, bytes] | None = None) -> Compressed:
-        """Seal codes of this model, and extra sections, into a file. Raises ModelError if they do not fit."""
-        self.check_codes(codes)
-        data, payload_bytes = self._seal(codes, sections or {})
-        _, header_bytes = container.read_header(data)
-        sections_bytes = len(data) - header_bytes - payload_bytes
-        return Compressed(data, codes, header_bytes, sections_bytes, payload_bytes, self.stage_bits(codes))
-
-    def _seal(self, codes: Codes, sections: Mapping[int, bytes]) -> tuple[bytes, int]:
-        """The file of these codes, and the bytes of its payload."""
-        payload = self.engine.pack(codes.stages, codes.quality)
-        data = container.pack(
-            width=codes.width,
-            height=codes.height,
-            model_id=bytes.fromhex(self.model_id),
-            quality=codes.quality,
-            gray=codes.gray,
-            codes_crc32=codes.crc32(),
-            payload=payload,
-            sections=sections,
-            halvings=codes.halvings,
-        )
-        return data, len(payload)
-
-    def unpack_codes(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[container.Container, Codes]:
-        """Open a file of this model and decode its indices, compared with the file's checksum.
-
-        Raises FormatError for a file that is foreign, damaged or over the limit, ModelError for another model.
-        """
-        box = container.unpack(data, max_pixels=max_pixels)
-        header = box.header
-        check_model(self.info, header.model_id)
-        try:
-            self.engine.check_quality(header.quality)
-        except ModelError as error:
-            raise FormatError(f"{error}: the file is damaged") from None
-        stages = self.engine.unpack(box.payload, header.coded_size, header.quality)
-        codes = Codes(stages, header.width, header.height, self.model_id, header.quality, header.gray, header.halvings)
-        if not header.accepts(codes.crc32()):
-            raise FormatError("the decoded codes differ from the file's checksum: the file is damaged; get it again")
-        return box, codes
-
-    def decode_codes(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Codes:
-        """The code indices in a file, without torch. Raises as `unpack_codes`."""
-        return self.unpack_codes(data, max_pixels=max_pixels)[1]
-
-    def site_bits(self, codes: Codes) -> tuple[NDArray[Any], ...]:
-        """Ideal code length of each code under its table, in bits: one float array [rows, columns] per stage."""
-        return self.engine.site_bits(codes.stages, codes.quality)
-
-    def stage_bits(self, codes: Codes) -> tuple[float, ...]:
-        """Ideal code length of each stage under its tables, in bits: the sums of `site_bits`."""
-        return self.engine.stage_bits(codes.stages, codes.quality)
-
-    # Checks.
-
-    def check_codes(self, codes: Codes) -> None:
-        """Raise ModelError unless these codes are of this model, with its grids and codebook sizes."""
-        if codes.model_id != self.model_id:
-            raise ModelError(f"codes of model {codes.model_id[:8]}, but model {self.name} is {self.model_id[:8]}")
-        self.engine.check_quality(codes.quality)
-        width, height = codes.coded_size
-        shapes = self.config.stage_shapes(width, height)
-        if [stage.shape for stage in codes.stages] != shapes:
-            raise ModelError(f"codes do not fit: {width}x{height} pixels take grids {shapes}")
-        for number, (stage, grid) in enumerate(zip(codes.stages, self.config.stages(), strict=True)):
-            if stage.min() < 0 or stage.max() >= grid.codes:
-                raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {grid.codes - 1}")
+def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.uint8] | None:
+    """A part of a transparency plane [H, W]; shrunk, each square of its pixels is their mean."""
+    return None if plane is None else shrunk(plane[box.cells()], shrink)
 
 
 _loaded: dict[tuple[Path, str, str], Codec] = {}
@@ -369,12 +347,17 @@ def decompress(
     *,
     model: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    region: Region | None = None,
+    scale: float = 1,
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
-    """Decompress a `.gmvq` file, given as for `Codec.decompress`; the file names its model."""
-    data = read_source(source)
-    header, _ = container.read_header(data)
-    return load_for(header.model_id, model=model, device=device).decompress(data, max_pixels=max_pixels)
+    """Decompress a `.gmvq` file, or a part, given as for `Codec.decompress`; the file names its model."""
+    with open_source(source) as file:
+        start = file.tell()
+        header, _ = container.read_header(file.read(MAX_HEADER_BYTES))
+        file.seek(start)
+        codec = load_for(header.model_id, model=model, device=device)
+        return codec.decompress(file, region=region, scale=scale, max_pixels=max_pixels)
 
 
 def encode(

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from gmvqzip.errors import ModelError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_SIDE
-from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, section_name
+from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, SECTION_TILES, section_name
 from gmvqzip.format.source import Source, read_source
+from gmvqzip.format.tiles import read_index
 from gmvqzip.models import registry
 
 
@@ -19,10 +20,11 @@ class Info:
     """The header of a file, the bytes of its parts, and the model that made it, if that is installed."""
 
     header: container.Header
-    sections: Mapping[str, int]  # bytes of each section's content, by name: alpha, icc
+    sections: Mapping[str, int]  # bytes of each section's content, by name: alpha, icc, tiles
     header_bytes: int
     sections_bytes: int
     payload_bytes: int
+    tile: int  # side of the tiles in pixels; 0 for a picture in one piece
     model: registry.ModelInfo | None  # None: not installed, or several installed models share the stored prefix
     model_error: str  # why there is no model, and what to do; empty if there is one
 
@@ -96,7 +98,9 @@ def info(source: Source, *, model: str | os.PathLike[str] | None = None) -> Info
         except ModelError as missing:
             error = str(missing)
     sections = {section_name(kind): len(content) for kind, content in box.sections.items()}
-    return Info(box.header, sections, box.header_bytes, box.sections_bytes, len(box.payload), found, error)
+    index = box.sections.get(SECTION_TILES)
+    tile = 0 if index is None else read_index(index, *box.header.coded_size).side
+    return Info(box.header, sections, box.header_bytes, box.sections_bytes, len(box.payload), tile, found, error)
 
 
 def check_model(model: registry.ModelInfo, prefix: bytes) -> None:

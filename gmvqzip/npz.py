@@ -1,8 +1,9 @@
 """Codes as a NumPy `.npz` archive: one array per stage, and what a `.gmvq` file needs besides.
 
 Arrays: `stage_00`, `stage_01`, ... int32 [rows, columns] in coding order; `width`, `height`, `quality` integers, and
-`halvings`, 0 where it is missing; `gray` a truth value; `model_id` a text of 64 hexadecimal digits; and, where the
-picture has them, `alpha` uint8 [H, W] and `icc` uint8 [bytes]. Nothing is pickled.
+`halvings` and `tile` (the side of the tiles in pixels), 0 where they are missing; `gray` a truth value; `model_id` a
+text of 64 hexadecimal digits; and, where the picture has them, `alpha` uint8 [H, W] and `icc` uint8 [bytes]. Nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def dump_npz(codes: Codes, *, alpha: NDArray[np.uint8] | None = None, icc: bytes
         "height": codes.height,
         "quality": codes.quality,
         "halvings": codes.halvings,
+        "tile": codes.tile,
         "gray": codes.gray,
         "model_id": codes.model_id,
     }
@@ -98,6 +100,7 @@ def _codes(archive: zipfile.ZipFile, present: set[str]) -> Codes:
         quality=int(_array(archive, "quality")),
         gray=bool(_array(archive, "gray")),
         halvings=int(_array(archive, "halvings")) if "halvings" in present else 0,
+        tile=int(_array(archive, "tile")) if "tile" in present else 0,
     )
 
 

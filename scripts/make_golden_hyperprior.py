@@ -15,6 +15,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.context import Site
-from gmvqzip.format.size import coded_size
+from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import read_info
 
@@ -38,8 +39,13 @@ CONFIG = HyperpriorConfig(
     hyper=(GroupsConfig(2, 16, 4),),
     context_width=8,
 )
-# Name, width, height, gray, quality, halvings.
-CASES = (("coarse-1", 100, 61, False, 20, 0), ("fine-1", 300, 70, True, 97, 0), ("halved-1", 301, 202, False, 35, 1))
+# Name, width, height, gray, quality, halvings, side of the tiles.
+CASES = (
+    ("coarse-1", 100, 61, False, 20, 0, 0),
+    ("fine-1", 300, 70, True, 97, 0, 0),
+    ("halved-1", 301, 202, False, 35, 1, 0),
+    ("tiled-1", 290, 135, False, 60, 0, 64),
+)
 
 
 def main() -> int:
@@ -65,8 +71,9 @@ def golden_files() -> Iterator[tuple[Path, bytes]]:
     """Each file that is made with the model, and its content."""
     codec = Codec(read_info(FILES / MODEL), "cpu")
     expected = {}
-    for number, (name, width, height, gray, quality, halvings) in enumerate(CASES):
-        codes, latent = random_codes(codec, width, height, gray, quality, halvings, seed=number)
+    for number, (name, width, height, gray, quality, halvings, tile) in enumerate(CASES):
+        empty = Codes((), width, height, codec.model_id, quality, gray, halvings, tile)
+        codes, latent = random_codes(codec, empty, seed=number)
         yield FILES / f"{name}.gmvq", codec.pack_codes(codes).data
         expected[name] = {
             "width": width,
@@ -74,6 +81,7 @@ def golden_files() -> Iterator[tuple[Path, bytes]]:
             "gray": gray,
             "quality": quality,
             "halvings": halvings,
+            "tile": tile,
             "codes_crc32": f"{codes.crc32():08x}",
             "latent_crc32": f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}",
             "first": [int(stage[0, 0]) for stage in codes.stages],
@@ -106,30 +114,37 @@ def model_bytes() -> bytes:
     return dump_hyperprior("hyperprior-1", model, {})
 
 
-def random_codes(
-    codec: Codec, width: int, height: int, gray: bool, quality: int, halvings: int, seed: int
-) -> tuple[Codes, np.ndarray]:
-    """Codes drawn from the tables of their contexts, 0 where 0 is implied, and the decoded latent [H, W, M]."""
+def random_codes(codec: Codec, empty: Codes, seed: int) -> tuple[Codes, np.ndarray]:
+    """Codes drawn from the tables of their contexts, 0 where 0 is implied, and the decoded latent [H, W, M].
+
+    empty: the codes without their stages.
+    """
     engine = codec.engine
     if not isinstance(engine, HyperpriorEngine):
         raise TypeError(f"{MODEL} is no hyperprior model")
-    shapes = CONFIG.stage_shapes(*coded_size(width, height, halvings))
-    stages = tuple(np.zeros(shape, dtype=np.int32) for shape in shapes)
+    shapes = CONFIG.stage_shapes(*empty.coded_size)
+    stages = [np.zeros(shape, dtype=np.int32) for shape in shapes]
+    rows, columns = shapes[-1]
+    stride = CONFIG.strides[-1]
+    latent = np.zeros((rows, columns, CONFIG.latents), dtype=np.int32)
+    grid = TileGrid(columns * stride, rows * stride, empty.tile or max(rows, columns) * stride)
     state = seed + 1
+    for tile in map(grid.box, range(len(grid))):
+        windows = [stage[tile.cells(part.stride)] for stage, part in zip(stages, CONFIG.stages(), strict=True)]
 
-    def visit(site: Site) -> np.ndarray:
-        nonlocal state
-        codes = np.zeros(site.pairs.size, dtype=np.int64)
-        for place, pair in enumerate(site.pairs.reshape(-1)):
-            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-            if pair:
-                (table,) = site.mixtures.tables(site.group, np.array([pair]))
-                codes[place] = np.searchsorted(np.cumsum(table), state >> 40, side="right")  # 24 bits
-        stages[site.stage][site.window] = codes.reshape(site.pairs.shape)
-        return stages[site.stage][site.window]
+        def visit(site: Site, windows: list[np.ndarray] = windows) -> np.ndarray:
+            nonlocal state
+            codes = np.zeros(site.pairs.size, dtype=np.int64)
+            for place, pair in enumerate(site.pairs.reshape(-1)):
+                state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+                if pair:
+                    (table,) = site.mixtures.tables(site.group, np.array([pair]))
+                    codes[place] = np.searchsorted(np.cumsum(table), state >> 40, side="right")  # 24 bits
+            windows[site.stage][site.window] = codes.reshape(site.pairs.shape)
+            return windows[site.stage][site.window]
 
-    latent = engine.context().walk(*shapes[0], quality, visit)
-    return Codes(stages, width, height, codec.model_id, quality, gray, halvings), latent
+        latent[tile.cells(stride)] = engine.context().walk(*windows[0].shape, empty.quality, visit)
+    return replace(empty, stages=tuple(stages)), latent
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ import pytest
 import gmvqzip
 from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.context import Site
+from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
 
@@ -24,6 +26,19 @@ EXPECTED = json.loads((FILES / "expected.json").read_text())
 @pytest.fixture(scope="module")
 def golden() -> Codec:
     return Codec(read_info(MODEL), "cpu")
+
+
+def apart(golden: Codec, codes: Codes) -> list[tuple[tuple[slice, slice], list[np.ndarray]]]:
+    """The index arrays that are coded as one, a tile's or all, and where in the latent they lie."""
+    config = golden.engine.config
+    rows, columns = codes.stages[-1].shape
+    grid = TileGrid(16 * columns, 16 * rows, codes.tile or 16 * max(rows, columns))
+    boxes = map(grid.box, range(len(grid)))
+    strides = [stage.stride for stage in config.stages()]
+    return [
+        (box.cells(16), [stage[box.cells(stride)] for stage, stride in zip(codes.stages, strides, strict=True)])
+        for box in boxes
+    ]
 
 
 def test_every_file_is_listed() -> None:
@@ -44,6 +59,7 @@ def test_codes(golden: Codec, name: str, coder: str, monkeypatch: pytest.MonkeyP
     box, codes = golden.unpack_codes(data)
     for field in ("width", "height", "gray", "quality", "halvings"):
         assert getattr(codes, field) == expected[field] == getattr(box.header, field)
+    assert codes.tile == expected["tile"]
     assert f"{codes.crc32():08x}" == expected["codes_crc32"]
     assert [int(stage[0, 0]) for stage in codes.stages] == expected["first"]
     assert golden.pack_codes(codes).data == data
@@ -56,10 +72,12 @@ def test_the_latent_and_the_picture(golden: Codec, name: str) -> None:
 
     def visit(site: Site) -> np.ndarray:
         pairs.extend(site.pairs.flat)
-        return codes.stages[site.stage][site.window]
+        return stages[site.stage][site.window]
 
     assert isinstance(golden.engine, HyperpriorEngine)
-    latent = golden.engine.context().walk(*codes.stages[0].shape, codes.quality, visit)
+    latent = np.zeros((*codes.stages[-1].shape, golden.engine.config.latents), np.int32)
+    for place, stages in apart(golden, codes):
+        latent[place] = golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
     assert f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}" == EXPECTED[name]["latent_crc32"]
     assert len(set(pairs)) > 60  # so that the files say something
     image = golden.decode(codes)
@@ -72,11 +90,12 @@ def test_implied_codes_occur(golden: Codec) -> None:
 
     def visit(site: Site) -> np.ndarray:
         found.append(bool((site.pairs == 0).any()))
-        return codes.stages[site.stage][site.window]
+        return stages[site.stage][site.window]
 
     for name in EXPECTED:
         codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
-        golden.engine.context().walk(*codes.stages[0].shape, codes.quality, visit)
+        for _, stages in apart(golden, codes):
+            golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
     assert any(found)
     assert not all(found)
 

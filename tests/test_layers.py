@@ -1,4 +1,4 @@
-"""One direction of knowledge: cli -> pack -> codec, training, bench -> models, entropy, images -> quantizers ..."""
+"""One direction of knowledge: cli -> pack -> codec -> coding, training, bench -> models, entropy, images -> ..."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ import gmvqzip
 
 PACKAGE = Path(gmvqzip.__file__).parent
 LEVELS = {
-    "__main__": 7,
-    "cli": 6,
-    "pack": 5,
-    "pillow": 5,
-    "codec": 4,
-    "view": 4,
+    "__main__": 8,
+    "cli": 7,
+    "pack": 6,
+    "pillow": 6,
+    "codec": 5,
+    "coding": 4,
+    "view": 5,
     "npz": 3,
     "compressed": 3,
     "inspection": 3,
@@ -57,6 +58,7 @@ WITHOUT = {
     "rates.py": {"torch", "numpy", "."},
     "entropy": {"torch", "PIL"},
     "images": {"torch"},
+    "coding.py": {"torch", "PIL"},
     "npz.py": {"torch"},
     "pack/file.py": {"torch", "numpy", "."},
     "pack/appending.py": {"torch", "numpy", "."},

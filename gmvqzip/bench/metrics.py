@@ -16,6 +16,7 @@ Plane = NDArray[np.float32]
 PEAK = 255
 LEAST_ERROR = 1e-10  # caps PSNR, and MS-SSIM in decibels, at 100 dB: no picture is infinitely good in a mean
 
+_BAND_ROWS = 256  # of pictures that are compared at once, so that large ones take little memory
 WINDOW_SIDE = 11  # pixels; window, its deviation and the two constants are those of Wang et al. 2004
 WINDOW_SIGMA = 1.5  # pixels
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, finest scale first; their sum is 1.0001
@@ -30,8 +31,11 @@ def decibels(error: float) -> float:
 def psnr(original: Pixels, decoded: Pixels) -> float:
     """PSNR in dB of two pictures [H, W, 3], from the mean squared error of all samples; 100 where they are equal."""
     _check_same(original, decoded)
-    difference = original.astype(np.float32) - decoded
-    return decibels(float(np.mean(difference * difference, dtype=np.float64)) / PEAK**2)
+    total = 0.0
+    for top in range(0, len(original), _BAND_ROWS):
+        difference = original[top : top + _BAND_ROWS].astype(np.float32) - decoded[top : top + _BAND_ROWS]
+        total += float(np.sum(difference * difference, dtype=np.float64))
+    return decibels(total / original.size / PEAK**2)
 
 
 def ms_ssim(original: Pixels, decoded: Pixels) -> float:

@@ -71,7 +71,7 @@ def codes(
             "output": output_name(task),
             "in_bytes": in_bytes,
             "out_bytes": len(data),
-            **file_fields(box, indices, codec),
+            **file_fields(box, indices, codec, as_json=as_json),
             "seconds": time.perf_counter() - start,
         }
 

@@ -72,6 +72,7 @@ def _fields(task: Task, found: Info) -> Fields:
         "model_id": found.model_id,
         "quality": found.quality,
         "halvings": found.header.halvings,
+        "tile": found.tile,
         "gray": found.gray,
         "alpha": found.alpha,
         "icc": found.icc,
@@ -88,6 +89,7 @@ def _text(found: Info) -> list[tuple[str, str]]:
     parts += [f"{name} {size}" for name, size in found.sections.items()]
     parts += [f"payload {found.payload_bytes}"]
     coded = f", coded as {'x'.join(map(str, found.header.coded_size))}" if found.header.halvings else ""
+    coded += f", tiles of {found.tile}x{found.tile}" if found.tile else ""
     return [
         ("picture", f"{found.width}x{found.height}, {_KINDS[found.gray, found.alpha]}{coded}"),
         ("file", f"{found.file_bytes} bytes, {found.bpp:.3f} bits per pixel"),

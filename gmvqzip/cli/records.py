@@ -26,10 +26,19 @@ def output_name(task: Task) -> str:
     return STREAM if task.target is None else json_name(task.target)
 
 
-def file_fields(box: Container, codes: Codes, codec: Codec) -> Fields:
-    """What a `.gmvq` file and its decoded codes say; the numbers that `compress` prints for the same file."""
+def file_fields(box: Container, codes: Codes, codec: Codec, *, as_json: bool) -> Fields:
+    """What a `.gmvq` file and its decoded codes say; the numbers that `compress` prints for the same file.
+
+    as_json: with those that take some time, and that people are not told.
+    """
+    fields = front_fields(box, len(box.payload), codec) | {"codes_crc32": f"{codes.crc32():08x}"}
+    return fields | ({"ideal_bits": sum(codec.stage_bits(codes))} if as_json else {})
+
+
+def front_fields(box: Container, payload_bytes: int, codec: Codec) -> Fields:
+    """What a `.gmvq` file says before its payload."""
     header = box.header
-    size = box.header_bytes + box.sections_bytes + len(box.payload)
+    size = box.header_bytes + box.sections_bytes + payload_bytes
     return {
         "width": header.width,
         "height": header.height,
@@ -41,9 +50,7 @@ def file_fields(box: Container, codes: Codes, codec: Codec) -> Fields:
         "gray": header.gray,
         "header_bytes": box.header_bytes,
         "sections_bytes": box.sections_bytes,
-        "payload_bytes": len(box.payload),
-        "ideal_bits": sum(codec.stage_bits(codes)),
-        "codes_crc32": f"{codes.crc32():08x}",
+        "payload_bytes": payload_bytes,
     }
 
 
@@ -66,7 +73,8 @@ def conversion_shower(report: Report, files: int) -> Callable[[Fields], None]:
 def _conversion_line(fields: Fields) -> str:
     names = f"{_shown(fields['input'], 'input')} -> {_shown(fields['output'], 'output')}"
     sizes = f"{fields['in_bytes']:,} -> {fields['out_bytes']:,} bytes"
-    line = f"{names}: {fields['width']}x{fields['height']}, {sizes}, {fields['bpp']:.3f} bits per pixel"
+    part = f", region {','.join(map(str, fields['region']))}" if fields.get("region") else ""
+    line = f"{names}: {fields['width']}x{fields['height']}{part}, {sizes}, {fields['bpp']:.3f} bits per pixel"
     if fields["quality"]:
         line += f", quality {fields['quality']}"
     if fields["halvings"]:

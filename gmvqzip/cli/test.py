@@ -49,7 +49,7 @@ def test(
         return {
             "input": input_name(task),
             "in_bytes": len(data),
-            **file_fields(box, codes, codec),
+            **file_fields(box, codes, codec, as_json=as_json),
             "alpha": plane is not None,
             "icc": profile is not None,
             "ok": True,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.errors import ModelError
+from gmvqzip.format.tiles import Box
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
@@ -74,6 +75,10 @@ class Engine(Protocol):
 
     def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
         """The picture [3, H, W] of index arrays, in [0, 1]."""
+
+    def paint(self, stages: Stages, quality: int, region: Box) -> Iterator[tuple[Box, torch.Tensor]]:
+        """The pixels of a region of it: boxes that cover the region, each a multiple of 8 pixels from its corner, and
+        the pixels [3, h, w] of each."""
 
     def pack(self, stages: Stages, quality: int) -> bytes:
         """The payload of index arrays. Raises ModelError where they are no codes of this model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from gmvqzip.entropy.context import LATENT_UNIT, ContextModel, Site, Visitor
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format.limits import MAX_CODES
+from gmvqzip.format.tiles import Box
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
 
@@ -29,8 +30,24 @@ if TYPE_CHECKING:
 DEFAULT_QUALITY = 50
 _KEPT_LATENT = 1 << 24  # numbers of a latent that a thread keeps: pictures of up to 22 megapixels at 192 channels
 _PULL, _DESCENT = 0.1, 0.12  # of a round of refinement: towards the decoded latent, and down the gradient
+_WINDOW_PIXELS, _WINDOW_SIDE = 1 << 20, 768  # larger pictures are synthesised in windows of this side
 _NONE: NDArray[np.int32] = np.empty((0, 0, 0), dtype=np.int32)
 Floats = NDArray[np.float32]
+
+
+LatentSource = Callable[[slice, slice], NDArray[np.int32]]  # rows and columns to the decoded latent there [h, w, M]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What refinement looks at: latents [B, M, h, w] with those of the pixels around, the rows and columns of them that
+    are coded, the rows and columns of their pixels whose error counts, and these pixels of the pictures [B, 3, H, W].
+    """
+
+    images: torch.Tensor
+    around: torch.Tensor
+    inner: tuple[slice, slice]
+    counted: tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -71,17 +88,22 @@ class HyperpriorEngine:
         if not 1 <= quality <= QUALITIES:
             raise ModelError(f"quality {quality}, but model {self.info.name} has qualities 1 to {QUALITIES}")
 
-    def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
+    def analyse(
+        self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP, inner: Box | None = None
+    ) -> tuple[NDArray[np.int32], ...]:
         """Index arrays of pixels [H, W, 3]: at each site the code of the mixture's MAP rule (eq. 16 with the prior).
 
         With `search.rounds`, gradient descent on lambda * 255^2 * MSE + bits per pixel follows: each round moves the
         target of the choice against the gradient of the distortion at the decoded latent, and a little towards that
         latent, and takes the MAP codes again. The best codes of all rounds are kept.
+
+        inner: the pixels to make codes of, where the others only stand around them; a multiple of the alignment on each
+        side. Those others' latents are taken as the analysis gives them.
         """
-        return self.analyse_batch(pixels[None], quality, search)[0]
+        return self.analyse_batch(pixels[None], quality, search, inner)[0]
 
     def analyse_batch(
-        self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP
+        self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP, inner: Box | None = None
     ) -> list[tuple[NDArray[np.int32], ...]]:
         """Index arrays of each of several pictures [B, H, W, 3], as `analyse` gives them."""
         import torch
@@ -90,17 +112,20 @@ class HyperpriorEngine:
         position = _position(quality, device)
         images = image_tensor(pixels, device)
         with torch.inference_mode(), full_precision(device):
-            pair = transform.analyse(images, position)
-        latent, hyper = (part.permute(0, 2, 3, 1).float().cpu().numpy() for part in pair)
+            around, hyper_around = transform.analyse(images, position)
+        inner = inner or Box(0, 0, pixels.shape[2], pixels.shape[1])
+        latent = _array(around[(..., *inner.cells(self.config.strides[-1]))])
+        hyper = _array(hyper_around[(..., *inner.cells(self.config.alignment))])
         choice = self._choose(latent, hyper, quality, search.trade)
         if not search.rounds:
             return self._remembered([choice] * len(pixels), quality)
+        scene = self._scene(images, around, inner)
         # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
         weight = self.config.lambda_of((quality - 1) / (QUALITIES - 1)) * 255**2 / (3 * search.trade)
         steps = self._steps(weight * search.trade) * np.float32(_DESCENT)
         best, costs = [choice] * len(pixels), np.full(len(pixels), np.inf)
         for turn in range(search.rounds + 1):
-            errors, gradient = self._descent(choice.walk.latent, images, position)
+            errors, gradient = self._descent(choice.walk.latent, scene, position)
             cost = weight * errors + choice.bits
             best = [choice if better else known for better, known in zip(cost < costs, best, strict=True)]
             costs = np.minimum(costs, cost)
@@ -109,6 +134,18 @@ class HyperpriorEngine:
                 latent = latent + _PULL * (decoded - latent) - steps * gradient
                 choice = self._choose(latent, hyper, quality, search.trade)
         return self._remembered(best, quality)
+
+    def _scene(self, images: torch.Tensor, around: torch.Tensor, inner: Box) -> Scene:
+        """What refinement of the codes of `inner` has to look at, of pictures and their latents [B, M, H, W]."""
+        stride, reach = self.config.strides[-1], self.config.synthesis_reach
+        seen = inner.grown(reach * stride, Box(0, 0, images.shape[3], images.shape[2]))
+        counted = inner.grown(reach // 2 * stride, seen)
+        return Scene(
+            images[(..., *counted.cells())],
+            around[(..., *seen.cells(stride))],
+            inner.seen_from(seen).cells(stride),
+            counted.seen_from(seen).cells(),
+        )
 
     def _choose(self, latents: Floats, hypers: Floats, quality: int, trade: float) -> Choice:
         """MAP codes of latents [B, H, W, M] and hyper-latents [B, h, w, Z]."""
@@ -127,17 +164,18 @@ class HyperpriorEngine:
         return Choice(stages, self._visited(stages, quality, visit), bits)
 
     def _descent(
-        self, coded: NDArray[np.int32], images: torch.Tensor, position: torch.Tensor
+        self, coded: NDArray[np.int32], scene: Scene, position: torch.Tensor
     ) -> tuple[NDArray[np.float64], Floats]:
         """Squared error [B] of the pictures of decoded latents [B, H, W, M], and its gradient there."""
         import torch
 
         transform, device = self._transform()
         with torch.enable_grad(), full_precision(device):
-            latent = torch.from_numpy(coded).to(device).permute(0, 3, 1, 2).float().div_(LATENT_UNIT)
-            latent.requires_grad_()
-            pictures = transform.synthesise(latent, position, fast=fast_bfloat16(device))
-            errors = (pictures - images).square().sum((1, 2, 3))
+            latent = _latent_tensor(coded, device).requires_grad_()
+            whole = scene.around.clone()
+            whole[(..., *scene.inner)] = latent
+            pictures = transform.synthesise(whole, position, fast=fast_bfloat16(device))
+            errors = (pictures[(..., *scene.counted)] - scene.images).square().sum((1, 2, 3))
             (gradient,) = torch.autograd.grad(errors.sum(), latent)
         return errors.detach().cpu().double().numpy(), gradient.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -162,14 +200,40 @@ class HyperpriorEngine:
 
     def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
         """Picture [3, H, W] of index arrays."""
+        return self._picture(self.latent(stages, quality), quality)
+
+    def latent(self, stages: Stages, quality: int) -> NDArray[np.int32]:
+        """The latent [H, W, M] that index arrays decode to, in 1/32 of a step."""
+        walk, number = self._walk(stages, quality)
+        latent: NDArray[np.int32] = walk.latent[number]
+        return latent
+
+    def paint(self, stages: Stages, quality: int, region: Box) -> Iterator[tuple[Box, torch.Tensor]]:
+        """The pixels [3, h, w] of a region, window by window, each with its place."""
+        latent = self.latent(stages, quality)
+        return self.paint_latent(lambda rows, columns: latent[rows, columns], latent.shape[:2], quality, region)
+
+    def paint_latent(
+        self, cut: LatentSource, grid: tuple[int, ...], quality: int, region: Box
+    ) -> Iterator[tuple[Box, torch.Tensor]]:
+        """The same of windows of a decoded latent, whose rows and columns are `grid`.
+
+        cut: the latent in rows and columns, of which the first never comes above those of the window before.
+        """
+        stride, reach = self.config.strides[-1], self.config.synthesis_reach
+        whole = Box(0, 0, grid[1] * stride, grid[0] * stride)
+        for window in windows(region):
+            rows, columns = window.grown(reach * stride, whole).cells(stride)
+            seen = Box(columns.start * stride, rows.start * stride, columns.stop * stride, rows.stop * stride)
+            yield window, self._picture(cut(rows, columns), quality)[(..., *window.seen_from(seen).cells())]
+
+    def _picture(self, coded: NDArray[np.int32], quality: int) -> torch.Tensor:
+        """Picture [3, H, W] of a decoded latent [h, w, M]."""
         import torch
 
         transform, device = self._transform()
-        walk, number = self._walk(stages, quality)
-        coded = walk.latent[number : number + 1]
         with torch.inference_mode(), full_precision(device):
-            latent = torch.from_numpy(coded).to(device).permute(0, 3, 1, 2).float().div_(LATENT_UNIT)
-            latent = latent.contiguous(memory_format=torch.channels_last)
+            latent = _latent_tensor(coded[None], device).contiguous(memory_format=torch.channels_last)
             picture = transform.synthesise(latent, _position(quality, device), fast=fast_bfloat16(device))
             return picture[0].clamp(0, 1)
 
@@ -283,6 +347,29 @@ class HyperpriorEngine:
 
         transform: Transform = self._once.get("transform", make)
         return transform, device
+
+
+def windows(region: Box) -> Iterator[Box]:
+    """Boxes that cover a region in raster order: itself, or squares of _WINDOW_SIDE where it is large."""
+    if region.width * region.height <= _WINDOW_PIXELS:
+        yield region
+        return
+    for top in range(region.top, region.bottom, _WINDOW_SIDE):
+        for left in range(region.left, region.right, _WINDOW_SIDE):
+            yield Box(left, top, min(left + _WINDOW_SIDE, region.right), min(top + _WINDOW_SIDE, region.bottom))
+
+
+def _array(tensor: torch.Tensor) -> Floats:
+    """[B, C, H, W] -> [B, H, W, C]."""
+    array: Floats = tensor.permute(0, 2, 3, 1).float().cpu().numpy()
+    return array
+
+
+def _latent_tensor(coded: NDArray[np.int32], device: torch.device) -> torch.Tensor:
+    """Decoded latents [B, H, W, M] as [B, M, H, W], in steps."""
+    import torch
+
+    return torch.from_numpy(coded).to(device).permute(0, 3, 1, 2).float().div_(LATENT_UNIT)
 
 
 def choose(target: Floats, site: Site, weight: float) -> tuple[NDArray[np.int64], Floats]:

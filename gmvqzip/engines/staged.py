@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, imag
 from gmvqzip.entropy import coder
 from gmvqzip.entropy.tables import code_bits, ideal_bits
 from gmvqzip.errors import ModelError
+from gmvqzip.format.tiles import Box
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.registry import ModelInfo
 
@@ -64,6 +66,10 @@ class StagedEngine:
         network, device = self._network()
         with full_precision(device):
             return network.decode([torch.from_numpy(s.astype(np.int64)).to(device)[None] for s in stages])[0]
+
+    def paint(self, stages: Stages, quality: int, region: Box) -> Iterator[tuple[Box, torch.Tensor]]:
+        """The pixels [3, h, w] of a region, in one piece."""
+        yield region, self.synthesise(stages, quality)[(..., *region.cells())]
 
     def pack(self, stages: Stages, quality: int) -> bytes:
         """Payload: stage after stage under its table."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.errors import FormatError
-from gmvqzip.format.limits import MAX_QUALITY, MAX_SIDE, MAX_TABLE
+from gmvqzip.format.limits import MAX_QUALITY, MAX_SIDE, MAX_TABLE, MAX_TILE_SIDE, MIN_TILE_SIDE
 from gmvqzip.format.size import coded_size
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
@@ -24,8 +24,8 @@ class Codes:
 
     stages: one array [rows, columns] per stage, in coding order, coarse first; any integers from 0 to 65,535, kept as
     read-only int32. width, height: the picture, in pixels. model_id: 64 hexadecimal digits. quality: 0 to 100.
-    halvings: how often both sides were halved before the picture was coded, 0 to 16.
-    Raises FormatError for anything else.
+    halvings: how often both sides were halved before the picture was coded, 0 to 16. tile: side of the tiles in pixels,
+    on which the codes depend; 0 for a picture in one piece. Raises FormatError for anything else.
     """
 
     stages: tuple[NDArray[np.int32], ...]
@@ -35,6 +35,7 @@ class Codes:
     quality: int
     gray: bool = False
     halvings: int = 0
+    tile: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(_stage(number, s) for number, s in enumerate(self.stages)))
@@ -45,6 +46,8 @@ class Codes:
         if not 0 <= self.quality <= MAX_QUALITY:
             raise FormatError(f"codes have quality {self.quality}: 0 to {MAX_QUALITY} is wanted")
         coded_size(self.width, self.height, self.halvings)
+        if self.tile and (self.tile.bit_count() != 1 or not MIN_TILE_SIDE <= self.tile <= MAX_TILE_SIDE):
+            raise FormatError(f"codes have tiles of {self.tile} pixels: {MIN_TILE_SIDE} to {MAX_TILE_SIDE} is wanted")
 
     @property
     def coded_size(self) -> tuple[int, int]:
@@ -63,7 +66,7 @@ class Codes:
         return codes_crc32(self.stages)
 
     def _rest(self) -> tuple[Any, ...]:
-        return self.width, self.height, self.model_id, self.quality, self.gray, self.halvings
+        return self.width, self.height, self.model_id, self.quality, self.gray, self.halvings, self.tile
 
 
 def codes_crc32(stages: Iterable[NDArray[Any]]) -> int:
@@ -80,6 +83,8 @@ def _stage(number: int, stage: NDArray[Any]) -> NDArray[np.int32]:
         raise FormatError(f"stage {number} is {array.dtype} {list(array.shape)}: integers [rows, columns] are wanted")
     if array.size and (int(array.min()) < 0 or int(array.max()) >= MAX_TABLE):
         raise FormatError(f"stage {number} has an index outside 0 to {MAX_TABLE - 1}")
+    if array.dtype == np.int32 and array.flags.c_contiguous and array.flags.owndata and not array.flags.writeable:
+        return array  # an engine's, which nobody can change: large pictures are not copied
     kept = np.array(array, dtype=np.int32, order="C")
     kept.flags.writeable = False
     return kept

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from gmvqzip.errors import FormatError
 from gmvqzip.format.checksum import crc8
-from gmvqzip.format.limits import MAX_HALVINGS, MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
+from gmvqzip.format.limits import MAX_HALVINGS, MAX_HEADER_BYTES, MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
 from gmvqzip.format.packheader import PACK_MAGIC
-from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, read_sections, write_sections
+from gmvqzip.format.sections import (
+    SECTION_ALPHA,
+    SECTION_ICC,
+    SECTION_TILES,
+    read_sections,
+    scan_sections,
+    write_sections,
+)
 from gmvqzip.format.size import coded_size
 from gmvqzip.format.varint import read_varint, write_varint
 
-__all__ = ["FIELDS", "MAGIC", "SECTION_ALPHA", "SECTION_ICC", "VERSION", "Container", "Header", "pack", "read_header"]
-__all__ += ["describe", "unpack"]
+__all__ = ["FIELDS", "MAGIC", "SECTION_ALPHA", "SECTION_ICC", "SECTION_TILES", "VERSION", "Container", "Header"]
+__all__ += ["describe", "pack", "read_front", "read_header", "unpack"]
 
 MAGIC = b"\x9dG"  # 0x9D cannot start a text in UTF-8 or ASCII
 VERSION = 1
@@ -174,17 +181,36 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     `.gmvq` file, cut, damaged, of a newer version, reserved bits, or beyond a limit.
     """
     header, start = read_header(data)
-    pixels = header.width * header.height
-    if pixels > max_pixels:
-        raise FormatError(
-            f"{header.width}x{header.height} pixels are more than the limit of {max_pixels}: "
-            "raise it (--max-pixels) if you trust the file"
-        )
+    _check_pixels(header, max_pixels)
     stored, found = data[_FILE_CHECK], _file_check(data)
     if stored != found:
         raise FormatError(f"the file is damaged or cut (check {stored:02x}, found {found:02x}): get it again")
     sections, end = read_sections(data, start) if header.has_sections else ({}, start)
     return Container(header, sections, bytes(data[end:]), start, end - start)
+
+
+def read_front(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple[Container, int]:
+    """Header and sections from where a seekable file object stands; nothing of the payload is read.
+
+    Returns a container without its payload, and the payload's place in the file. Damage is seen only as far as the
+    header's own check, and those of the sections, see it. Raises FormatError as `unpack`.
+    """
+    start = file.tell()
+    header, size = read_header(file.read(MAX_HEADER_BYTES))
+    _check_pixels(header, max_pixels)
+    sections, end = dict[int, bytes](), start + size
+    if header.has_sections:
+        file.seek(end)
+        sections, end = scan_sections(file)
+    return Container(header, sections, b"", size, end - start - size), end
+
+
+def _check_pixels(header: Header, max_pixels: int) -> None:
+    if header.width * header.height > max_pixels:
+        raise FormatError(
+            f"{header.width}x{header.height} pixels are more than the limit of {max_pixels}: "
+            "raise it (--max-pixels) if you trust the file"
+        )
 
 
 def read_header(data: bytes) -> tuple[Header, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Mapping
+from typing import BinaryIO
 
 from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import MAX_PROFILE_BYTES, MAX_SECTION_BYTES, MAX_SECTION_TYPE
@@ -12,8 +14,9 @@ from gmvqzip.format.varint import read_varint, write_varint
 SECTION_END = 0  # closes the list; has neither length nor bytes
 SECTION_ALPHA = 1  # the transparency plane, entropy/alpha.py
 SECTION_ICC = 2  # the colour profile, a zlib stream
+SECTION_TILES = 3  # where the tiles of a large picture lie in the payload, format/tiles.py
 FIRST_ANCILLARY = 64  # a reader skips unknown types from here on, and refuses unknown types below
-SECTION_NAMES = {SECTION_ALPHA: "alpha", SECTION_ICC: "icc"}
+SECTION_NAMES = {SECTION_ALPHA: "alpha", SECTION_ICC: "icc", SECTION_TILES: "tiles"}
 
 _TYPE_BYTES, _LENGTH_BYTES = 2, 5
 
@@ -32,27 +35,35 @@ def write_sections(sections: Mapping[int, bytes]) -> bytes:
 
 def read_sections(data: bytes, start: int) -> tuple[dict[int, bytes], int]:
     """Read the sections at offset `start`; returns them and the offset of the payload. Raises FormatError."""
+    file = io.BytesIO(data)
+    file.seek(start)
+    return scan_sections(file)
+
+
+def scan_sections(file: BinaryIO) -> tuple[dict[int, bytes], int]:
+    """As `read_sections`, at the place where a file object stands, and without reading the payload."""
     sections: dict[int, bytes] = {}
-    last, position = SECTION_END, start
+    last, position = SECTION_END, file.tell()
     while True:
-        kind, position = read_varint(data, position, longest=_TYPE_BYTES, what="type of a section")
+        head = file.read(_TYPE_BYTES + _LENGTH_BYTES)
+        kind, used = read_varint(head, 0, longest=_TYPE_BYTES, what="type of a section", offset=position)
         if kind == SECTION_END:
             break
         if kind <= last:
             raise FormatError("sections are out of order or repeated: the file is damaged")
         _check_type(kind)
-        length, position = read_varint(data, position, longest=_LENGTH_BYTES, what="length of a section")
+        length, used = read_varint(head, used, longest=_LENGTH_BYTES, what="length of a section", offset=position)
         if length > MAX_SECTION_BYTES:
             raise FormatError(f"section {section_name(kind)} claims {length} bytes, limit {MAX_SECTION_BYTES}")
-        if length > len(data) - position:
-            raise FormatError(
-                f"cut inside section {section_name(kind)}: {length} bytes wanted, {len(data) - position} left"
-            )
-        sections[kind] = bytes(data[position : position + length])
-        last, position = kind, position + length
+        file.seek(position + used)
+        content = file.read(length)
+        if len(content) < length:
+            raise FormatError(f"cut inside section {section_name(kind)}: {length} bytes wanted, {len(content)} left")
+        sections[kind] = content
+        last, position = kind, position + used + length
     if not sections:
         raise FormatError("the sections flag is set, but there is no section: the file is damaged")
-    return sections, position
+    return sections, position + used
 
 
 def section_name(kind: int) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,3 +29,15 @@ def read_source(source: Source) -> bytes:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise FormatError("the file object gives text: open it in binary mode")
     return bytes(data)
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[BinaryIO]:
+    """The same as a file object that can be read at any place, from where it stands. Raises as `read_source`."""
+    if isinstance(source, str | os.PathLike):
+        with Path(source).open("rb") as file:
+            yield file
+    elif getattr(source, "seekable", lambda: False)() and isinstance(source.read(0), bytes):  # type: ignore[union-attr]
+        yield source  # type: ignore[misc]
+    else:
+        yield io.BytesIO(read_source(source))

@@ -17,16 +17,17 @@ def write_varint(value: int) -> bytes:
     return bytes(groups)
 
 
-def read_varint(data: bytes, start: int, *, longest: int, what: str) -> tuple[int, int]:
+def read_varint(data: bytes, start: int, *, longest: int, what: str, offset: int = 0) -> tuple[int, int]:
     """Read the varint at offset `start`; returns the number and the offset of the byte after it.
 
-    longest: the most bytes it may take; what: its name for the message. Raises FormatError if it is cut, longer than
+    longest: the most bytes it may take; what: its name for the message; offset: of `data` in the
+    file, for the message. Raises FormatError if it is cut, longer than
     `longest`, or not in the fewest bytes.
     """
     value = 0
     for position in range(start, start + longest):
         if position >= len(data):
-            raise FormatError(f"cut inside the {what}, at byte {len(data)}: get the file again")
+            raise FormatError(f"cut inside the {what}, at byte {offset + len(data)}: get the file again")
         group = data[position]
         value |= (group & 0x7F) << 7 * (position - start)
         if group < 0x80:

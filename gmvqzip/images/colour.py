@@ -16,6 +16,7 @@ Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 DEPTH_NOTE = "16 bits per channel reduced to 8"
+BAND_ROWS = 256  # of a picture that are worked on at once where copies would be as large as the picture
 PROFILE_HEADER = 128  # bytes of the fixed header of an ICC profile
 PROFILE_SPACE = slice(16, 20)  # its colour space signature
 PROFILE_MAGIC = slice(36, 40)  # b"acsp"
@@ -69,7 +70,17 @@ def separate(
         icc = None
     if strip and icc is not None:
         image, icc = _to_srgb(image, icc, notes), None
-    return Planes(np.array(image.convert("RGB") if gray else image, dtype=np.uint8), gray, drop_opaque(alpha), icc)
+    return Planes(_three_channels(image), gray, drop_opaque(alpha), icc)
+
+
+def _three_channels(image: Image.Image) -> Pixels:
+    """The samples [H, W, 3] of an image of mode L or RGB, taken in bands: Pillow makes copies of what it hands out."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, BAND_ROWS):
+        band = np.asarray(image.crop((0, top, width, min(top + BAND_ROWS, height))))
+        pixels[top : top + BAND_ROWS] = band if band.ndim == 3 else band[:, :, None]
+    return pixels
 
 
 def _profile(icc: Any, notes: list[str]) -> bytes | None:

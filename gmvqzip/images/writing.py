@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from gmvqzip.errors import ImageError
-from gmvqzip.images.colour import Pixels
+from gmvqzip.images.colour import BAND_ROWS, Pixels
 from gmvqzip.images.picture import Picture, to_pil
 
 FORMATS = ("png", "webp", "jpg", "ppm", "npy")
@@ -55,7 +54,12 @@ def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[st
     if icc is not None and (name in ("ppm", "npy") or (name == "webp" and picture.gray)):
         icc = None
         notes.append(f"{name} cannot hold this colour profile: dropped")
-    file.write(_as_npy(picture) if name == "npy" else _encode(to_pil(picture), name, icc))
+    if file.seekable():
+        _save(picture, file, name, icc)
+    else:
+        whole = io.BytesIO()
+        _save(picture, whole, name, icc)
+        file.write(whole.getbuffer())
     return notes
 
 
@@ -66,8 +70,12 @@ def picture_bytes(picture: Picture, file_format: str) -> tuple[bytes, list[str]]
     return file.getvalue(), notes
 
 
-def _encode(image: Image.Image, name: str, icc: bytes | None) -> bytes:
-    file = io.BytesIO()  # Pillow wants to seek; the caller's file may be a pipe
+def _save(picture: Picture, file: BinaryIO, name: str, icc: bytes | None) -> None:
+    """Write to a file object that can seek, as Pillow wants it."""
+    if name == "npy":
+        np.save(file, _planes(picture), allow_pickle=False)
+        return
+    image = to_pil(picture)
     try:
         if name == "png":
             image.save(file, "PNG", icc_profile=icc)
@@ -79,23 +87,23 @@ def _encode(image: Image.Image, name: str, icc: bytes | None) -> bytes:
             image.save(file, "PPM")
     except (OSError, ValueError, MemoryError) as error:
         raise ImageError(f"cannot be written as {name}: {' '.join(str(error).split())}") from error
-    return file.getvalue()
 
 
 def _over_white(picture: Picture, alpha: Pixels) -> Picture:
     """Composite over white, rounded to the nearest level."""
-    weight = alpha[:, :, None].astype(np.uint16)
-    blend = picture.pixels * weight + WHITE * (255 - weight)  # at most 255 * 255: fits 16 bits
-    pixels = ((blend + np.uint16(127)) // 255).astype(np.uint8)
+    pixels = np.empty_like(picture.pixels)
+    for top in range(0, picture.height, BAND_ROWS):
+        band = slice(top, top + BAND_ROWS)
+        weight = alpha[band, :, None].astype(np.uint16)
+        blend = picture.pixels[band] * weight + WHITE * (255 - weight)  # at most 255 * 255: fits 16 bits
+        pixels[band] = (blend + np.uint16(127)) // 255
     return Picture(pixels, gray=picture.gray, icc=picture.icc)
 
 
-def _as_npy(picture: Picture) -> bytes:
+def _planes(picture: Picture) -> Pixels:
     array = picture.pixels[:, :, :1] if picture.gray else picture.pixels
     if picture.alpha is not None:
         array = np.concatenate([array, picture.alpha[:, :, None]], axis=2)
     elif picture.gray:
         array = array[:, :, 0]
-    file = io.BytesIO()
-    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-    return file.getvalue()
+    return np.ascontiguousarray(array)

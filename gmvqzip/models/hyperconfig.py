@@ -93,6 +93,22 @@ class HyperpriorConfig:
         """Pixels to which an image is padded along each axis: the stride of the hyper-latent."""
         return 2 * self.strides[-1]
 
+    @property
+    def analysis_reach(self) -> int:
+        """Pixels around a block of latent or hyper-latent cells beyond which nothing changes them.
+
+        Along each side a 3x3 convolution sees a cell more of its stride, and so does a 4x4 one of stride 2, of its
+        inputs': the stem, those between levels, and the hyper-latent's.
+        """
+        blocks = sum(stride * count for stride, count in zip(self.strides, self.encoder_blocks, strict=True))
+        return blocks + self.strides[0] + sum(self.strides)
+
+    @property
+    def synthesis_reach(self) -> int:
+        """Cells of the latent around a block of pixels beyond which nothing changes these."""
+        blocks = sum(stride * count for stride, count in zip(self.strides, self.decoder_blocks, strict=True))
+        return -(-(blocks + self.strides[0]) // self.strides[-1])
+
     def lambda_of(self, quality: Number) -> Number:
         """lambda of a quality in [0, 1], a number or an array of them; it grows geometrically."""
         ratio = self.lambda_last / self.lambda_first

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.errors import FormatError, ModelError
+from gmvqzip.errors import FormatError
 from gmvqzip.format.container import Container, Header
 from gmvqzip.format.limits import MAX_PIXELS, SHORT_SIDE
 from gmvqzip.format.packindex import Kind
@@ -76,21 +77,19 @@ class PackReader(PackFile):
                 "raise it (--max-pixels) if you trust the pack"
             )
         record, codec = self.record(key), self.codec(key)
-        try:
-            codec.engine.check_quality(kind.quality)
-        except ModelError as error:
-            raise FormatError(f"{error}: the pack is damaged") from None
-        stages = codec.engine.unpack(record.payload, kind.coded_size, kind.quality)
-        codes = Codes(stages, kind.width, kind.height, codec.model_id, kind.quality, kind.gray, kind.halvings)
+        box = _container(kind, record)
+        codes = codec.unpack_payload(box)
         if not record.accepts(codes.crc32()):
             raise FormatError("the decoded codes differ from their checksum: the pack is damaged; get it again")
-        return _container(kind, record, codes), codes
+        check = codes.crc32() & (0xFFFF if box.header.short else 0xFFFFFFFF)
+        return replace(box, header=replace(box.header, codes_check=check)), codes
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_codecs": {}}  # a codec holds locks and weights: each process has its own
 
 
-def _container(kind: Kind, record: Record, codes: Codes) -> Container:
+def _container(kind: Kind, record: Record) -> Container:
+    """What the `.gmvq` file of a picture would hold, but for the header's check of the codes."""
     sections = record.sections | ({SECTION_ICC: kind.profile} if kind.profile else {})
     short = max(kind.width, kind.height) <= SHORT_SIDE
     header = Header(
@@ -99,7 +98,7 @@ def _container(kind: Kind, record: Record, codes: Codes) -> Container:
         model_id=kind.model_id,
         quality=kind.quality,
         gray=kind.gray,
-        codes_check=codes.crc32() & (0xFFFF if short else 0xFFFFFFFF),
+        codes_check=0,
         short=short,
         has_sections=bool(sections),
         halvings=kind.halvings,

@@ -77,7 +77,8 @@ class PackWriter:
     def add_codes(self, name: str, codec: Codec, codes: Codes, sections: Mapping[int, bytes] | None = None) -> int:
         """Add codes of a model, and the sections of a `.gmvq` file; returns the bytes of the record."""
         codec.check_codes(codes)
-        own = {kind: content for kind, content in (sections or {}).items() if kind != SECTION_ICC}
+        payload, own = codec.pack_payload(codes, sections or {})
+        profile = own.pop(SECTION_ICC, b"")
         kind = Kind(
             model_id=bytes.fromhex(codec.model_id)[:PACK_MODEL_BYTES],
             width=codes.width,
@@ -85,10 +86,9 @@ class PackWriter:
             quality=codes.quality,
             gray=codes.gray,
             has_sections=bool(own),
-            profile=(sections or {}).get(SECTION_ICC, b""),
+            profile=profile,
             halvings=codes.halvings,
         )
-        payload = codec.engine.pack(codes.stages, codes.quality)
         record = seal_record(codes.width, codes.height, codes.crc32(), payload, own)
         self._appender.add(name, kind, record)
         return len(record)

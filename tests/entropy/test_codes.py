@@ -32,6 +32,13 @@ def test_stages_are_kept_apart_from_the_caller() -> None:
         kept[0][0, 0] = 1
 
 
+def test_an_array_that_nobody_can_write_to_is_not_copied() -> None:
+    fixed = np.arange(6, dtype=np.int32).reshape(2, 3).copy()
+    fixed.flags.writeable = False
+    assert codes(stages=(fixed,)).stages[0] is fixed
+    assert codes(stages=(fixed.astype(np.int64),)).stages[0].dtype == np.int32
+
+
 def test_any_integers_and_any_sequence() -> None:
     plain = codes()
     assert codes(stages=[stage.astype(np.uint16) for stage in BASE["stages"]]) == plain

@@ -19,6 +19,7 @@ from gmvqzip.format import limits
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.container import pack, unpack
 from gmvqzip.format.size import coded_size
+from gmvqzip.format.tiles import TileIndex, read_index
 from gmvqzip.format.varint import read_varint, write_varint
 
 TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
@@ -132,6 +133,22 @@ def test_biases_between_qualities() -> None:
             assert int(at_quality(anchors, int(title.split()[1]))[0]) == int(value)
 
 
+def test_tiles() -> None:
+    for block in blocks("vector tiles"):
+        fields = dict(block)
+        checks = tuple(int(check, 16) for check in fields["checks"].split())
+        index = TileIndex(int(fields["side"]), tuple(numbers(fields["lengths"]).tolist()), checks)
+        assert index.write().hex(" ") == fields["section"]
+        assert read_index(bytes.fromhex(fields["section"]), int(fields["width"]), int(fields["height"])) == index
+
+
 def test_limits() -> None:
-    for value in (limits.MAX_SIDE, limits.MAX_PIXELS, limits.MAX_SECTION_TYPE, limits.MAX_TABLE):
+    for value in (
+        limits.MIN_TILE_SIDE,
+        limits.MAX_TILE_SIDE,
+        limits.MAX_SIDE,
+        limits.MAX_PIXELS,
+        limits.MAX_SECTION_TYPE,
+        limits.MAX_TABLE,
+    ):
         assert f"{value:,}" in TEXT

@@ -17,7 +17,7 @@ from gmvqzip.format.sections import (
 )
 from gmvqzip.format.varint import write_varint
 
-kinds = st.sampled_from([1, 2]) | st.integers(64, 16383)
+kinds = st.sampled_from([1, 2, 3]) | st.integers(64, 16383)
 
 
 @settings(max_examples=100, deadline=None)
@@ -40,7 +40,7 @@ def test_round_trip(content: dict[int, bytes], before: bytes, payload: bytes) ->
         (b"\x01\x05abc", "cut inside section alpha: 5 bytes wanted, 3 left"),
         (b"\x02\x00\x01\x00\x00", "out of order or repeated"),
         (b"\x01\x00\x01\x00\x00", "out of order or repeated"),
-        (b"\x03\x00\x00", "section type 3 is not known"),
+        (b"\x04\x00\x00", "section type 4 is not known"),
         (b"\x3f\x00\x00", "section type 63 is not known"),
         (b"\x80\x80\x01", "takes more than 2 bytes"),
         (b"\x01" + write_varint(MAX_SECTION_BYTES + 1), "claims 1073741825 bytes, limit 1073741824"),
@@ -53,7 +53,7 @@ def test_refusals(data: bytes, message: str) -> None:
         read_sections(data, 0)
 
 
-@pytest.mark.parametrize("kind", [-1, 0, 3, 63, 16384])
+@pytest.mark.parametrize("kind", [-1, 0, 4, 63, 16384])
 def test_writer_refuses_types_that_no_reader_takes(kind: int) -> None:
     with pytest.raises(FormatError, match="section"):
         write_sections({kind: b""})
@@ -67,7 +67,7 @@ def test_writer_refuses_a_section_beyond_the_limit(monkeypatch: pytest.MonkeyPat
 
 
 def test_names() -> None:
-    assert [section_name(kind) for kind in (1, 2, 70)] == ["alpha", "icc", "70"]
+    assert [section_name(kind) for kind in (1, 2, 3, 70)] == ["alpha", "icc", "tiles", "70"]
 
 
 def test_profile_round_trip_and_limit() -> None:

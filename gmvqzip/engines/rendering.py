@@ -1,0 +1,67 @@
+"""From the network's picture, window by window, to 8-bit pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.errors import ImageError
+from gmvqzip.format.tiles import Box
+
+if TYPE_CHECKING:
+    import torch
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+
+SHRINKS = (1, 2, 4, 8)
+
+
+def checked_part(region: tuple[int, int, int, int] | None, scale: float, width: int, height: int) -> tuple[Box, int]:
+    """The box of a region (x, y, width, height) of a picture, by default all of it, and the factor of a scale.
+
+    Raises ImageError where the region is not inside the picture, or the scale is not one of 1 / SHRINKS.
+    """
+    shrink = next((factor for factor in SHRINKS if factor * scale == 1), None)
+    if shrink is None:
+        raise ImageError(f"scale {scale:g} is out of range: give 1, 1/2, 1/4 or 1/8")
+    x, y, columns, rows = region or (0, 0, width, height)
+    if min(x, y) < 0 or min(columns, rows) < 1 or x + columns > width or y + rows > height:
+        raise ImageError(f"region {x},{y},{columns},{rows} is not inside the picture of {width}x{height} pixels")
+    return Box(x, y, x + columns, y + rows), shrink
+
+
+def render(pieces: Iterable[tuple[Box, torch.Tensor]], region: Box, *, gray: bool, shrink: int = 1) -> Pixels:
+    """The pixels [h, w, 3] of a region: the network's output times 255, rounded and clipped.
+
+    pieces: boxes that cover the region, each a multiple of `shrink` pixels from its corner, and their pixels
+    [3, h, w] in [0, 1]; gray: the mean of the three channels stands for each; shrink: the mean of each square of so
+    many pixels a side, or of what the region's end leaves of one, becomes a pixel. Means are taken before rounding.
+    """
+    import torch
+
+    out = np.empty((-(-region.height // shrink), -(-region.width // shrink), 3), dtype=np.uint8)
+    for box, piece in pieces:
+        with torch.inference_mode():
+            image = piece.mean(dim=0, keepdim=True) if gray else piece
+            if shrink > 1:
+                image = torch.nn.functional.avg_pool2d(image[None], shrink, ceil_mode=True)[0]
+            image = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+            out[box.seen_from(region).cells(shrink)] = image.permute(1, 2, 0).cpu().numpy()
+    return out
+
+
+def shrunk(plane: NDArray[Any], shrink: int) -> Pixels:
+    """8-bit numbers [H, W] or [H, W, C], each square of shrink x shrink its rounded mean, in the way of `render`."""
+    if shrink == 1:
+        return np.ascontiguousarray(plane)
+    rows, columns = (np.arange(0, size, shrink) for size in plane.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0, dtype=np.uint16), columns, axis=1)
+    heights = np.minimum(shrink, plane.shape[0] - rows)
+    widths = np.minimum(shrink, plane.shape[1] - columns)
+    counts = (heights[:, None] * widths).reshape(len(rows), len(columns), *[1] * (plane.ndim - 2))
+    means: Pixels = ((sums + counts // 2) // counts).astype(np.uint8)
+    return means
