@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from gmvqzip.bench.codecs import SINGLE_RATE, Gmvq
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec, load
 from gmvqzip.entropy.codes import Codes
+from gmvqzip.format.tiles import Box
 from gmvqzip.images.picture import Picture
 from gmvqzip.rates import (
     EFFORT_ROUNDS,
@@ -334,12 +335,11 @@ class TestRealFiles:
         codec = Codec(gmvqzip.codec.registry.read_info(rated_path), "cpu")
         grain = np.random.default_rng(2).uniform(-1, 1, scene.shape)
 
-        def synthesise(stages: tuple[np.ndarray, ...], quality: int) -> torch.Tensor:
+        def paint(stages: tuple[np.ndarray, ...], quality: int, region: Box) -> Iterator[tuple[Box, torch.Tensor]]:
             error = 150_000 / sum(codec.engine.stage_bits(stages, quality)) * grain
-            padded = np.pad((scene / 2 + 64 + error) / 255, ((0, 10), (0, 21), (0, 0)))
-            return torch.from_numpy(padded).permute(2, 0, 1)
+            yield region, torch.from_numpy((scene / 2 + 64 + error) / 255)[region.cells()].permute(2, 0, 1)
 
-        monkeypatch.setattr(codec.engine, "synthesise", synthesise)
+        monkeypatch.setattr(codec.engine, "paint", paint)
         picture = Picture((scene / 2 + 64).astype(np.uint8))
         for target, effort in ((26, 1), (32, 1), (32, 3)):
             done = codec.compress_picture(picture, target_psnr=target, effort=effort)

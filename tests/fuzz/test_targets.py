@@ -81,8 +81,8 @@ def test_what_was_found_once() -> None:
 def test_a_finding_is_seen(tmp_path: Path) -> None:
     """A picture beyond what the memory holds is one: the replay does limit it."""
     path = tmp_path / "codec-large"
-    path.write_bytes(targets.declared(targets.tiny_models()[1], 7000, 7000))
-    command = [sys.executable, str(FUZZ), "--pixels", str(1 << 26), "--replay", str(path)]
+    path.write_bytes(targets.declared(targets.tiny_models()[1], 16_000, 16_000))
+    command = [sys.executable, str(FUZZ), "--pixels", str(1 << 28), "--replay", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1), done.stdout + done.stderr
 
