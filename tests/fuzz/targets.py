@@ -126,6 +126,7 @@ def run_codec(data: bytes) -> None:
         if codec.model_id.startswith(header.model_id.hex()):
             codec.decode_codes(data, max_pixels=CODE_PIXELS)
             codec.decompress_picture(data, max_pixels=PICTURE_PIXELS)
+            codec.decompress_picture(data, region=(0, 0, 1, 1), scale=1 / 2, max_pixels=PICTURE_PIXELS)
 
 
 def declared(codec: Codec, width: int, height: int) -> bytes:
