@@ -152,4 +152,4 @@ def test_the_mime_database_takes_it(tmp_path: Path) -> None:
     assert f"{PACK_MIME}:*.gmvqp" in (folder / "globs2").read_text()
     magic = (folder / "magic").read_bytes()
     assert f"[60:{pillow.MIME}]".encode() in magic
-    assert b">0=\x00\x02\x9dG\n1>2=\x00\x01\x20&\xe3\n" in magic
+    assert b">0=\x00\x02\x9dG\n1>2=\x00\x01\x20&\xe1\n" in magic
