@@ -12,7 +12,7 @@ import pytest
 
 from gmvqzip.entropy import coder
 from gmvqzip.format.container import pack, unpack
-from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.limits import MAX_SIDE
 
 ROOT = Path(__file__).parents[2]
 CODER: dict[str, Any] = json.loads((ROOT / "tests/golden/coder.json").read_text())
@@ -40,7 +40,7 @@ def test_files(name: str) -> None:
     case = CONTAINER[name]
     data = bytes.fromhex(case["file"])
     sections = {int(kind): bytes.fromhex(content) for kind, content in case.get("sections", {}).items()}
-    box = unpack(data, max_pixels=MAX_PIXELS)
+    box = unpack(data, max_pixels=MAX_SIDE**2)
     header = box.header
     assert (header.width, header.height) == (case["width"], case["height"])
     assert (header.quality, header.gray) == (case["quality"], case["gray"])
