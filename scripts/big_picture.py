@@ -41,6 +41,8 @@ from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec, load
 from gmvqzip.engines.base import set_threads
 
+Image.MAX_IMAGE_PIXELS = None  # what is read here was made here
+
 PHOTOGRAPH = (1100, 730)  # pixels of a photograph in the mosaic
 REGION = 512  # pixels
 CELL_STRIDE = 16  # pixels, of the latent of the shipped models
