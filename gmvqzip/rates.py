@@ -32,6 +32,10 @@ _FINISHES = 4  # tries at the wanted effort
 _GAIN = 0.75  # of its width a range must lose, or be cut in the middle next
 
 
+class _OutOfReach(ModelError):
+    """No file of a picture is within the limit; whatever else is wrong with a model ends the search."""
+
+
 class RateOptions(TypedDict, total=False):
     """Keywords of `Codec.compress` that choose the rate; see `Wish`."""
 
@@ -243,7 +247,7 @@ class _Tries(Generic[Product]):
             for candidate in found:
                 if self._grade(candidate)[0] >= least:
                     return candidate
-        raise ModelError(self.goal.refusal(max(found, key=self._grade).measured))
+        raise _OutOfReach(self.goal.refusal(max(found, key=self._grade).measured))
 
     def _grade(self, found: Found[Product]) -> tuple[int, float, float]:
         return self.goal.grade(found.setting, self.excesses[found.setting])
@@ -290,7 +294,7 @@ def reach_reduced(attempt: ReducedAttempt[Product], goal: Goal, rounds: int, mos
     for halvings in range(most_halvings):
         try:
             return reach(partial(_halved, attempt, halvings), goal, rounds)
-        except ModelError:
+        except _OutOfReach:
             continue
     return reach(partial(_halved, attempt, most_halvings), goal, rounds)
 

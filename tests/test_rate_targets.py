@@ -31,6 +31,7 @@ from gmvqzip.rates import (
     SizeGoal,
     Wish,
     reach,
+    reach_reduced,
     rounds_of,
     search,
     single,
@@ -323,6 +324,17 @@ class TestRealFiles:
         small = Codes(done.codes.stages, *done.codes.coded_size, rated.model_id, done.codes.quality)
         enlarged = rated.decode(small).resize((203, 150), Image.Resampling.LANCZOS)
         assert np.array_equal(np.asarray(picture), np.asarray(enlarged))
+
+    def test_other_errors_of_a_model_are_not_tried_again(self) -> None:
+        tried: list[int] = []
+
+        def attempt(setting: Setting, halvings: int) -> tuple[float, None]:
+            tried.append(halvings)
+            raise ModelError("the weights are missing")
+
+        with pytest.raises(ModelError, match="the weights are missing"):
+            reach_reduced(attempt, SizeGoal(100, PIXELS), 0, 5)
+        assert tried == [0]
 
     def test_an_erratic_model_never_exceeds(self, hyper: Codec, scene: np.ndarray) -> None:
         for limit in (2400, 2700, 3000):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
-
 SHRINKS = (1, 2, 4, 8)
 
 

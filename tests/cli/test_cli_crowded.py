@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_files import files_of_at_most
 
 from gmvqzip.codec import Codec
 from gmvqzip.entropy.codes import Codes
@@ -44,7 +44,7 @@ class TestFullDisk:
         folder = tmp_path / "disk"
         folder.mkdir()
         if request.param == "a limit of file sizes":
-            yield folder, lambda: _files_of_at_most(100)
+            yield folder, lambda: files_of_at_most(100)
             return
         mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -102,16 +102,6 @@ class TestFullDisk:
             save_checkpoint(folder, 2, {"step": 2, "tensor": torch.ones(10_000)})
         assert load_checkpoint(folder)["step"] == 1
         assert len(list(folder.iterdir())) == 1
-
-
-@contextmanager
-def _files_of_at_most(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_files import files_of_at_most
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
@@ -20,17 +19,6 @@ from gmvqzip.training.checkpoint import checkpoints, load_checkpoint, save_check
 
 def state(step: int, numbers: int = 1000) -> dict[str, Any]:
     return {"step": step, "tensor": torch.full((numbers,), float(step)), "none": None, "tuple": (1, 2), "name": "x"}
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The system refuses to write files beyond `size` bytes, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def flipped(data: bytes, position: int) -> bytes:
