@@ -4,8 +4,9 @@
     python scripts/reproduce.py table1 --set celeba128 --data DATA --rows gmvq vqvae+l2 --time-per-run 15m
     python scripts/reproduce.py ablations --set cifar10 --data DATA --change quantizer.gamma=0.05
 
-Experiments: table1 (the paper's rows, and what came after it), entropy (the weight of the entropy, figure 4), ablations
-(of GM-VQ), masks (masked VQ beside VQ-VAE at 64 codes). DATA is the data set's folder, or one that holds
+Experiments: table1 (the paper's rows, and what came after it), sweeps (settings of each row, measured on validation
+pictures), entropy (the weight of the entropy, figure 4), ablations (of GM-VQ), masks (masked VQ beside VQ-VAE at 64
+codes). DATA is the data set's folder, or one that holds
 cifar-10-batches-py/, celeba128/ (cropped faces to train on) or celeba/ (aligned faces with their partitions); where the
 former has no test part, celeba/ gives it.
 
@@ -81,11 +82,46 @@ def _gmvq(**changes: Any) -> Row:
     return Row("gmvq", changes={name.replace("__", "."): value for name, value in changes.items()})
 
 
+def _sweep(quantizer: str, *changes: dict[str, Any]) -> dict[str, Row]:
+    """The method as it comes, then with each of the changes to its settings, or to the run's where there is a dot."""
+    rows = {quantizer: Row(quantizer)}
+    for change in changes:
+        fields = {name.lstrip(".") if name[0] == "." else f"quantizer.{name}": value for name, value in change.items()}
+        rows[", ".join([quantizer, *(f"{name.lstrip('.')} {value}" for name, value in change.items())])] = Row(
+            quantizer, changes=fields
+        )
+    return rows
+
+
+# The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
+SWEEPS = (
+    _sweep("vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"kmeans": False})
+    | _sweep("vqvae+l2", {"commitment": 6.33}, {"commitment": 6.33, "codebook": 25.0})
+    | _sweep("vqvae+replace", {"replace_after": 20}, {"replace_after": 100})
+    | _sweep("vqvae+affine", {"affine": 10.0})
+    | _sweep("vqvae+opt", {"inner_rate": 10.0}, {"commitment": 1.58}, {"commitment": 6.33})
+    | _sweep("vqvae+ema", {"commitment": 6.33}, {"ema": 0.95})
+    | _sweep(
+        "sqvae", {"start_variance": 5.0}, {"start_variance": 1.0}, {"kmeans": True}, {"variance": "site"},
+        {".temperature_end": 0.5},
+    )
+    | _sweep("gumbel", {"kl": 0.0}, {"kl": 0.02}, {".temperature_end": 0.5})
+    | _sweep(
+        "wasserstein", {"matching": 3.0}, {"commitment": 1.58}, {".codebook_rate": None}, {"kmeans": True},
+        {"kmeans": True, "codebook": 6.33, "commitment": 1.58},
+    )
+    | _sweep("mvq", {"commitment": 6.33}, {"share": 0.9})
+    | _sweep(
+        "gmvq", {"gamma": 0.05}, {"beta": 0.3}, {"beta": 0.03}, {".temperature_start": 1.0, ".temperature_end": 0.5},
+        {".hard_after": 0.6},
+    )
+)  # fmt: skip
 EXPERIMENTS: dict[str, dict[str, Row]] = {
     "table1": _named(
         "vqvae", "vqvae+l2", "vqvae+replace", "vqvae+l2+replace", "vqvae+affine", "vqvae+opt", "vqvae+affine+opt",
         "sqvae", "gumbel", "gmvq", "gmvq+entropy", "vqvae+ema", "wasserstein", "mvq", "fsq",
     ),
+    "sweeps": SWEEPS,
     "entropy": {
         f"gamma={weight:g}": _gmvq(quantizer__gamma=weight) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
     },
@@ -371,6 +407,8 @@ def main(words: list[str] | None = None) -> None:
                 continue
             config = configured(options.kind, rows[row], changes, seed, length)
             data = data or load_data(options.kind, options.data)
+            if options.experiment == "sweeps":
+                data = replace(data, test=data.validation)
             print(f"{row}, seed {seed}", flush=True)
             try:
                 if not run(key, config, data, options, stop):
