@@ -181,7 +181,7 @@ class Codec(CodesCodec):
             most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
             found = rates.reach_reduced(attempt, goal, wish.rounds, most)
         else:
-            found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None)))
+            found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds))
         done = self.pack_codes(found.product, sections)
         return replace(done, psnr=found.measured) if by_psnr else done
 

@@ -19,6 +19,8 @@ Each run appends one JSON line to the results: row, seed, settings, hardware, ti
     conditional_entropy   the mean over sites of H(q(c | x)), in nats
     bits_per_image        of real files, header included; ideal_bits_per_image: the codes alone under the model's table;
                           nominal_bits_per_image: sites times log2 K
+    refined               of the first pictures: their error with the quantiser's own choice of codes (`mse_first`), as
+                          in all other figures, and with codes refined at the default effort (`mse`), and bits likewise
 
 A run that is in the file already is skipped, also where it says that it `failed`; delete its line to repeat it. One
 that was interrupted goes on from its checkpoint when the same command is given again; Ctrl-C saves one.
@@ -36,7 +38,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -44,135 +46,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import EXPERIMENTS, PRESETS, configured
 
 from gmvqzip.cli.train import seconds_of
-from gmvqzip.codec import Codec
+from gmvqzip.codec import Codec, Codes
 from gmvqzip.errors import TrainingError
 from gmvqzip.models import registry
 from gmvqzip.models.config import NetworkConfig
+from gmvqzip.rates import DEFAULT_EFFORT
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig, preset
 from gmvqzip.training.datasets import load_dataset
 from gmvqzip.training.evaluation import soft_measures
-from gmvqzip.training.methods import with_quantizer
 from gmvqzip.training.run import RunCallbacks, train_model
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.trainer import Trainer
 
-PRESETS = {"cifar10": "paper-cifar10", "celeba128": "paper-celeba"}
 BOX_PICTURES = 1000  # at most, for the quantiles of their errors
+REFINED_PIXELS = 1 << 20  # at most, of pictures whose codes are refined
+FIRST_CHOICE = 1  # the effort at which codes are the quantiser's own choice
 SOFT_BATCH = 256  # pictures over which the paper's perplexity is taken
 _LINE_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """A run: quantiser by name, codes of the grid (the network's own if 0), fields that differ from its settings."""
-
-    quantizer: str
-    codes: int = 0
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-def _named(*names: str) -> dict[str, Row]:
-    return {name: Row(name) for name in names}
-
-
-def _gmvq(**changes: Any) -> Row:
-    return Row("gmvq", changes={name.replace("__", "."): value for name, value in changes.items()})
-
-
-def _sweep(quantizer: str, *changes: dict[str, Any]) -> dict[str, Row]:
-    """The method as it comes, then with each of the changes to its settings, or to the run's where there is a dot."""
-    rows = {quantizer: Row(quantizer)}
-    for change in changes:
-        fields = {name.lstrip(".") if name[0] == "." else f"quantizer.{name}": value for name, value in change.items()}
-        rows[", ".join([quantizer, *(f"{name.lstrip('.')} {value}" for name, value in change.items())])] = Row(
-            quantizer, changes=fields
-        )
-    return rows
-
-
-# The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
-SWEEPS = (
-    _sweep("vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"kmeans": False})
-    | _sweep("vqvae+l2", {"commitment": 6.33}, {"commitment": 6.33, "codebook": 25.0})
-    | _sweep("vqvae+replace", {"replace_after": 20}, {"replace_after": 100})
-    | _sweep("vqvae+affine", {"affine": 10.0})
-    | _sweep("vqvae+opt", {"inner_rate": 10.0}, {"commitment": 1.58}, {"commitment": 6.33})
-    | _sweep("vqvae+ema", {"commitment": 6.33}, {"ema": 0.95})
-    | _sweep(
-        "sqvae", {"start_variance": 5.0}, {"start_variance": 1.0}, {"kmeans": True}, {"variance": "site"},
-        {".temperature_end": 0.5},
-    )
-    | _sweep("gumbel", {"kl": 0.0}, {"kl": 0.02}, {".temperature_end": 0.5})
-    | _sweep(
-        "wasserstein", {"matching": 3.0}, {"commitment": 1.58}, {".codebook_rate": None}, {"kmeans": True},
-        {"kmeans": True, "codebook": 6.33, "commitment": 1.58},
-    )
-    | _sweep("mvq", {"commitment": 6.33}, {"share": 0.9})
-    | _sweep(
-        "gmvq", {"gamma": 0.05}, {"beta": 0.3}, {"beta": 0.03}, {".temperature_start": 1.0, ".temperature_end": 0.5},
-        {".hard_after": 0.6},
-    )
-)  # fmt: skip
-EXPERIMENTS: dict[str, dict[str, Row]] = {
-    "table1": _named(
-        "vqvae", "vqvae+l2", "vqvae+replace", "vqvae+l2+replace", "vqvae+affine", "vqvae+opt", "vqvae+affine+opt",
-        "sqvae", "gumbel", "gmvq", "gmvq+entropy", "vqvae+ema", "wasserstein", "mvq", "fsq",
-    ),
-    "sweeps": SWEEPS,
-    "entropy": {
-        f"gamma={weight:g}": _gmvq(quantizer__gamma=weight) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-    },
-    "masks": {
-        "vqvae, 64 codes": Row("vqvae", codes=64),
-        "mvq, 64 codes x 15 masks": Row("mvq", codes=960),
-        "vqvae, 960 codes": Row("vqvae", codes=960),
-    },
-    "ablations": {
-        "as it is": _gmvq(),
-        "noise of eq. 18": _gmvq(quantizer__noise=True),
-        "noise of eq. 18, s^2 = 2": _gmvq(quantizer__noise=True, quantizer__noise_scale=2.0),
-        "one weight a site": _gmvq(network__weight_per_dimension=False),
-        "weights not learned": _gmvq(quantizer__learned_weights=False),
-        "distance summed over dimensions": _gmvq(quantizer__beta=6.4),  # 0.1 * 64
-        "no distance": _gmvq(quantizer__beta=0.0),
-        "tau 2 to 0.1 over the whole run": _gmvq(temperature_until=1.0, hard_after=1.0),
-        "tau 1 to 0.5": _gmvq(temperature_start=1.0, temperature_end=0.5),
-        "tau 1": _gmvq(temperature_start=1.0, temperature_end=1.0),
-        "tau 0.5": _gmvq(temperature_start=0.5, temperature_end=0.5),
-        "straight-through from 30 %": _gmvq(hard_after=0.3),
-        "no entropy": _gmvq(quantizer__gamma=0.0),
-        "plain ELBO": _gmvq(quantizer__gamma=0.0, quantizer__conditional=0.02),
-        "plain ELBO + entropy": _gmvq(quantizer__conditional=0.02),
-        "batch 16": _gmvq(batch_size=16),
-        "batch 256": _gmvq(batch_size=256),
-        "batch 16, q_bar over 16 steps": _gmvq(batch_size=16, quantizer__posterior_decay=15 / 16),
-        "q_bar over 16 steps": _gmvq(quantizer__posterior_decay=15 / 16),
-    },
-}  # fmt: skip
-
-
-def configured(kind: str, row: Row, changes: dict[str, Any], seed: int, length: dict[str, Any]) -> TrainConfig:
-    """The configuration of a run. Raises TrainingError for an unknown field, or a value that does not fit."""
-    base = preset(PRESETS[kind])
-    if not isinstance(base.network, NetworkConfig):
-        raise TrainingError(f"preset {PRESETS[kind]} is not of a staged network")
-    if row.codes:
-        grids = tuple(replace(grid, codes=row.codes) for grid in base.network.grids)
-        base = replace(base, network=replace(base.network, grids=grids))
-    config = with_quantizer(base, row.quantizer)
-    for name, value in (row.changes | changes).items():
-        part, _, last = name.rpartition(".")
-        try:
-            target = replace(getattr(config, part), **{last: value}) if part else value
-            config = replace(config, **{part or name: target})
-        except (TypeError, AttributeError) as error:
-            raise TrainingError(f"there is no field {name!r} to change: {error}") from None
-    every = config.steps or 10**9  # no evaluations on the way: they would count in no budget, and nobody reads them
-    lengths: dict[str, Any] = {"steps": None, "epochs": None, "seconds": None} | length
-    return replace(config, seed=seed, **lengths, evaluate_every=max(every, length.get("steps", every)))
 
 
 def load_data(kind: str, data: Path) -> DataSplits:
@@ -193,17 +87,30 @@ def load_data(kind: str, data: Path) -> DataSplits:
     return replace(splits, test=other.test, description=f"{splits.description}; test: {other.description}")
 
 
-def picture_error(codec: Codec, pixels: np.ndarray[Any, Any]) -> float:
+def picture_error(codec: Codec, pixels: np.ndarray[Any, Any], codes: Codes) -> float:
     """Mean squared error in [0, 1] of a picture as it is decoded."""
-    decoded = np.asarray(codec.decode(codec.encode(pixels)), dtype=np.float64)
+    decoded = np.asarray(codec.decode(codes), dtype=np.float64)
     return float(((decoded - pixels) ** 2).mean()) / 255**2
+
+
+def refined(codec: Codec, pictures: list[np.ndarray[Any, Any]]) -> dict[str, float]:
+    """Mean error and ideal bits of some pictures, with the first choice of codes and with refined ones."""
+    values: dict[str, float] = {"pictures": len(pictures), "effort": DEFAULT_EFFORT}
+    for suffix, effort in (("_first", FIRST_CHOICE), ("", DEFAULT_EFFORT)):
+        found = codec.encode_batch(pictures, effort=effort)
+        values["mse" + suffix] = float(
+            np.mean([picture_error(codec, *pair) for pair in zip(pictures, found, strict=True)])
+        )
+        bits = [sum(codec.engine.stage_bits(codes.stages, 0)) for codes in found]
+        values["ideal_bits" + suffix] = float(np.mean(bits))
+    return values
 
 
 def file_bits(codec: Codec, pictures: Iterator[np.ndarray[Any, Any]]) -> float:
     """Mean bits of a picture's whole file; every file is read back and its checksum compared."""
     sizes = []
     for pixels in pictures:
-        data = codec.compress(pixels)
+        data = codec.compress(pixels, effort=FIRST_CHOICE)
         codec.decode_codes(data)
         sizes.append(8 * len(data))
     return float(np.mean(sizes))
@@ -227,7 +134,11 @@ def measure(
     sites = math.prod(plain.stage_shapes(pixels[1], pixels[0])[0]) if isinstance(plain, NetworkConfig) else 0
     results = card["results"]["test"]
     count = len(data.test) if files is None else min(files, len(data.test))
-    errors = [picture_error(codec, image) for image in islice(data.test.all_images(), min(count, BOX_PICTURES))]
+    errors = [
+        picture_error(codec, image, codec.encode(image, effort=FIRST_CHOICE))
+        for image in islice(data.test.all_images(), min(count, BOX_PICTURES))
+    ]
+    few = list(islice(data.test.all_images(), max(1, min(count, REFINED_PIXELS // (pixels[0] * pixels[1])))))
     return {
         "mse": results["mse"],
         "psnr_mean": results["psnr_mean"],
@@ -245,6 +156,7 @@ def measure(
         "sites": sites,
         "pictures": results["pictures"],
         "files": count,
+        "refined": refined(codec, few),
         "quantiles": {"mse": quartiles(errors), "perplexity_soft": quartiles(perplexities)},
     }
 
@@ -334,11 +246,12 @@ def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: arg
 def describe(record: dict[str, Any]) -> str:
     """The measures of a run in one line."""
     return (
-        f"{record['row']}, seed {record['seed']}: MSE {record['mse']:.3e}, perplexity {record['perplexity_soft']:.1f} "
-        f"soft, {record['perplexity_hard']:.1f} hard, used {record['utilisation']:.1%}, E H(q(c|x)) "
-        f"{record['conditional_entropy']:.2f}, {record['bits_per_image']:.1f} bits "
-        f"({record['nominal_bits_per_image']:.0f} nominal), {record['steps_done']} steps in "
-        f"{record['seconds_trained']:.0f} s"
+        f"{record['row']}, seed {record['seed']}: MSE {record['mse']:.3e} "
+        f"({record['refined']['mse'] / record['refined']['mse_first'] - 1:+.1%} refined), "
+        f"perplexity {record['perplexity_soft']:.1f} soft, {record['perplexity_hard']:.1f} hard, "
+        f"used {record['utilisation']:.1%}, E H(q(c|x)) {record['conditional_entropy']:.2f}, "
+        f"{record['bits_per_image']:.1f} bits ({record['nominal_bits_per_image']:.0f} nominal), "
+        f"{record['steps_done']} steps in {record['seconds_trained']:.0f} s"
     )
 
 

@@ -164,13 +164,8 @@ def compress(
     codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
     if device is options.Device.CUDA:
         check_device(device.value)
-    if not codec.qualities:
-        for option, given in (
-            (f"--quality {quality}", quality is not None),
-            (f"--effort {effort}", effort != DEFAULT_EFFORT),
-        ):
-            if given:
-                report.note(f"model {codec.name} has a single rate: {option} changes nothing")
+    if not codec.qualities and quality is not None:
+        report.note(f"model {codec.name} has a single rate: --quality {quality} changes nothing")
 
     has_target = any(target is not None for target in (target_bpp, target_size, target_psnr))
     most_pixels = 1 if has_target else batch_pixels(codec.device)  # each picture has a search of its own

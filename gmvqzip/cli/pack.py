@@ -133,8 +133,8 @@ def pack(
             results = _add_finished(writer, found, model, report)
         else:
             codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
-            if not codec.qualities and (quality is not None or effort != DEFAULT_EFFORT):
-                report.note(f"model {codec.name} has a single rate: --quality and --effort change nothing")
+            if not codec.qualities and quality is not None:
+                report.note(f"model {codec.name} has a single rate: --quality changes nothing")
             results = _Packing(writer, codec, report, strip, quality, effort, max_pixels, jobs).run(found)
         shown = list[Fields]()
         for fields in results:

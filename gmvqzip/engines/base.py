@@ -27,10 +27,10 @@ Stages = Sequence[NDArray[Any]]
 
 @dataclass(frozen=True)
 class Search:
-    """How an encoder chooses codes; a decoder never needs to know. A staged model has nothing to choose.
+    """How an encoder chooses codes; a decoder never needs to know.
 
     trade: factor of the bits against the distortion, around 1, for sizes between two qualities; rounds: rounds of
-    refinement after the first choice (`engines.hyperprior`).
+    refinement after the first choice (`engines.hyperprior`, `engines.refinement`).
     """
 
     trade: float = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ from gmvqzip.models.registry import ModelInfo
 if TYPE_CHECKING:
     import torch
 
+    from gmvqzip.engines.refinement import Refinement
     from gmvqzip.models.network import StagedAutoencoder
 
 SINGLE_RATE = 0  # the quality field of a file whose model has one rate
 _QUALITIES = range(1, 101)
+_WEIGHTS = ("rate_weight", "reconstruction_weight")  # of a training's loss, in a model's card
 
 
 class StagedEngine:
@@ -44,18 +47,21 @@ class StagedEngine:
             raise ModelError(f"quality {quality}, but model {self.info.name} has a single rate: 0 is wanted")
 
     def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
-        """Index arrays of pixels [H, W, 3]; `search` has no effect."""
-        return self.analyse_batch(pixels[None], quality)[0]
+        """Index arrays of pixels [H, W, 3]: the quantiser's own choice, refined (`engines.refinement`)."""
+        return self.analyse_batch(pixels[None], quality, search)[0]
 
     def analyse_batch(
         self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP
     ) -> list[tuple[NDArray[np.int32], ...]]:
-        """Index arrays of each of several pictures [B, H, W, 3]; `search` has no effect."""
+        """Index arrays of each of several pictures [B, H, W, 3], as `analyse` gives them."""
         import torch
 
         network, device = self._network()
-        with torch.inference_mode(), full_precision(device):
-            stages = network.encode(image_tensor(pixels, device))
+        images = image_tensor(pixels, device)
+        with torch.no_grad(), full_precision(device):
+            stages = network.encode(images)
+            if search.rounds:
+                stages = self._refinement().run(images, stages, search.rounds, search.trade)
             arrays = [stage.to("cpu", torch.int32).numpy() for stage in stages]
         return [tuple(array[number] for array in arrays) for number in range(len(pixels))]
 
@@ -98,8 +104,40 @@ class StagedEngine:
         return tables
 
     def _network(self) -> tuple[StagedAutoencoder, torch.device]:
+        import torch
+
         from gmvqzip.models.store import load_network
 
         device = torch_device(self.device)
-        network: StagedAutoencoder = self._once.get("network", lambda: load_network(self.info, str(device)))
+
+        def make() -> StagedAutoencoder:
+            with torch.inference_mode(False):  # a search needs gradients
+                return load_network(self.info, str(device)).requires_grad_(False)
+
+        network: StagedAutoencoder = self._once.get("network", make)
         return network, device
+
+    def _refinement(self) -> Refinement:
+        import torch
+
+        from gmvqzip.engines.refinement import Refinement
+
+        network, device = self._network()
+        tables = self.tables()
+
+        def make() -> Refinement:
+            bits = [torch.from_numpy(24 - np.log2(table)).float().to(device) for table in tables]
+            return Refinement(network, bits, self._trade())
+
+        refinement: Refinement = self._once.get("refinement", make)
+        return refinement
+
+    def _trade(self) -> float:
+        """The squared error of a picture, pixels in [0, 1], that the training paid for a bit; 0 without a rate term.
+
+        Its loss was reconstruction_weight * MSE + rate_weight * bits per pixel, and there are 3 values in a pixel.
+        """
+        training = self.info.card.get("training")
+        weights = [training.get(name) for name in _WEIGHTS] if isinstance(training, dict) else [0, 0]
+        rate, reconstruction = (float(w) if isinstance(w, int | float) and 0 < w < math.inf else 0.0 for w in weights)
+        return 3 * rate / reconstruction if reconstruction else 0.0

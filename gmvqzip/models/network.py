@@ -195,11 +195,16 @@ class StagedAutoencoder(nn.Module):
     @torch.no_grad()
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """The image [B, 3, H, W] in [0, 1] of `encode`'s indices; bit for bit what `forward` gives in evaluation."""
-        queue = iter(indices)
-        batch, rows, columns = indices[0].shape
+        stages = zip(self.quantizers(), indices, strict=True)
+        return self.synthesise([quantizer.lookup(i.flatten()).reshape(*i.shape, -1) for quantizer, i in stages])
+
+    def synthesise(self, words: Sequence[Tensor]) -> Tensor:
+        """The image [B, 3, H, W] in [0, 1] of codewords, one array [B, h, w, L] a stage in coding order."""
+        queue = iter(words)
+        batch, rows, columns, _ = words[0].shape
 
         def visit(stage: Stage, level: int, state: Tensor) -> Tensor:
-            return stage.update(state, stage.quantizer.lookup(next(queue).flatten()))
+            return stage.update(state, next(queue).flatten(0, 2))
 
         return self._image(self._descend(self.start.expand(batch, -1, rows, columns), visit)).clamp(0, 1)
 

@@ -118,12 +118,15 @@ def test_a_file_that_cannot_be_small_enough_fails_alone(compress: Cli, scene: Pa
 def test_a_single_rate(cli: Cli, picture: Path, tiny: Codec) -> None:
     data = tiny.compress(picture)
     assert cli("compress", picture, "-c", "--target-size", len(data)).out == data
-    done = cli("compress", picture, "-c", "--target-size", len(data) - 1)
+    first = tiny.compress(picture, effort=1)  # refined codes may take a few bytes more, or fewer
+    least = min(len(data), len(first))
+    assert len(cli("compress", picture, "-c", "--target-size", least).out) == least
+    done = cli("compress", picture, "-c", "--target-size", least - 1)
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
     assert "single rate" in done.err
-    effort = cli("compress", picture, "-c", "-e", 5, "-v")
-    assert effort.out == data
-    assert "single rate: --effort 5 changes nothing" in effort.err
+    other = cli("compress", picture, "-c", "-q", 5, "-v")
+    assert other.out == data
+    assert "single rate: --quality 5 changes nothing" in other.err
 
 
 @pytest.mark.parametrize(

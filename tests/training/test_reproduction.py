@@ -38,6 +38,8 @@ def loaded(name: str) -> ModuleType:
     """A script as a module, without running it."""
     spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
     assert spec is not None and spec.loader is not None
+    if str(SCRIPTS) not in sys.path:
+        sys.path.append(str(SCRIPTS))  # scripts share modules
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -53,6 +55,7 @@ def reproduce(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Modul
         UniformSet(name, pictures(count, seed)) for seed, (name, count) in enumerate([("a", 20), ("b", 4), ("c", 6)])
     ]
     monkeypatch.setattr(module, "preset", lambda name: ONE)
+    monkeypatch.setattr("experiments.preset", lambda name: ONE)
     monkeypatch.setattr(module, "load_data", lambda kind, data: DataSplits(*parts, "gradients"))  # type: ignore[arg-type]
     monkeypatch.setattr("gmvqzip.training.report._tensorboard", lambda folder: None)
     monkeypatch.chdir(tmp_path)
@@ -82,6 +85,8 @@ class TestRuns:
             assert 1 <= line["perplexity_hard"] <= 16 and 1 <= line["perplexity_soft"] <= 16.001
             assert 0 < line["mse"] < 0.3
             assert line["quantiles"]["mse"] == sorted(line["quantiles"]["mse"])
+            assert line["refined"]["mse"] <= line["refined"]["mse_first"] == pytest.approx(line["mse"], rel=1e-4)
+            assert (line["refined"]["pictures"], line["refined"]["effort"]) == (6, 4)
             assert line["settings"]["seed"] == line["seed"]
             assert line["hardware"]["device"] == "cpu" and line["seconds_in_all"] >= line["seconds_trained"] > 0
         assert found[0]["conditional_entropy"] > 0.01 and found[1]["conditional_entropy"] == 0
@@ -135,7 +140,7 @@ def lines_after_cut() -> list[dict[str, Any]]:
 
 
 class TestRows:
-    @pytest.mark.parametrize("experiment", ["table1", "entropy", "ablations", "masks"])
+    @pytest.mark.parametrize("experiment", ["table1", "sweeps", "entropy", "ablations", "masks"])
     def test_every_row_is_a_configuration_of_its_own(self, experiment: str) -> None:
         module = loaded("reproduce")
         made = [

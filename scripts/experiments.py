@@ -1,0 +1,124 @@
+"""The experiments of reproduce.py: which runs there are, and how each is configured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gmvqzip.errors import TrainingError
+from gmvqzip.models.config import NetworkConfig
+from gmvqzip.training.config import TrainConfig, preset
+from gmvqzip.training.methods import with_quantizer
+
+PRESETS = {"cifar10": "paper-cifar10", "celeba128": "paper-celeba"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run: quantiser by name, codes of the grid (the network's own if 0), fields that differ from its settings."""
+
+    quantizer: str
+    codes: int = 0
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def _named(*names: str) -> dict[str, Row]:
+    return {name: Row(name) for name in names}
+
+
+def _gmvq(**changes: Any) -> Row:
+    return Row("gmvq", changes={name.replace("__", "."): value for name, value in changes.items()})
+
+
+def _sweep(quantizer: str, *changes: dict[str, Any]) -> dict[str, Row]:
+    """The method as it comes, then with each of the changes to its settings, or to the run's where there is a dot."""
+    rows = {quantizer: Row(quantizer)}
+    for change in changes:
+        fields = {name.lstrip(".") if name[0] == "." else f"quantizer.{name}": value for name, value in change.items()}
+        rows[", ".join([quantizer, *(f"{name.lstrip('.')} {value}" for name, value in change.items())])] = Row(
+            quantizer, changes=fields
+        )
+    return rows
+
+
+# The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
+SWEEPS = (
+    _sweep("vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"kmeans": False})
+    | _sweep("vqvae+l2", {"commitment": 6.33}, {"commitment": 6.33, "codebook": 25.0})
+    | _sweep("vqvae+replace", {"replace_after": 20}, {"replace_after": 100})
+    | _sweep("vqvae+affine", {"affine": 10.0})
+    | _sweep("vqvae+opt", {"inner_rate": 10.0}, {"commitment": 1.58}, {"commitment": 6.33})
+    | _sweep("vqvae+ema", {"commitment": 6.33}, {"ema": 0.95})
+    | _sweep(
+        "sqvae", {"start_variance": 5.0}, {"start_variance": 1.0}, {"start_variance": 0.1}, {"kmeans": True},
+        {"variance": "site", "start_variance": 0.1},
+        {".temperature_end": 0.5},
+    )
+    | _sweep("gumbel", {"kl": 0.0}, {"kl": 0.02}, {".temperature_end": 0.5})
+    | _sweep(
+        "wasserstein", {"matching": 3.0}, {"commitment": 1.58}, {".codebook_rate": None}, {"kmeans": True},
+        {"kmeans": True, "codebook": 6.33, "commitment": 1.58},
+    )
+    | _sweep("mvq", {"commitment": 6.33}, {"share": 0.9})
+    | _sweep(
+        "gmvq", {"gamma": 0.05}, {"beta": 0.3}, {"beta": 0.03}, {".temperature_start": 1.0, ".temperature_end": 0.5},
+        {".hard_after": 0.6},
+    )
+)  # fmt: skip
+EXPERIMENTS: dict[str, dict[str, Row]] = {
+    "table1": _named(
+        "vqvae", "vqvae+l2", "vqvae+replace", "vqvae+l2+replace", "vqvae+affine", "vqvae+opt", "vqvae+affine+opt",
+        "sqvae", "gumbel", "gmvq", "gmvq+entropy", "vqvae+ema", "wasserstein", "mvq", "fsq",
+    ),
+    "sweeps": SWEEPS,
+    "entropy": {
+        f"gamma={weight:g}": _gmvq(quantizer__gamma=weight) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+    },
+    "masks": {
+        "vqvae, 64 codes": Row("vqvae", codes=64),
+        "mvq, 64 codes x 15 masks": Row("mvq", codes=960),
+        "vqvae, 960 codes": Row("vqvae", codes=960),
+    },
+    "ablations": {
+        "as it is": _gmvq(),
+        "noise of eq. 18": _gmvq(quantizer__noise=True),
+        "noise of eq. 18, s^2 = 2": _gmvq(quantizer__noise=True, quantizer__noise_scale=2.0),
+        "one weight a site": _gmvq(network__weight_per_dimension=False),
+        "weights not learned": _gmvq(quantizer__learned_weights=False),
+        "distance summed over dimensions": _gmvq(quantizer__beta=6.4),  # 0.1 * 64
+        "no distance": _gmvq(quantizer__beta=0.0),
+        "tau 2 to 0.1 over the whole run": _gmvq(temperature_until=1.0, hard_after=1.0),
+        "tau 1 to 0.5": _gmvq(temperature_start=1.0, temperature_end=0.5),
+        "tau 1": _gmvq(temperature_start=1.0, temperature_end=1.0),
+        "tau 0.5": _gmvq(temperature_start=0.5, temperature_end=0.5),
+        "straight-through from 30 %": _gmvq(hard_after=0.3),
+        "no entropy": _gmvq(quantizer__gamma=0.0),
+        "plain ELBO": _gmvq(quantizer__gamma=0.0, quantizer__conditional=0.02),
+        "plain ELBO + entropy": _gmvq(quantizer__conditional=0.02),
+        "batch 16": _gmvq(batch_size=16),
+        "batch 256": _gmvq(batch_size=256),
+        "batch 16, q_bar over 16 steps": _gmvq(batch_size=16, quantizer__posterior_decay=15 / 16),
+        "q_bar over 16 steps": _gmvq(quantizer__posterior_decay=15 / 16),
+    },
+}  # fmt: skip
+
+
+def configured(kind: str, row: Row, changes: dict[str, Any], seed: int, length: dict[str, Any]) -> TrainConfig:
+    """The configuration of a run. Raises TrainingError for an unknown field, or a value that does not fit."""
+    base = preset(PRESETS[kind])
+    if not isinstance(base.network, NetworkConfig):
+        raise TrainingError(f"preset {PRESETS[kind]} is not of a staged network")
+    if row.codes:
+        grids = tuple(replace(grid, codes=row.codes) for grid in base.network.grids)
+        base = replace(base, network=replace(base.network, grids=grids))
+    config = with_quantizer(base, row.quantizer)
+    for name, value in (row.changes | changes).items():
+        part, _, last = name.rpartition(".")
+        try:
+            target = replace(getattr(config, part), **{last: value}) if part else value
+            config = replace(config, **{part or name: target})
+        except (TypeError, AttributeError) as error:
+            raise TrainingError(f"there is no field {name!r} to change: {error}") from None
+    every = config.steps or 10**9  # no evaluations on the way: they would count in no budget, and nobody reads them
+    lengths: dict[str, Any] = {"steps": None, "epochs": None, "seconds": None} | length
+    return replace(config, seed=seed, **lengths, evaluate_every=max(every, length.get("steps", every)))
