@@ -17,6 +17,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ import numpy as np
 from PIL import Image
 
 from gmvqzip.codec import Codec
+from gmvqzip.compressed import Compressed
 from gmvqzip.images.picture import read_picture
 from gmvqzip.models import registry
+from gmvqzip.rates import DEFAULT_EFFORT
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+BATCH = 64  # pictures in memory
 
 
 def pictures(options: argparse.Namespace) -> Iterator[tuple[str, Pixels]]:
@@ -77,13 +81,20 @@ def jpeg_at(pixels: Pixels, size: int) -> tuple[float, bool]:
     return below[1], True
 
 
+def compressed(codec: Codec, options: argparse.Namespace) -> Iterator[tuple[str, Pixels, Compressed]]:
+    """Name, pixels and file of each picture, made in batches."""
+    source = pictures(options)
+    while batch := list(islice(source, BATCH)):
+        files = codec.compress_pictures([read_picture(pixels) for _, pixels in batch], effort=options.effort)
+        yield from ((name, pixels, file) for (name, pixels), file in zip(batch, files, strict=True))
+
+
 def measure(codec: Codec, options: argparse.Namespace) -> dict[str, Any]:
     """All figures over all pictures."""
     rows = []
     counts = [np.zeros(grid.codes, dtype=np.int64) for grid in codec.config.stages()]
     started = time.perf_counter()
-    for name, pixels in pictures(options):
-        result = codec.compress_picture(read_picture(pixels))
+    for name, pixels, result in compressed(codec, options):
         decoded = codec.decompress_picture(result.data).pixels
         for count, stage in zip(counts, result.codes.stages, strict=True):
             count += np.bincount(stage.ravel(), minlength=len(count))
@@ -102,6 +113,7 @@ def measure(codec: Codec, options: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {
         "model": codec.name,
         "model_id": codec.model_id,
+        "effort": options.effort,
         "pictures": len(rows),
         "bytes": mean["bytes"],
         "payload_bytes": mean["payload_bytes"],
@@ -136,6 +148,7 @@ def main() -> None:
     parser.add_argument("--dataset", choices=("cifar10", "celeba"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    parser.add_argument("--effort", type=int, default=DEFAULT_EFFORT, help="1 to 9; 1 is the quantiser's own choice")
     parser.add_argument("--jpeg", action="store_true", help="compare with JPEG at equal file sizes")
     parser.add_argument("--each", action="store_true", help="also print each picture's figures")
     parser.add_argument("--device", default="cpu")

@@ -11,6 +11,7 @@ from gmvqzip.training.config import TrainConfig, preset
 from gmvqzip.training.methods import with_quantizer
 
 PRESETS = {"cifar10": "paper-cifar10", "celeba128": "paper-celeba"}
+PRIOR_IMAGES = {"cifar10": 8192, "celeba128": 512}  # of the training part, 512 codes for each entry of a table
 
 
 @dataclass(frozen=True)
@@ -121,4 +122,10 @@ def configured(kind: str, row: Row, changes: dict[str, Any], seed: int, length: 
             raise TrainingError(f"there is no field {name!r} to change: {error}") from None
     every = config.steps or 10**9  # no evaluations on the way: they would count in no budget, and nobody reads them
     lengths: dict[str, Any] = {"steps": None, "epochs": None, "seconds": None} | length
-    return replace(config, seed=seed, **lengths, evaluate_every=max(every, length.get("steps", every)))
+    return replace(
+        config,
+        seed=seed,
+        prior_images=PRIOR_IMAGES[kind],
+        **lengths,
+        evaluate_every=max(every, length.get("steps", every)),
+    )

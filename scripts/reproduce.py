@@ -63,7 +63,7 @@ from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.trainer import Trainer
 
 BOX_PICTURES = 1000  # at most, for the quantiles of their errors
-REFINED_PIXELS = 1 << 20  # at most, of pictures whose codes are refined
+REFINED_PIXELS = 1 << 19  # at most, of pictures whose codes are refined
 FIRST_CHOICE = 1  # the effort at which codes are the quantiser's own choice
 SOFT_BATCH = 256  # pictures over which the paper's perplexity is taken
 _LINE_SECONDS = 60.0

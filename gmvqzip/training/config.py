@@ -75,6 +75,7 @@ class TrainConfig:
     ema_decay: float = 0.998  # of the weights, over the second half of the run
     evaluate_every: int = 500  # steps between evaluations on validation pictures
     evaluate_images: int = 256  # validation pictures at most in an evaluation
+    prior_images: int = 0  # training pictures whose codes make a staged model's tables; 0: all
 
     def __post_init__(self) -> None:
         _check_types(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,13 @@ def export_model(
 
     The network is brought to its plain form and its weights are rounded as in the file first, so that prior and results
     are those of the model as shipped. The aggregated categorical prior of each stage is the smoothed count of its hard
-    codes over the whole training set, frozen into an integer table.
+    codes over the training set, or over its first `prior_images` pictures, frozen into an integer table.
     """
     network = plain_network(network)
     round_weights(network)
-    say(f"aggregated prior over {len(data.train)} training pictures")
-    seen = evaluate(network, _batches(data.train), device)
+    counted = min(len(data.train), config.prior_images or len(data.train))
+    say(f"aggregated prior over {counted} training pictures")
+    seen = evaluate(network, _first(counted, _batches(data.train)), device)
     tables = [frequencies(counts + SMOOTHING) for counts in seen.counts]
     results = {"training": seen.summary(), "validation": _measure(network, data.validation, tables, device)}
     if data.test is not None:
@@ -69,6 +70,15 @@ def _batches(pictures: ImageSet) -> Iterable[np.ndarray[Any, Any]]:
         return (image[None] for image in pictures.all_images())
     _, height, width, _ = pictures.array.shape
     return pictures.evaluation_batches(max(1, _BATCH_PIXELS // (height * width)))
+
+
+def _first(count: int, batches: Iterable[np.ndarray[Any, Any]]) -> Iterator[np.ndarray[Any, Any]]:
+    """The first `count` pictures of batches."""
+    for batch in batches:
+        if count <= 0:
+            return
+        yield batch[:count]
+        count -= len(batch)
 
 
 def _measure(

@@ -47,17 +47,18 @@ def indices_of(network: StagedAutoencoder, pixels: np.ndarray[Any, Any]) -> list
     return [stage.numpy() for stage in network.encode(pad_to_multiple(to_tensor(pixels, CPU), 4))]
 
 
-def test_tables_are_smoothed_counts_over_the_training_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked", "counted"), [(0, 20), (7, 7), (99, 20)])
+def test_tables_are_smoothed_counts_over_the_training_set(tmp_path: Path, asked: int, counted: int) -> None:
     network = made()
-    blob, _, lines = exported(network)
+    blob, _, lines = exported(network, replace(TINY, prior_images=asked))
     path = tmp_path / "mine.safetensors"
     path.write_bytes(blob)
     tables = load_tables(read_info(path))
-    for table, indices in zip(tables, indices_of(network, pictures(20)), strict=True):
+    for table, indices in zip(tables, indices_of(network, pictures(20)[:counted]), strict=True):
         counts = np.bincount(indices.ravel(), minlength=8)
         assert np.array_equal(table, frequencies(counts + SMOOTHING))
         assert int(table.sum()) == TOTAL
-    assert lines == ["aggregated prior over 20 training pictures"]
+    assert lines == [f"aggregated prior over {counted} training pictures"]
 
 
 def test_the_file_holds_the_rounded_weights(tmp_path: Path) -> None:
