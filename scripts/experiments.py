@@ -44,10 +44,10 @@ def _sweep(quantizer: str, *changes: dict[str, Any]) -> dict[str, Row]:
 
 # The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
 SWEEPS = (
-    _sweep("vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"kmeans": False})
+    _sweep("vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"commitment": 25.0}, {"kmeans": False})
     | _sweep("vqvae+l2", {"commitment": 6.33}, {"commitment": 6.33, "codebook": 25.0})
-    | _sweep("vqvae+replace", {"replace_after": 20}, {"replace_after": 100})
-    | _sweep("vqvae+affine", {"affine": 10.0})
+    | _sweep("vqvae+replace", {"replace_after": 20}, {"replace_after": 100}, {"commitment": 6.33})
+    | _sweep("vqvae+affine", {"affine": 10.0}, {"affine": 10.0, "commitment": 6.33})
     | _sweep("vqvae+opt", {"inner_rate": 10.0}, {"commitment": 1.58}, {"commitment": 6.33})
     | _sweep("vqvae+ema", {"commitment": 6.33}, {"ema": 0.95})
     | _sweep(
@@ -58,7 +58,7 @@ SWEEPS = (
     | _sweep("gumbel", {"kl": 0.0}, {"kl": 0.02}, {".temperature_end": 0.5})
     | _sweep(
         "wasserstein", {"matching": 3.0}, {"commitment": 1.58}, {".codebook_rate": None}, {"kmeans": True},
-        {"kmeans": True, "codebook": 6.33, "commitment": 1.58},
+        {"kmeans": True, "codebook": 6.33, "commitment": 6.33},
     )
     | _sweep("mvq", {"commitment": 6.33}, {"share": 0.9})
     | _sweep(
