@@ -89,21 +89,22 @@ def seconds(action: Any) -> float:
     return time.perf_counter() - start
 
 
-def measure(files: Sequence[Path], folder: Path, model: str, jobs: int, sample: int) -> dict[str, Any]:
+def measure(files: Sequence[Path], folder: Path, model: str, effort: int, jobs: int, sample: int) -> dict[str, Any]:
     """Files per second of each way, and ratios."""
     many, single = folder / "many", folder / "single"
     single.mkdir()
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     chosen = files[:: max(1, len(files) // sample)][:sample]
+    common = ("-m", model, "--effort", effort)
 
     def with_processes() -> None:
         with ThreadPoolExecutor(jobs) as pool:
-            options = ("--output-dir", folder / "processes", "-m", model, "-T", threads)
+            options = ("--output-dir", folder / "processes", *common, "-T", threads)
             list(pool.map(lambda number: run(*files[number::jobs], *options), range(jobs)))
 
     def one_by_one() -> None:
         def one(file: Path) -> None:
-            run(file, "-o", single / f"{file.stem}.gmvq", "-m", model, "-T", threads)
+            run(file, "-o", single / f"{file.stem}.gmvq", *common, "-T", threads)
 
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(one, chosen))
@@ -114,7 +115,7 @@ def measure(files: Sequence[Path], folder: Path, model: str, jobs: int, sample: 
                 image.save(folder / "x.webp", quality=WEBP_QUALITY)
 
     speeds = {
-        "many": len(files) / seconds(lambda: run("-r", files[0].parent, "--output-dir", many, "-m", model, "-j", jobs)),
+        "many": len(files) / seconds(lambda: run("-r", files[0].parent, "--output-dir", many, *common, "-j", jobs)),
         "processes": len(files) / seconds(with_processes),
         "single": len(chosen) / seconds(one_by_one),
         "webp": len(files) / seconds(webp),
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", type=Path, default=[], metavar="PATH")
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WxH=COUNT")
     parser.add_argument("--model", default="photo")
+    parser.add_argument("--effort", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sample", type=int, default=20, help="files that get a process each")
     parser.add_argument("--folder", type=Path, help="where the files are written")
@@ -150,7 +152,7 @@ def main() -> None:
             source.mkdir()
             files, origin = write_pictures(source, options.pictures, width, height, int(count))
             results[size] = {"pictures": origin} | measure(
-                files, Path(name), options.model, options.jobs, options.sample
+                files, Path(name), options.model, options.effort, options.jobs, options.sample
             )
         if not options.json:
             result = results[size]
@@ -161,7 +163,11 @@ def main() -> None:
                 print(f"  {way:10s} {speed:9.2f} files/s{ratio}")
             print(f"  {result['same']} of {result['sample']} files are the same in one batch and alone", flush=True)
     if options.json:
-        print(json.dumps({"model": options.model, "jobs": options.jobs, "sizes": results}, indent=2))
+        print(
+            json.dumps(
+                {"model": options.model, "effort": options.effort, "jobs": options.jobs, "sizes": results}, indent=2
+            )
+        )
 
 
 if __name__ == "__main__":
