@@ -44,10 +44,15 @@ def _sweep(quantizer: str, *changes: dict[str, Any]) -> dict[str, Row]:
 
 # The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
 SWEEPS = (
-    _sweep("vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"commitment": 25.0}, {"commitment": 100.0}, {"kmeans": False})
+    _sweep(
+        "vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"commitment": 25.0}, {"commitment": 100.0},
+        {"kmeans": False},
+    )
     | _sweep("vqvae+l2", {"commitment": 6.33}, {"commitment": 6.33, "codebook": 25.0})
     | _sweep("vqvae+replace", {"replace_after": 20}, {"replace_after": 100}, {"commitment": 6.33})
-    | _sweep("vqvae+affine", {"affine": 10.0}, {"affine": 10.0, "commitment": 6.33}, {"affine": 10.0, "commitment": 25.0})
+    | _sweep(
+        "vqvae+affine", {"affine": 10.0}, {"affine": 10.0, "commitment": 6.33}, {"affine": 10.0, "commitment": 25.0}
+    )
     | _sweep("vqvae+opt", {"inner_rate": 10.0}, {"commitment": 1.58}, {"commitment": 6.33})
     | _sweep("vqvae+ema", {"commitment": 6.33}, {"ema": 0.95}, {"ema": 0.95, "commitment": 25.0})
     | _sweep(
@@ -64,7 +69,8 @@ SWEEPS = (
     | _sweep(
         "gmvq", {"gamma": 0.05}, {"gamma": 0.05, "beta": 1.0}, {"gamma": 0.05, "beta": 6.4},
         {"gamma": 0.05, ".hard_after": 0.3}, {"gamma": 0.05, "beta": 1.0, ".hard_after": 0.3},
-        {"gamma": 0.05, "beta": 1.0, ".temperature_start": 0.5}, {"beta": 0.3}, {"beta": 0.03}, {".temperature_start": 1.0, ".temperature_end": 0.5},
+        {"gamma": 0.05, "beta": 1.0, ".temperature_start": 0.5},
+        {"beta": 0.3}, {"beta": 0.03}, {".temperature_start": 1.0, ".temperature_end": 0.5},
         {".hard_after": 0.6},
     )
 )  # fmt: skip
