@@ -70,6 +70,7 @@ SWEEPS = (
         "gmvq", {"gamma": 0.05}, {"gamma": 0.05, "beta": 1.0}, {"gamma": 0.05, "beta": 6.4},
         {"gamma": 0.05, ".hard_after": 0.3}, {"gamma": 0.05, "beta": 1.0, ".hard_after": 0.3},
         {"gamma": 0.05, "beta": 1.0, ".temperature_start": 0.5},
+        {"gamma": 0.05, "sampling": "identity", "beta": 6.4}, {"gamma": 0.05, "sampling": "identity", "beta": 25.0},
         {"beta": 0.3}, {"beta": 0.03}, {".temperature_start": 1.0, ".temperature_end": 0.5},
         {".hard_after": 0.6},
     )

@@ -33,7 +33,7 @@ from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 
 _PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
 _MAX_PRECISION = 2.0**15  # a model file keeps it as a half float
-SAMPLINGS = ("gumbel", "straight-through")
+SAMPLINGS = ("gumbel", "straight-through", "identity")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class GMVQSettings(QuantizerSettings):
     gamma: float = 0.01  # weight of the entropy of the aggregated posterior, in nats
     noise: bool = True  # the adaptive noise of eq. (18) around the codeword
     noise_scale: float = 0.5  # s^2 of eq. (18); 1/2 makes the variance ||z_hat - mu_c||^2 / L
-    sampling: str = "gumbel"  # "gumbel": y = softmax((l + g) / tau); "straight-through": argmax forward, posterior back
+    # "gumbel": y = softmax((l + g) / tau); "straight-through": argmax forward, the posterior's gradient back;
+    # "identity": argmax forward, the decoder's gradient to the code and, as it is, to z_hat (VQ-VAE's estimator)
+    sampling: str = "gumbel"
     posterior_decay: float = 0.0  # decay of a running mean of q_bar over steps; 0 uses the mini-batch alone
     rate: float = 0.0  # weight of the bits per site under the prior
     learned_prior: bool = False  # log pi_c in the logits; without it pi is uniform, as in the paper
@@ -177,8 +179,11 @@ class GMVQ(Quantizer):
             indices = logits.argmax(1)
             quantised = self.lookup(indices)
             square = ((proxy - quantised) ** 2).sum(1) if self.settings.noise else None
-            relaxed = posterior if temperature == 1.0 else (logits / temperature).softmax(1)
-            mean = relaxed @ self.codebook.detach()
+            if self.settings.sampling == "identity":
+                mean = proxy
+            else:
+                relaxed = posterior if temperature == 1.0 else (logits / temperature).softmax(1)
+                mean = relaxed @ self.codebook.detach()
             quantised = quantised + (mean - mean.detach())
         if square is not None:
             quantised = quantised + self.noise(square, normal)

@@ -25,7 +25,8 @@ def _gmvq(settings: GMVQSettings, config: TrainConfig, progress: float, stride: 
     if config.entropy_until < 1:
         settings = replace(settings, gamma=settings.gamma * max(0.0, 1 - progress / config.entropy_until))
     if progress >= config.hard_after:
-        settings = replace(settings, sampling="straight-through", noise=False)
+        hard = "straight-through" if settings.sampling == "gumbel" else settings.sampling
+        settings = replace(settings, sampling=hard, noise=False)
     ramp = (progress - config.rate_from) / max(config.rate_full - config.rate_from, 1e-9)
     rate = config.rate_weight * min(1.0, max(0.0, ramp))
     return replace(settings, rate=rate / stride**2, learned_prior=rate > 0)
