@@ -168,6 +168,17 @@ class TestSampling:
         expected = torch.autograd.grad((mean * direction).sum(), [proxy, raw])
         torch.testing.assert_close(gradients, expected)
 
+    def test_identity_passes_the_codeword_and_the_whole_gradient_to_proxy_and_code(self) -> None:
+        quantizer, proxy, raw = drawn(sampling="identity", noise=False, beta=0.0, gamma=0.0)
+        proxy.requires_grad_()
+        result = quantizer(proxy, raw)
+        torch.testing.assert_close(result.quantised, quantizer.lookup(result.indices))
+        direction = torch.randn_like(result.quantised)
+        slope, book = torch.autograd.grad((result.quantised * direction).sum(), [proxy, quantizer.codebook])
+        assert torch.equal(slope, direction)
+        expected = torch.zeros_like(book).index_add_(0, result.indices, direction)
+        torch.testing.assert_close(book, expected)
+
     def test_straight_through_moves_the_chosen_codes(self) -> None:
         quantizer, proxy, raw = drawn(sampling="straight-through", noise=False)
         quantizer.precision.fill_(1e6)  # the posterior is one-hot: nothing flows through it
@@ -247,7 +258,7 @@ class TestNoise:
         assert ((sample[:, :3] ** 4).mean(0) / variance**2 - 3).abs().max() < 0.2  # a Gaussian's kurtosis
         assert sample[:, 3:].abs().max() < 1e-5
 
-    @pytest.mark.parametrize("sampling", ["straight-through", "gumbel"])
+    @pytest.mark.parametrize("sampling", ["straight-through", "gumbel", "identity"])
     def test_forward_adds_it_around_the_codeword(self, sampling: str) -> None:
         torch.manual_seed(1)
         quantizer = GMVQ(2, 3, GMVQSettings(sampling=sampling))

@@ -188,6 +188,9 @@ class TestSchedules:
             trainer, _ = self.prepared(TINY, tmp_path, progress)
             for quantizer in trainer.network.quantizers():
                 assert (quantizer.settings.sampling, quantizer.settings.noise) == (sampling, noise)
+        identity = replace(TINY, quantizer=replace(TINY.quantizer, sampling="identity"))  # type: ignore[type-var]
+        trainer, _ = self.prepared(identity, tmp_path, 0.8)
+        assert all(quantizer.settings.sampling == "identity" for quantizer in trainer.network.quantizers())
 
     def test_the_entropy_reward_fades(self, tmp_path: Path) -> None:
         for progress, share in ((0.0, 1.0), (0.35, 0.5), (0.7, 0.0), (0.9, 0.0)):
