@@ -31,48 +31,63 @@ def _gmvq(**changes: Any) -> Row:
     return Row("gmvq", changes={name.replace("__", "."): value for name, value in changes.items()})
 
 
-def _sweep(quantizer: str, *changes: dict[str, Any]) -> dict[str, Row]:
-    """The method as it comes, then with each of the changes to its settings, or to the run's where there is a dot."""
-    rows = {quantizer: Row(quantizer)}
-    for change in changes:
-        fields = {name.lstrip(".") if name[0] == "." else f"quantizer.{name}": value for name, value in change.items()}
-        rows[", ".join([quantizer, *(f"{name.lstrip('.')} {value}" for name, value in change.items())])] = Row(
-            quantizer, changes=fields
-        )
+def _sweep(quantizer: str, *settings: dict[str, Any]) -> dict[str, Row]:
+    """The method with each of some settings, the run's own where there is a dot before the name."""
+    rows = {}
+    for one in settings:
+        fields = {name.lstrip(".") if name[0] == "." else f"quantizer.{name}": value for name, value in one.items()}
+        name = ", ".join([quantizer, *(f"{name.lstrip('.')} {value}" for name, value in one.items())])
+        rows[name] = Row(quantizer, changes=fields)
     return rows
 
 
 # The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
 SWEEPS = (
     _sweep(
-        "vqvae", {"commitment": 0.4}, {"commitment": 6.33}, {"commitment": 25.0}, {"commitment": 100.0},
-        {"kmeans": False},
+        "vqvae", {"commitment": 0.4}, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0},
+        {"commitment": 100.0}, {"commitment": 1.58, "kmeans": False},
     )
-    | _sweep("vqvae+l2", {"commitment": 6.33}, {"commitment": 6.33, "codebook": 25.0})
-    | _sweep("vqvae+replace", {"replace_after": 20}, {"replace_after": 100}, {"commitment": 6.33})
     | _sweep(
-        "vqvae+affine", {"affine": 10.0}, {"affine": 10.0, "commitment": 6.33}, {"affine": 10.0, "commitment": 25.0}
+        "vqvae+l2", {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
+        {"commitment": 6.33, "codebook": 25.0}, {"commitment": 100.0, "codebook": 100.0},
     )
-    | _sweep("vqvae+opt", {"inner_rate": 10.0}, {"commitment": 1.58}, {"commitment": 6.33})
-    | _sweep("vqvae+ema", {"commitment": 6.33}, {"ema": 0.95}, {"ema": 0.95, "commitment": 25.0})
     | _sweep(
-        "sqvae", {"start_variance": 5.0}, {"start_variance": 1.0}, {"start_variance": 0.1}, {"kmeans": True},
-        {"variance": "site", "start_variance": 0.1},
-        {".temperature_end": 0.5},
+        "vqvae+replace", {"replace_after": 20, "commitment": 1.58}, {"replace_after": 50, "commitment": 1.58},
+        {"replace_after": 100, "commitment": 1.58}, {"replace_after": 50, "commitment": 6.33},
+        {"replace_after": 20, "commitment": 25.0},
     )
-    | _sweep("gumbel", {"kl": 0.0}, {"kl": 0.02}, {".temperature_end": 0.5})
     | _sweep(
-        "wasserstein", {"matching": 3.0}, {"commitment": 1.58}, {".codebook_rate": None}, {"kmeans": True},
-        {"kmeans": True, "codebook": 6.33, "commitment": 6.33},
+        "vqvae+affine", {"affine": 2.0, "commitment": 1.58}, {"affine": 10.0, "commitment": 1.58},
+        {"affine": 10.0, "commitment": 6.33}, {"affine": 10.0, "commitment": 25.0},
     )
-    | _sweep("mvq", {"commitment": 6.33}, {"share": 0.9})
     | _sweep(
-        "gmvq", {"gamma": 0.05}, {"gamma": 0.05, "beta": 1.0}, {"gamma": 0.05, "beta": 6.4},
-        {"gamma": 0.05, ".hard_after": 0.3}, {"gamma": 0.05, "beta": 1.0, ".hard_after": 0.3},
+        "vqvae+opt", {"inner_rate": 50.0, "commitment": 0.0}, {"inner_rate": 10.0, "commitment": 0.0},
+        {"inner_rate": 50.0, "commitment": 1.58}, {"inner_rate": 50.0, "commitment": 6.33},
+        {"inner_rate": 50.0, "commitment": 25.0},
+    )
+    | _sweep(
+        "vqvae+ema", {"ema": 0.99, "commitment": 1.58}, {"ema": 0.99, "commitment": 6.33},
+        {"ema": 0.95, "commitment": 1.58}, {"ema": 0.95, "commitment": 25.0},
+    )
+    | _sweep(
+        "sqvae", {"start_variance": 20.0}, {"start_variance": 5.0}, {"start_variance": 1.0}, {"start_variance": 0.1},
+        {"start_variance": 20.0, "kmeans": True}, {"start_variance": 20.0, "variance": "site"},
+        {"start_variance": 0.1, "variance": "site"},
+    )
+    | _sweep("gumbel", {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02})
+    | _sweep(
+        "wasserstein", {"matching": 0.5}, {"matching": 3.0},
+        {"matching": 0.5, "kmeans": True, "codebook": 6.33, "commitment": 6.33},
+        {"matching": 0.5, "kmeans": True, "codebook": 6.33, "commitment": 25.0},
+    )
+    | _sweep("mvq", {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0})
+    | _sweep(
+        "gmvq", {"gamma": 0.02, "beta": 0.1}, {"gamma": 0.05, "beta": 0.1}, {"gamma": 0.05, "beta": 1.0},
+        {"gamma": 0.05, "beta": 6.4}, {"gamma": 0.05, "beta": 0.1, ".hard_after": 0.3},
+        {"gamma": 0.05, "beta": 6.4, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.05, "beta": 1.0, ".temperature_start": 0.5},
-        {"gamma": 0.05, "sampling": "identity", "beta": 6.4}, {"gamma": 0.05, "sampling": "identity", "beta": 25.0},
-        {"beta": 0.3}, {"beta": 0.03}, {".temperature_start": 1.0, ".temperature_end": 0.5},
-        {".hard_after": 0.6},
+        {"gamma": 0.05, "beta": 6.4, "sampling": "identity"}, {"gamma": 0.05, "beta": 25.0, "sampling": "identity"},
+        {"gamma": 0.05, "beta": 100.0, "sampling": "identity"},
     )
 )  # fmt: skip
 EXPERIMENTS: dict[str, dict[str, Row]] = {
