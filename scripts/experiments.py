@@ -85,6 +85,8 @@ SWEEPS = (
         "gmvq", {"gamma": 0.02, "beta": 0.1}, {"gamma": 0.05, "beta": 0.1}, {"gamma": 0.05, "beta": 1.0},
         {"gamma": 0.05, "beta": 6.4}, {"gamma": 0.05, "beta": 0.1, ".hard_after": 0.3},
         {"gamma": 0.05, "beta": 6.4, ".hard_after": 1.0, ".temperature_until": 1.0},
+        {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0},
+        {"gamma": 0.05, "beta": 6.4, ".hard_after": 1.0, ".temperature_until": 1.0, ".codebook_rate": 0.0005},
         {"gamma": 0.05, "beta": 1.0, ".temperature_start": 0.5},
         {"gamma": 0.05, "beta": 6.4, "sampling": "identity"}, {"gamma": 0.05, "beta": 25.0, "sampling": "identity"},
         {"gamma": 0.05, "beta": 100.0, "sampling": "identity"},
