@@ -90,6 +90,8 @@ SWEEPS = (
         {"gamma": 0.05, "beta": 1.0, ".temperature_start": 0.5},
         {"gamma": 0.05, "beta": 6.4, "sampling": "identity"}, {"gamma": 0.05, "beta": 25.0, "sampling": "identity"},
         {"gamma": 0.05, "beta": 100.0, "sampling": "identity"},
+        {"gamma": 0.05, "beta": 300.0, "sampling": "identity"}, {"gamma": 0.02, "beta": 100.0, "sampling": "identity"},
+        {"gamma": 0.1, "beta": 300.0, "sampling": "identity"}, {"gamma": 0.1, "beta": 1000.0, "sampling": "identity"},
         {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.01}, {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.0005},
     )
 )  # fmt: skip
