@@ -45,7 +45,7 @@ def _sweep(quantizer: str, *settings: dict[str, Any]) -> dict[str, Row]:
 SWEEPS = (
     _sweep(
         "vqvae", {"commitment": 0.4}, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0},
-        {"commitment": 100.0}, {"commitment": 1.58, "kmeans": False},
+        {"commitment": 100.0}, {"commitment": 100.0, "codebook": 100.0}, {"commitment": 1.58, "kmeans": False},
     )
     | _sweep(
         "vqvae+l2", {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
@@ -59,6 +59,7 @@ SWEEPS = (
     | _sweep(
         "vqvae+affine", {"affine": 2.0, "commitment": 1.58}, {"affine": 10.0, "commitment": 1.58},
         {"affine": 10.0, "commitment": 6.33}, {"affine": 10.0, "commitment": 25.0},
+        {"affine": 10.0, "commitment": 100.0, "codebook": 100.0},
     )
     | _sweep(
         "vqvae+opt", {"inner_rate": 50.0, "commitment": 0.0}, {"inner_rate": 10.0, "commitment": 0.0},
