@@ -50,11 +50,12 @@ SWEEPS = (
     | _sweep(
         "vqvae+l2", {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
         {"commitment": 6.33, "codebook": 25.0}, {"commitment": 100.0, "codebook": 100.0},
+        {"commitment": 1000.0, "codebook": 1000.0},
     )
     | _sweep(
         "vqvae+replace", {"replace_after": 20, "commitment": 1.58}, {"replace_after": 50, "commitment": 1.58},
         {"replace_after": 100, "commitment": 1.58}, {"replace_after": 50, "commitment": 6.33},
-        {"replace_after": 20, "commitment": 25.0},
+        {"replace_after": 20, "commitment": 100.0, "codebook": 100.0},
     )
     | _sweep(
         "vqvae+affine", {"affine": 2.0, "commitment": 1.58}, {"affine": 10.0, "commitment": 1.58},
@@ -64,11 +65,11 @@ SWEEPS = (
     | _sweep(
         "vqvae+opt", {"inner_rate": 50.0, "commitment": 0.0}, {"inner_rate": 10.0, "commitment": 0.0},
         {"inner_rate": 50.0, "commitment": 1.58}, {"inner_rate": 50.0, "commitment": 6.33},
-        {"inner_rate": 50.0, "commitment": 25.0},
+        {"inner_rate": 50.0, "commitment": 100.0},
     )
     | _sweep(
         "vqvae+ema", {"ema": 0.99, "commitment": 1.58}, {"ema": 0.99, "commitment": 6.33},
-        {"ema": 0.95, "commitment": 1.58}, {"ema": 0.95, "commitment": 25.0},
+        {"ema": 0.95, "commitment": 1.58}, {"ema": 0.95, "commitment": 100.0},
     )
     | _sweep(
         "sqvae", {"start_variance": 20.0}, {"start_variance": 5.0}, {"start_variance": 1.0}, {"start_variance": 0.1},
@@ -79,9 +80,9 @@ SWEEPS = (
     | _sweep(
         "wasserstein", {"matching": 0.5}, {"matching": 3.0},
         {"matching": 0.5, "kmeans": True, "codebook": 6.33, "commitment": 6.33},
-        {"matching": 0.5, "kmeans": True, "codebook": 6.33, "commitment": 25.0},
+        {"matching": 0.5, "kmeans": True, "codebook": 100.0, "commitment": 100.0},
     )
-    | _sweep("mvq", {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0})
+    | _sweep("mvq", {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 100.0, "codebook": 100.0})
     | _sweep(
         "gmvq", {"gamma": 0.02, "beta": 0.1}, {"gamma": 0.05, "beta": 0.1}, {"gamma": 0.05, "beta": 1.0},
         {"gamma": 0.05, "beta": 6.4}, {"gamma": 0.05, "beta": 0.1, ".hard_after": 0.3},
