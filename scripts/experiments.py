@@ -31,60 +31,63 @@ def _gmvq(**changes: Any) -> Row:
     return Row("gmvq", changes={name.replace("__", "."): value for name, value in changes.items()})
 
 
-def _sweep(quantizer: str, *settings: dict[str, Any]) -> dict[str, Row]:
-    """The method with each of some settings, the run's own where there is a dot before the name."""
+def _sweep(quantizer: str, base: dict[str, Any], *settings: dict[str, Any]) -> dict[str, Row]:
+    """The method with each of some settings beside those of the base, the run's own where there is a dot before."""
     rows = {}
     for one in settings:
-        fields = {name.lstrip(".") if name[0] == "." else f"quantizer.{name}": value for name, value in one.items()}
+        fields = {name.lstrip(".") if name[0] == "." else f"quantizer.{name}": v for name, v in (base | one).items()}
         name = ", ".join([quantizer, *(f"{name.lstrip('.')} {value}" for name, value in one.items())])
         rows[name] = Row(quantizer, changes=fields)
     return rows
 
 
 # The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
+_WEIGHTS = {"codebook": 6.33, "commitment": 1.58}
+_WEAK = {"codebook": 1.0, "commitment": 0.1, "kmeans": False}
+_SAMPLING = {".hard_after": 0.8, ".temperature_until": 0.8}
 SWEEPS = (
     _sweep(
-        "vqvae", {"commitment": 0.4}, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0},
+        "vqvae", _WEIGHTS, {"commitment": 0.4}, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0},
         {"commitment": 100.0}, {"commitment": 100.0, "codebook": 100.0}, {"commitment": 1.58, "kmeans": False},
     )
     | _sweep(
-        "vqvae+l2", {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
+        "vqvae+l2", _WEIGHTS, {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
         {"commitment": 6.33, "codebook": 25.0}, {"commitment": 100.0, "codebook": 100.0},
         {"commitment": 1000.0, "codebook": 1000.0},
     )
     | _sweep(
-        "vqvae+replace", {"replace_after": 20, "commitment": 1.58}, {"replace_after": 50, "commitment": 1.58},
+        "vqvae+replace", _WEIGHTS, {"replace_after": 20, "commitment": 1.58}, {"replace_after": 50, "commitment": 1.58},
         {"replace_after": 100, "commitment": 1.58}, {"replace_after": 50, "commitment": 6.33},
         {"replace_after": 20, "commitment": 100.0, "codebook": 100.0},
     )
     | _sweep(
-        "vqvae+affine", {"affine": 2.0, "commitment": 1.58}, {"affine": 10.0, "commitment": 1.58},
+        "vqvae+affine", _WEIGHTS, {"affine": 2.0, "commitment": 1.58}, {"affine": 10.0, "commitment": 1.58},
         {"affine": 10.0, "commitment": 6.33}, {"affine": 10.0, "commitment": 25.0},
         {"affine": 10.0, "commitment": 100.0, "codebook": 100.0},
     )
     | _sweep(
-        "vqvae+opt", {"inner_rate": 50.0, "commitment": 0.0}, {"inner_rate": 10.0, "commitment": 0.0},
+        "vqvae+opt", _WEIGHTS, {"inner_rate": 50.0, "commitment": 0.0}, {"inner_rate": 10.0, "commitment": 0.0},
         {"inner_rate": 50.0, "commitment": 1.58}, {"inner_rate": 50.0, "commitment": 6.33},
         {"inner_rate": 50.0, "commitment": 100.0},
     )
     | _sweep(
-        "vqvae+ema", {"ema": 0.99, "commitment": 1.58}, {"ema": 0.99, "commitment": 6.33},
+        "vqvae+ema", _WEIGHTS, {"ema": 0.99, "commitment": 1.58}, {"ema": 0.99, "commitment": 6.33},
         {"ema": 0.95, "commitment": 1.58}, {"ema": 0.95, "commitment": 100.0},
     )
     | _sweep(
-        "sqvae", {"start_variance": 20.0}, {"start_variance": 5.0}, {"start_variance": 1.0}, {"start_variance": 0.1},
-        {"start_variance": 20.0, "kmeans": True}, {"start_variance": 20.0, "variance": "site"},
-        {"start_variance": 0.1, "variance": "site"},
+        "sqvae", {}, {"start_variance": 20.0}, {"start_variance": 5.0}, {"start_variance": 1.0},
+        {"start_variance": 0.1}, {"start_variance": 20.0, "kmeans": True},
+        {"start_variance": 20.0, "variance": "site"}, {"start_variance": 0.1, "variance": "site"},
     )
-    | _sweep("gumbel", {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02})
+    | _sweep("gumbel", {}, {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02})
     | _sweep(
-        "wasserstein", {"matching": 0.5}, {"matching": 3.0},
+        "wasserstein", _WEAK, {"matching": 0.5}, {"matching": 3.0},
         {"matching": 0.5, "kmeans": True, "codebook": 6.33, "commitment": 6.33},
         {"matching": 0.5, "kmeans": True, "codebook": 100.0, "commitment": 100.0},
     )
-    | _sweep("mvq", {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 100.0, "codebook": 100.0})
+    | _sweep("mvq", _WEIGHTS, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 100.0, "codebook": 100.0})
     | _sweep(
-        "gmvq", {"gamma": 0.02, "beta": 0.1}, {"gamma": 0.05, "beta": 0.1}, {"gamma": 0.05, "beta": 1.0},
+        "gmvq", _SAMPLING, {"gamma": 0.02, "beta": 0.1}, {"gamma": 0.05, "beta": 0.1}, {"gamma": 0.05, "beta": 1.0},
         {"gamma": 0.05, "beta": 6.4}, {"gamma": 0.05, "beta": 0.1, ".hard_after": 0.3},
         {"gamma": 0.05, "beta": 6.4, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0},
@@ -100,8 +103,8 @@ SWEEPS = (
 EXPERIMENTS: dict[str, dict[str, Row]] = {
     "table1": _named(
         "vqvae", "vqvae+l2", "vqvae+replace", "vqvae+l2+replace", "vqvae+affine", "vqvae+opt", "vqvae+affine+opt",
-        "sqvae", "gumbel", "gmvq", "gmvq+entropy", "vqvae+ema", "wasserstein", "mvq", "fsq",
-    ),
+        "sqvae", "gumbel", "gmvq", "gmvq+entropy", "gmvq+identity", "vqvae+ema", "wasserstein", "mvq", "fsq",
+    ) | {"vqvae, weights as published, random start": SWEEPS["vqvae, commitment 1.58, kmeans False"]},
     "sweeps": SWEEPS,
     "entropy": {
         f"gamma={weight:g}": _gmvq(quantizer__gamma=weight) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -117,18 +120,21 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         "noise of eq. 18, s^2 = 2": _gmvq(quantizer__noise=True, quantizer__noise_scale=2.0),
         "one weight a site": _gmvq(network__weight_per_dimension=False),
         "weights not learned": _gmvq(quantizer__learned_weights=False),
-        "distance summed over dimensions": _gmvq(quantizer__beta=6.4),  # 0.1 * 64
+        "beta 0.1": _gmvq(quantizer__beta=0.1),
+        "beta 100": _gmvq(quantizer__beta=100.0),
         "no distance": _gmvq(quantizer__beta=0.0),
-        "tau 2 to 0.1 over the whole run": _gmvq(temperature_until=1.0, hard_after=1.0),
         "tau 1 to 0.5": _gmvq(temperature_start=1.0, temperature_end=0.5),
         "tau 1": _gmvq(temperature_start=1.0, temperature_end=1.0),
         "tau 0.5": _gmvq(temperature_start=0.5, temperature_end=0.5),
-        "straight-through from 30 %": _gmvq(hard_after=0.3),
+        "straight-through from 80 %": _gmvq(hard_after=0.8),
+        "straight-through from 80 %, entropy fades till then": _gmvq(hard_after=0.8, entropy_until=0.8),
+        "identity": _gmvq(quantizer__sampling="identity"),
+        "identity, beta 100": _gmvq(quantizer__sampling="identity", quantizer__beta=100.0),
         "no entropy": _gmvq(quantizer__gamma=0.0),
         "plain ELBO": _gmvq(quantizer__gamma=0.0, quantizer__conditional=0.02),
         "plain ELBO + entropy": _gmvq(quantizer__conditional=0.02),
         "batch 16": _gmvq(batch_size=16),
-        "batch 256": _gmvq(batch_size=256),
+        "batch 128": _gmvq(batch_size=128),
         "batch 16, q_bar over 16 steps": _gmvq(batch_size=16, quantizer__posterior_decay=15 / 16),
         "q_bar over 16 steps": _gmvq(quantizer__posterior_decay=15 / 16),
     },

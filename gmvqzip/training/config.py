@@ -229,10 +229,12 @@ PRESETS: dict[str, TrainConfig] = {
             decoder_blocks=(1, 4),
             grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
         ),
-        quantizer=GMVQSettings(gamma=0.02, noise=False),
+        quantizer=GMVQSettings(beta=25.0, gamma=0.02, noise=False),
         dataset="cifar10",
         batch_size=64,
         steps=12000,
+        temperature_until=1.0,
+        hard_after=1.0,
     ),
     "paper-celeba": TrainConfig(
         network=NetworkConfig(
@@ -242,11 +244,13 @@ PRESETS: dict[str, TrainConfig] = {
             decoder_blocks=(5,),
             grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
         ),
-        quantizer=GMVQSettings(gamma=0.02, noise=False),
+        quantizer=GMVQSettings(beta=25.0, gamma=0.02, noise=False),
         dataset="celeba",
         crop=128,
         batch_size=8,
         steps=10000,
+        temperature_until=1.0,
+        hard_after=1.0,
     ),
     "photo": TrainConfig(
         network=_HYPERPRIOR,

@@ -83,7 +83,7 @@ class TestWholeRun:
     def test_an_unknown_quantiser(self, place: Path, cli: Cli) -> None:
         outcome = cli(*ARGUMENTS, "--quantizer", "magic")
         assert outcome.code == 1
-        assert "no quantizer 'magic'; there are gmvq, gmvq+entropy, vqvae" in outcome.err
+        assert "no quantizer 'magic'; there are gmvq, gmvq+entropy, gmvq+identity, vqvae" in outcome.err
 
     def test_from_pictures_to_a_model_that_works(self, place: Path, cli: Cli) -> None:
         outcome = cli(*ARGUMENTS, "--out", "models/mine.safetensors", "--note", "made up, any use")

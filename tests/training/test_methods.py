@@ -145,7 +145,7 @@ class TestNames:
     def test_options_combine(self) -> None:
         settings = with_quantizer(ONE, "vqvae+replace+affine+opt+l2").quantizer
         assert isinstance(settings, VQSettings)
-        assert (settings.l2, settings.replace_after, settings.affine, settings.inner_rate) == (True, 50, 2.0, 50.0)
+        assert (settings.l2, settings.replace_after, settings.affine, settings.inner_rate) == (True, 20, 10.0, 50.0)
         assert not with_quantizer(ONE, "vqvae").quantizer.l2  # type: ignore[attr-defined]
 
     def test_entropy_raises_gamma_alone(self) -> None:
@@ -154,6 +154,14 @@ class TestNames:
         more = with_quantizer(base, "gmvq+entropy")
         assert more.quantizer.gamma == 5 * base.quantizer.gamma  # type: ignore[attr-defined]
         assert replace(more, quantizer=base.quantizer) == base
+
+    def test_identity_weighs_distance_and_error_alike(self) -> None:
+        base = preset("paper-cifar10")
+        settings = with_quantizer(base, "gmvq+identity").quantizer
+        assert isinstance(settings, GMVQSettings)
+        assert (settings.sampling, settings.beta) == ("identity", base.reconstruction_weight)
+        rival = with_quantizer(base, "vqvae").quantizer
+        assert (rival.codebook, rival.commitment) == (settings.beta, settings.beta)  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("name", ["", "vq", "vqvae+", "vqvae+l3", "sqvae+l2", "gmvq+replace", "l2"])
     def test_unknown_names(self, name: str) -> None:

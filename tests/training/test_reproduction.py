@@ -155,11 +155,11 @@ class TestRows:
             "celeba128", module.EXPERIMENTS["masks"]["mvq, 64 codes x 15 masks"], {}, 0, {"epochs": 2}
         )
         assert (masked.network.grids[0].codes, masked.epochs, masked.steps) == (960, 2, None)
-        summed = module.EXPERIMENTS["ablations"]["distance summed over dimensions"]
-        config = module.configured("cifar10", summed, {"quantizer.gamma": 0.5}, 0, {"seconds": 9.0})
-        assert (config.quantizer.beta, config.quantizer.gamma) == (0.1 * config.network.grids[0].dimensions, 0.5)
+        strong = module.EXPERIMENTS["ablations"]["beta 100"]
+        config = module.configured("cifar10", strong, {"quantizer.gamma": 0.5}, 0, {"seconds": 9.0})
+        assert (config.quantizer.beta, config.quantizer.gamma) == (100.0, 0.5)
         with pytest.raises(TrainingError, match=r"no field 'quantizer\.colour'"):
-            module.configured("cifar10", summed, {"quantizer.colour": 1}, 0, {"steps": 9})
+            module.configured("cifar10", strong, {"quantizer.colour": 1}, 0, {"steps": 9})
 
     def test_refusals(self, capsys: pytest.CaptureFixture[str]) -> None:
         module = loaded("reproduce")
