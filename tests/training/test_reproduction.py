@@ -334,3 +334,22 @@ class TestFigures:
     )
     def test_marks(self, low: float, high: float, decades: bool, wanted: list[float]) -> None:
         assert loaded("figures").marks(low, high, decades=decades) == wanted
+
+
+def test_tables_have_means_over_seeds_beside_the_published_figures(
+    reproduce: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reproduce.main(command("--rows", "gmvq", "--seeds", "0", "3"))
+    reproduce.main(command("--rows", "fsq", "--steps", "12"))
+    reproduce.main(command("--rows", "gmvq", "--steps", "2"))
+    capsys.readouterr()
+    tables = loaded("tables")
+    monkeypatch.setattr(sys, "argv", ["tables.py", "r.jsonl"])
+    tables.main()
+    shown = capsys.readouterr().out
+    first, second = (float(1000 * line["mse"]) for line in lines()[:2])
+    assert shown.count("| published |") == 2  # two lengths, so two tables
+    assert f"| gmvq | {(first + second) / 2:.3f} ({min(first, second):.3f} to {max(first, second):.3f}) |" in shown
+    assert "| 3.13 / 731.9 |" in shown
+    assert next(row for row in shown.splitlines() if row.startswith("| fsq ")).endswith("| - |")
+    assert "failed: 2 steps are too few" in shown
