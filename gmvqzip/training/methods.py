@@ -31,6 +31,7 @@ from gmvqzip.training.config import TrainConfig
 HALF_DATA_VARIANCES = 2 * 0.0633  # of CIFAR-10's pixels in [0, 1]: divides the Gumbel-VQVAE's reconstruction term
 ENTROPY_FACTOR = 5.0  # of gamma in "GM-VQ + Entropy"
 IDENTITY_GAMMA = 0.05  # of "GM-VQ + identity", VQ-VAE's estimator under GM-VQ's posterior and objective
+L2_FACTOR = 10.0  # of the weights of the distance on the unit sphere, where it is at most 4 over all dimensions
 L2_DIMENSIONS = 32  # at most, of codes on the unit sphere
 _FEW_TOKENS = 240  # below, a masked VQ has 2 units and 3 masks in the place of 4 and 15
 
@@ -140,6 +141,8 @@ def with_quantizer(config: TrainConfig, name: str) -> TrainConfig:
     for option in options:
         settings = replace(settings, **OPTIONS[option])  # type: ignore[type-var]
     if "l2" in options:
+        weights = {name: L2_FACTOR * getattr(settings, name) for name in ("codebook", "commitment")}
+        settings = replace(settings, **weights)  # type: ignore[type-var]
         grids = [replace(grid, dimensions=min(grid.dimensions, L2_DIMENSIONS)) for grid in grids]
     run = dict(choice.run)
     if not isinstance(settings, GMVQSettings):
