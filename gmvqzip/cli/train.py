@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_DEFAULT_PRESETS = {"cifar10": "paper-cifar10", "celeba": "paper-celeba", "folder": "photo"}
+_DEFAULT_PRESETS = {"cifar10": "cifar10", "celeba": "celeba", "folder": "photo"}
+# Where a quantiser is chosen by name: networks that all of them can have, and GM-VQ's own settings.
+_QUANTIZER_PRESETS = {"cifar10": "paper-cifar10", "celeba": "paper-celeba", "folder": "small"}
 
 
 def seconds_of(text: str) -> float:
@@ -38,7 +40,11 @@ def train(
     download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", help="paper-cifar10, paper-celeba, photo, faces, staged or small.", metavar="NAME"),
+        typer.Option(
+            "--preset",
+            help="cifar10, celeba, paper-cifar10, paper-celeba, photo, faces, staged or small.",
+            metavar="NAME",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; may name a preset to start from.")
@@ -161,9 +167,8 @@ def _settings(
     if config_file:
         settings = load_config(config_file)
     else:
-        # A folder's own preset is a hyperprior, which has no other quantisers.
-        default = "small" if quantizer and dataset == "folder" else _DEFAULT_PRESETS[dataset]
-        settings = preset(preset_name or default)
+        defaults = _QUANTIZER_PRESETS if quantizer else _DEFAULT_PRESETS
+        settings = preset(preset_name or defaults[dataset])
     changes: dict[str, Any] = {"dataset": dataset}
     if batch_size is not None:
         changes["batch_size"] = batch_size
