@@ -1,6 +1,6 @@
 """The lines that reproduce.py wrote, as Markdown tables: means over seeds, the paper's figures beside them.
 
-    python scripts/tables.py runs/table1-cifar10.jsonl
+    python scripts/tables.py runs/table1-cifar10.jsonl [--short]
 
 Published are the figures of table 1 of arXiv 2410.10180, MSE x 1000 / perplexity; its network and its grids are not
 stated, so they are no targets of this network and this budget.
@@ -9,11 +9,12 @@ stated, so they are no targets of this network and this budget.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from experiments import EXPERIMENTS
 from reproduce import read_results
 
 PUBLISHED = {
@@ -54,11 +55,16 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def row_of(name: str, runs: list[Run], published: dict[str, tuple[float, float]] | None) -> str:
+SHORT = ("MSE x 1000", "refined", "perplexity, soft", "codes used")
+
+
+def row_of(
+    name: str, runs: list[Run], published: dict[str, tuple[float, float]] | None, columns: Sequence[Column]
+) -> str:
     """A row of the table. runs: those of the row that were finished or failed."""
     done = [run for run in runs if "failed" not in run]
     cells = [name]
-    for _, value, form in COLUMNS:
+    for _, value, form in columns:
         values = [found for run in done if (found := value(run)) is not None]
         cells.append(format(mean(values), form) if values else "-")
     if len(done) > 1:
@@ -70,27 +76,30 @@ def row_of(name: str, runs: list[Run], published: dict[str, tuple[float, float]]
     return "| " + " | ".join(cells) + " |"
 
 
-def table(records: list[Run]) -> str:
+def table(records: list[Run], columns: Sequence[Column] = COLUMNS) -> str:
     """The Markdown of one experiment's records."""
     published = PUBLISHED[records[0]["set"]] if records[0]["experiment"] == "table1" else None
-    rows: dict[str, list[Run]] = {}
+    rows: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS[records[0]["experiment"]]}
     for record in records:
         rows.setdefault(record["row"], []).append(record)
-    heads = ["", *(head for head, _, _ in COLUMNS), "s"] + ["published"] * (published is not None)
+    heads = ["", *(head for head, _, _ in columns), "s"] + ["published"] * (published is not None)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join([*lines, *(row_of(name, runs, published) for name, runs in rows.items())])
+    return "\n".join([*lines, *(row_of(name, runs, published, columns) for name, runs in rows.items() if runs)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("results", type=Path, nargs="+")
-    for path in parser.parse_args().results:
+    parser.add_argument("--short", action="store_true", help="few columns")
+    options = parser.parse_args()
+    columns = [column for column in COLUMNS if not options.short or column[0] in SHORT]
+    for path in options.results:
         groups: dict[str, list[Run]] = {}
         for record in read_results(path):
             title = f"{record['experiment']}, {record['set']}, length {record['length']}, changes {record['changes']}"
             groups.setdefault(title, []).append(record)
         for title, records in groups.items():
-            print(f"{title}\n\n{table(records)}\n")
+            print(f"{title}\n\n{table(records, columns)}\n")
 
 
 if __name__ == "__main__":
