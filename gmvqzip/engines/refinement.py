@@ -97,7 +97,9 @@ class Refinement:
                 tried = [*current]
                 tried[stage] = torch.where(active, wanted, current[stage])
                 with torch.no_grad():
-                    new_errors = _squared(self._decode([b[c] for b, c in zip(self.books, tried, strict=True)]), images)
+                    new_errors = _squared(
+                        self.network.synthesise([b[c] for b, c in zip(self.books, tried, strict=True)]), images
+                    )
                 gain = _around(errors - new_errors, images.shape[-1] // wanted.shape[-1])
                 gain -= trade * (self.bits[stage][tried[stage]] - self.bits[stage][current[stage]])
                 current = [*current]
@@ -115,7 +117,7 @@ class Refinement:
         """Cost [B] of pictures decoded from codes, their squared errors [B, H, W], and gradients [B, h, w, L]."""
         words = [book[stage].requires_grad_() for book, stage in zip(self.books, codes, strict=True)]
         with torch.enable_grad():
-            decoded = self._decode(words)
+            decoded = self.network.synthesise(words)
             gradients = torch.autograd.grad((decoded - images).square().sum(), words)
         errors = _squared(decoded.detach(), images)
         bits = sum(table[stage].flatten(1).sum(1) for table, stage in zip(self.bits, codes, strict=True))
@@ -145,18 +147,15 @@ class Refinement:
         sites = torch.zeros(words[stage].shape[1:3], device=device)
         sites[_PROBE_SPACING // 2 :: _PROBE_SPACING, _PROBE_SPACING // 2 :: _PROBE_SPACING] = 1
         with torch.no_grad():
-            start = self._decode(words)
+            start = self.network.synthesise(words)
             rows = []
             for first in range(0, book.shape[1], _PROBES):
                 directions = torch.eye(book.shape[1], device=device)[first : first + _PROBES]
                 moved = [word.expand(len(directions), *word.shape[1:]) for word in words]
                 moved[stage] = moved[stage] + step * sites[..., None] * directions[:, None, None]
-                rows.append((self._decode(moved) - start).flatten(1) / step)
+                rows.append((self.network.synthesise(moved) - start).flatten(1) / step)
         slopes = torch.cat(rows)
         return slopes @ slopes.t() / sites.sum()
-
-    def _decode(self, words: Sequence[Tensor]) -> Tensor:
-        return self.network.synthesise(words)
 
 
 def _cells(place: Place, scale: int) -> Place:
