@@ -132,6 +132,15 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         "straight-through from 80 %, entropy fades till then": _gmvq(hard_after=0.8, entropy_until=0.8),
         "identity": _gmvq(quantizer__sampling="identity"),
         "identity, beta 100": _gmvq(quantizer__sampling="identity", quantizer__beta=100.0),
+        "identity, beta 100, weights not learned": _gmvq(
+            quantizer__sampling="identity", quantizer__beta=100.0, quantizer__learned_weights=False
+        ),
+        "identity, beta 100, no entropy": _gmvq(
+            quantizer__sampling="identity", quantizer__beta=100.0, quantizer__gamma=0.0
+        ),
+        "identity, beta 100, sharpness 4": _gmvq(
+            quantizer__sampling="identity", quantizer__beta=100.0, sharpness=4.0
+        ),
         "no entropy": _gmvq(quantizer__gamma=0.0),
         "plain ELBO": _gmvq(quantizer__gamma=0.0, quantizer__conditional=0.02),
         "plain ELBO + entropy": _gmvq(quantizer__conditional=0.02),
