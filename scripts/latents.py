@@ -37,6 +37,8 @@ METHODS: dict[str, VQSettings] = {
     "vqvae+replace": VQSettings(kmeans=False, spread=0.01, replace_after=50),
     "vqvae, k-means": VQSettings(),
     "wasserstein": WassersteinSettings(),
+    "wasserstein, matching 0.05": WassersteinSettings(matching=0.05),
+    "wasserstein, matching 0.005": WassersteinSettings(matching=0.005),
     "wasserstein, matching alone": WassersteinSettings(codebook=0.0),
 }
 
@@ -116,7 +118,7 @@ def main(words: list[str] | None = None) -> None:
         raise TrainingError("the data set has no test part")
     training = proxies(network, data.train, options.pictures)
     test = proxies(network, data.test, options.pictures)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    settings = {key: value for key, value in vars(options).items() if not isinstance(value, Path)}
     variance = float(training.var(0, unbiased=False).sum())
     result = {"settings": settings, "variance": variance, "methods": compare(training, test, options)}
     options.results.write_text(json.dumps(result, indent=1), encoding="utf-8")
