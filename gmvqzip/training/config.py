@@ -316,6 +316,6 @@ PRESETS: dict[str, TrainConfig] = {
         steps=1000,
     ),
 }
-# VQ-VAE's estimator of the gradient under GM-VQ's objective: the best of what docs/results.md compares on CIFAR-10.
+# VQ-VAE's estimator of the gradient under GM-VQ's objective: the best GM-VQ of those in docs/results.md.
 _IDENTITY = GMVQSettings(beta=100.0, gamma=0.05, noise=False, sampling="identity")
 PRESETS |= {name: replace(PRESETS[f"paper-{name}"], quantizer=_IDENTITY) for name in ("cifar10", "celeba")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,15 @@ from torch import Tensor
 from gmvqzip.models.network import StagedAutoencoder
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def first_pictures(batches: Iterable[Pixels], count: int) -> Iterator[Pixels]:
+    """Batches with the first `count` pictures of `batches`, of which no more are made than that takes."""
+    for batch in batches:
+        yield batch[:count]
+        count -= len(batch)
+        if count <= 0:
+            return
 
 
 @dataclass

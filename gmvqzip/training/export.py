@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.models.plain import plain_network
 from gmvqzip.models.store import dump_model, round_weights
 from gmvqzip.training.config import TrainConfig
-from gmvqzip.training.evaluation import evaluate
+from gmvqzip.training.evaluation import evaluate, first_pictures
 from gmvqzip.training.imagesets import ImageSet
 from gmvqzip.training.splits import DataSplits
 
@@ -43,7 +43,7 @@ def export_model(
     round_weights(network)
     counted = min(len(data.train), config.prior_images or len(data.train))
     say(f"aggregated prior over {counted} training pictures")
-    seen = evaluate(network, _first(counted, _batches(data.train)), device)
+    seen = evaluate(network, first_pictures(_batches(data.train), counted), device)
     tables = [frequencies(counts + SMOOTHING) for counts in seen.counts]
     results = {"training": seen.summary(), "validation": _measure(network, data.validation, tables, device)}
     if data.test is not None:
@@ -70,15 +70,6 @@ def _batches(pictures: ImageSet) -> Iterable[np.ndarray[Any, Any]]:
         return (image[None] for image in pictures.all_images())
     _, height, width, _ = pictures.array.shape
     return pictures.evaluation_batches(max(1, _BATCH_PIXELS // (height * width)))
-
-
-def _first(count: int, batches: Iterable[np.ndarray[Any, Any]]) -> Iterator[np.ndarray[Any, Any]]:
-    """The first `count` pictures of batches."""
-    for batch in batches:
-        if count <= 0:
-            return
-        yield batch[:count]
-        count -= len(batch)
 
 
 def _measure(

@@ -90,19 +90,22 @@ def _fsq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     return _Choice(FSQSettings(levels), math.prod(levels), len(levels))
 
 
+def _own(config: TrainConfig) -> GMVQSettings:
+    """The run's own settings of GM-VQ."""
+    return config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
+
+
 def _gmvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
-    settings = config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
-    return _Choice(settings, codes, dimensions)
+    return _Choice(_own(config), codes, dimensions)
 
 
 def _gmvq_entropy(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
-    settings = config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
+    settings = _own(config)
     return _Choice(replace(settings, gamma=ENTROPY_FACTOR * settings.gamma), codes, dimensions)
 
 
 def _gmvq_identity(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
-    settings = config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
-    settings = replace(settings, sampling="identity", beta=config.reconstruction_weight, gamma=IDENTITY_GAMMA)
+    settings = replace(_own(config), sampling="identity", beta=config.reconstruction_weight, gamma=IDENTITY_GAMMA)
     return _Choice(settings, codes, dimensions)
 
 

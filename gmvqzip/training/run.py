@@ -16,6 +16,7 @@ from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.evaluation import first_pictures
 from gmvqzip.training.export import export_model
 from gmvqzip.training.hyperexport import export_hyperprior
 from gmvqzip.training.hyperprior import HyperpriorTrainer
@@ -121,12 +122,9 @@ def _crop_for_validation(data: DataSplits, config: TrainConfig) -> int | None:
 
 
 def _validation(data: DataSplits, config: TrainConfig) -> Any:
-    left = config.evaluate_images
-    for batch in data.validation.evaluation_batches(min(32, left), _crop_for_validation(data, config)):
-        yield batch[:left]
-        left -= len(batch)
-        if left <= 0:
-            return
+    count = config.evaluate_images
+    batches = data.validation.evaluation_batches(min(32, count), _crop_for_validation(data, config))
+    return first_pictures(batches, count)
 
 
 def _sample(data: DataSplits, config: TrainConfig) -> np.ndarray[Any, Any]:

@@ -160,6 +160,7 @@ class TestNames:
         settings = with_quantizer(base, "gmvq+identity").quantizer
         assert isinstance(settings, GMVQSettings)
         assert (settings.sampling, settings.beta) == ("identity", base.reconstruction_weight)
+        assert with_quantizer(base, "gmvq+identity") == preset("cifar10")
         rival = with_quantizer(base, "vqvae").quantizer
         assert (rival.codebook, rival.commitment) == (settings.beta, settings.beta)  # type: ignore[attr-defined]
 
