@@ -100,13 +100,19 @@ SWEEPS = (
         {"gamma": 0.05, "beta": 300.0, "sampling": "identity"}, {"gamma": 0.02, "beta": 100.0, "sampling": "identity"},
         {"gamma": 0.1, "beta": 300.0, "sampling": "identity"}, {"gamma": 0.1, "beta": 1000.0, "sampling": "identity"},
         {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.01}, {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.0005},
+        {"gamma": 0.05, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
+        {"gamma": 0.02, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
+        {"gamma": 0.02, "beta": 300.0, "sampling": "identity"},
     )
 )  # fmt: skip
 EXPERIMENTS: dict[str, dict[str, Row]] = {
     "table1": _named(
         "vqvae", "vqvae+l2", "vqvae+replace", "vqvae+l2+replace", "vqvae+affine", "vqvae+opt", "vqvae+affine+opt",
         "sqvae", "gumbel", "gmvq", "gmvq+entropy", "gmvq+identity", "vqvae+ema", "wasserstein", "mvq", "fsq",
-    ) | {"vqvae, weights as published, random start": SWEEPS["vqvae, commitment 1.58, kmeans False"]},
+    ) | {
+        "vqvae, weights as published, random start": SWEEPS["vqvae, commitment 1.58, kmeans False"],
+        "wasserstein, matching 0.5": Row("wasserstein", changes={"quantizer.matching": 0.5}),
+    },
     "sweeps": SWEEPS,
     "entropy": {
         f"gamma={weight:g}": _gmvq(quantizer__gamma=weight) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
