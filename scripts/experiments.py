@@ -49,6 +49,7 @@ SWEEPS = (
     _sweep(
         "vqvae", _WEIGHTS, {"commitment": 0.4}, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0},
         {"commitment": 100.0}, {"commitment": 100.0, "codebook": 100.0}, {"commitment": 1.58, "kmeans": False},
+        {"commitment": 300.0, "codebook": 300.0},
     )
     | _sweep(
         "vqvae+l2", _WEIGHTS, {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
@@ -76,8 +77,10 @@ SWEEPS = (
     )
     | _sweep(
         "sqvae", {}, {"start_variance": 20.0}, {"start_variance": 5.0}, {"start_variance": 1.0},
-        {"start_variance": 0.1}, {"start_variance": 20.0, "kmeans": True},
+        {"start_variance": 0.1},
         {"start_variance": 20.0, "variance": "site"}, {"start_variance": 0.1, "variance": "site"},
+        {"start_variance": 0.2, "kmeans": True}, {"start_variance": 1.0, "kmeans": True},
+        {"start_variance": 5.0, "kmeans": True},
     )
     | _sweep("gumbel", {}, {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02})
     | _sweep(

@@ -12,7 +12,8 @@ nearest code. With the mixture's decoder variance at its optimum the loss of an 
 The first term belongs to the training (`reconstruction = "log"`), the second is the loss here, a mean over sites times
 `weight`. The variance is s^2 = exp(phi) + 1, phi a scalar, (I of the paper's table) or exp(phi) + exp(r(x)) with a
 value r for each site (III). One for each image (II) would need a head that sees the whole image, one for each element
-(IV) has no plain form.
+(IV) has no plain form. A k-means start on proxies, which is not the paper's, leaves the 1 out and begins with s^2 in
+units of the squared error of k-means in a dimension: the proxies are then at the network's scale, far below 1.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class SQVAESettings(QuantizerSettings):
     positive: ClassVar[tuple[str, ...]] = ("weight", "start_variance")
 
     variance: str = "shared"  # "shared": exp(phi) + 1; "site": exp(phi) + exp(r(x)), r from the head
-    start_variance: float = 20.0  # exp(phi) at the start
+    start_variance: float = 20.0  # exp(phi) at the start; in units of the error of k-means where that is the start
     weight: float = 1.0  # of both terms; 1 / (pixel values a site) where the reconstruction term is 1/2 ln(MSE)
     kmeans: bool = False  # start of the codebook by k-means on proxies; the paper's is normal
 
@@ -81,8 +82,10 @@ class SQVAE(Quantizer):
 
     def precision(self, raw_weights: Tensor) -> Tensor:
         """1 / (2 s^2), [N, 1] or [1, 1]. raw_weights: r [N, 0 or 1]."""
-        own = raw_weights.exp() if self.settings.variance == "site" else torch.ones_like(self.log_variance)[None, None]
-        return 0.5 / (self.log_variance.exp() + own)
+        shared = self.log_variance.exp()[None, None]
+        if self.settings.variance == "site":
+            return 0.5 / (shared + (shared if self.settings.kmeans else 1) * raw_weights.exp())
+        return 0.5 / (shared if self.settings.kmeans else shared + 1)
 
     def logits(self, proxy: Tensor, precision: Tensor) -> Tensor:
         """-||z - e_k||^2 / (2 s^2), [N, K]. proxy: [N, L]; precision: [N or 1, 1]."""
@@ -138,5 +141,7 @@ class SQVAE(Quantizer):
 
     @torch.no_grad()
     def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
-        """k-means start of the codebook on proxies [N, L]."""
+        """k-means start of the codebook on proxies [N, L], and of s^2 from its error."""
         self.codebook.copy_(kmeans(proxies.to(self.codebook.dtype), self.codes))
+        error = (proxies - self.lookup(nearest(proxies, self.codebook))).square().mean()
+        self.log_variance.copy_((self.settings.start_variance * error.clamp_min(1e-12)).log())
