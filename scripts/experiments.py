@@ -106,6 +106,10 @@ SWEEPS = (
         {"gamma": 0.05, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.02, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.02, "beta": 300.0, "sampling": "identity"},
+        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "ema": 0.95},
+        {"gamma": 0.02, "beta": 100.0, "sampling": "identity", "ema": 0.95},
+        {"gamma": 0.05, "beta": 300.0, "sampling": "identity", "ema": 0.95},
+        {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0, "ema": 0.95},
     )
 )  # fmt: skip
 EXPERIMENTS: dict[str, dict[str, Row]] = {
