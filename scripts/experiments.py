@@ -87,6 +87,7 @@ SWEEPS = (
         "wasserstein", _WEAK, {"matching": 0.5}, {"matching": 3.0},
         {"matching": 0.5, "kmeans": True, "codebook": 6.33, "commitment": 6.33},
         {"matching": 0.5, "kmeans": True, "codebook": 100.0, "commitment": 100.0},
+        {"matching": 5.0, "kmeans": True, "codebook": 100.0, "commitment": 100.0},
         {"matching": 50.0, "kmeans": True, "codebook": 100.0, "commitment": 100.0},
         {"matching": 5.0, "kmeans": True, "codebook": 100.0, "commitment": 100.0, ".codebook_rate": None},
     )
