@@ -108,6 +108,8 @@ class GMVQ(Quantizer):
     average_posterior: Tensor
     log_prior: Tensor
     precision: Tensor
+    ema_count: Tensor
+    ema_sum: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: GMVQSettings | None = None) -> None:
         super().__init__(codes, dimensions)
@@ -117,9 +119,9 @@ class GMVQ(Quantizer):
         self.register_buffer("precision", torch.ones(()))
         self.register_buffer("log_prior", torch.zeros(codes))  # log pi_c up to a constant; zero is the uniform prior
         self.register_buffer("average_posterior", torch.full((codes,), 1.0 / codes), persistent=False)
-        rows = codes if self.settings.ema else 0
-        self.register_buffer("ema_count", torch.ones(rows), persistent=False)
-        self.register_buffer("ema_sum", self.codebook.detach()[:rows].clone(), persistent=False)
+        if self.settings.ema:
+            self.register_buffer("ema_count", torch.ones(codes), persistent=False)
+            self.register_buffer("ema_sum", self.codebook.detach().clone(), persistent=False)
         self._moments: tuple[Tensor, Tensor] | None = None  # of the forward pass, for `after_step`
 
     @property
@@ -283,6 +285,8 @@ class GMVQ(Quantizer):
             noise = torch.randn(len(dead), self.dimensions, dtype=use.dtype, device=use.device)
             self.codebook[dead] = self.codebook[source] + spread * noise / self.precision.sqrt()
             self.log_prior[dead] = self.log_prior[source]
+            if self.settings.ema:
+                self.ema_sum[dead], self.ema_count[dead] = self.codebook[dead], 1.0
             use[dead] = 1 / self.codes
             self.average_posterior = use / use.sum()
         return len(dead)
@@ -309,7 +313,9 @@ class GMVQ(Quantizer):
         """
         centres = kmeans(proxies.to(self.codebook.dtype), self.codes, iterations)
         self.codebook.copy_(centres)
-        self.ema_sum.copy_(centres[: len(self.ema_sum)])
+        if self.settings.ema:
+            self.ema_sum.copy_(centres)
+            self.ema_count.fill_(1)
         nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in torch.split(proxies, 4096)])
         error = float(((proxies - centres[nearest]) ** 2).mean())
         self.precision.fill_(sharpness / max(error, sharpness / _MAX_PRECISION))
