@@ -53,6 +53,7 @@ class GMVQSettings(QuantizerSettings):
     # "gumbel": y = softmax((l + g) / tau); "straight-through": argmax forward, the posterior's gradient back;
     # "identity": argmax forward, the decoder's gradient to the code and, as it is, to z_hat (VQ-VAE's estimator)
     sampling: str = "gumbel"
+    code_gradient: bool = True  # whether the decoder's gradient moves the codes too, in "identity"
     posterior_decay: float = 0.0  # decay of a running mean of q_bar over steps; 0 uses the mini-batch alone
     rate: float = 0.0  # weight of the bits per site under the prior
     learned_prior: bool = False  # log pi_c in the logits; without it pi is uniform, as in the paper
@@ -203,6 +204,8 @@ class GMVQ(Quantizer):
             else:
                 relaxed = posterior if temperature == 1.0 else (logits / temperature).softmax(1)
                 mean = relaxed @ self.codebook.detach()
+            if not self.settings.code_gradient:
+                quantised = quantised.detach()
             quantised = quantised + (mean - mean.detach())
         if square is not None:
             quantised = quantised + self.noise(square, normal)
