@@ -80,7 +80,8 @@ SWEEPS = (
         {"start_variance": 0.1},
         {"start_variance": 20.0, "variance": "site"}, {"start_variance": 0.1, "variance": "site"},
         {"start_variance": 0.2, "kmeans": True}, {"start_variance": 1.0, "kmeans": True},
-        {"start_variance": 5.0, "kmeans": True},
+        {"start_variance": 5.0, "kmeans": True}, {"start_variance": 10.0, "kmeans": True},
+        {"start_variance": 20.0, "kmeans": True},
     )
     | _sweep("gumbel", {}, {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02})
     | _sweep(
@@ -104,6 +105,8 @@ SWEEPS = (
         {"gamma": 0.05, "beta": 300.0, "sampling": "identity"}, {"gamma": 0.02, "beta": 100.0, "sampling": "identity"},
         {"gamma": 0.1, "beta": 300.0, "sampling": "identity"}, {"gamma": 0.1, "beta": 1000.0, "sampling": "identity"},
         {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.01}, {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.0005},
+        {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0, ".sharpness": 0.2},
+        {"gamma": 0.05, "beta": 6.4, ".hard_after": 1.0, ".temperature_until": 1.0, ".sharpness": 0.2},
         {"gamma": 0.05, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.02, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.02, "beta": 300.0, "sampling": "identity"},
@@ -123,6 +126,7 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
     ) | {
         "vqvae, weights as published, random start": SWEEPS["vqvae, commitment 1.58, kmeans False"],
         "wasserstein, matching 0.5": Row("wasserstein", changes={"quantizer.matching": 0.5}),
+        "wasserstein, matching 50": Row("wasserstein", changes={"quantizer.matching": 50.0}),
     },
     "sweeps": SWEEPS,
     "entropy": {

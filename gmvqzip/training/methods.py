@@ -74,7 +74,7 @@ def _gumbel(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
 
 def _wasserstein(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     weight = config.reconstruction_weight
-    settings = WassersteinSettings(kmeans=True, codebook=weight, commitment=weight, matching=0.5 * weight)
+    settings = WassersteinSettings(kmeans=True, codebook=weight, commitment=weight, matching=0.05 * weight)
     return _Choice(settings, codes, dimensions, {"codebook_rate": 0.02})
 
 
