@@ -50,6 +50,8 @@ SWEEPS = (
         "vqvae", _WEIGHTS, {"commitment": 0.4}, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0},
         {"commitment": 100.0}, {"commitment": 100.0, "codebook": 100.0}, {"commitment": 1.58, "kmeans": False},
         {"commitment": 300.0, "codebook": 300.0},
+        {"commitment": 100.0, "codebook": 100.0, ".codebook_rate": 0.01},
+        {"commitment": 100.0, "codebook": 100.0, ".codebook_rate": 0.03},
     )
     | _sweep(
         "vqvae+l2", _WEIGHTS, {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
@@ -112,6 +114,9 @@ SWEEPS = (
         {"gamma": 0.02, "beta": 300.0, "sampling": "identity"},
         {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "code_gradient": False},
         {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "code_gradient": False, ".codebook_rate": 0.01},
+        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "code_gradient": False, ".codebook_rate": 0.03},
+        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", ".codebook_rate": 0.01},
+        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", ".codebook_rate": 0.03},
         {"gamma": 0.2, "beta": 100.0, "sampling": "identity", "ema": 0.95},
         {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "ema": 0.95},
         {"gamma": 0.02, "beta": 100.0, "sampling": "identity", "ema": 0.95},
