@@ -56,7 +56,7 @@ SWEEPS = (
     | _sweep(
         "vqvae+l2", _WEIGHTS, {"commitment": 1.58, "codebook": 6.33}, {"commitment": 6.33, "codebook": 6.33},
         {"commitment": 6.33, "codebook": 25.0}, {"commitment": 100.0, "codebook": 100.0},
-        {"commitment": 1000.0, "codebook": 1000.0},
+        {"commitment": 1000.0, "codebook": 1000.0}, {"commitment": 1000.0, "codebook": 1000.0, ".codebook_rate": 0.01},
     )
     | _sweep(
         "vqvae+replace", _WEIGHTS, {"replace_after": 20, "commitment": 1.58}, {"replace_after": 50, "commitment": 1.58},
@@ -67,6 +67,7 @@ SWEEPS = (
         "vqvae+affine", _WEIGHTS, {"affine": 2.0, "commitment": 1.58}, {"affine": 10.0, "commitment": 1.58},
         {"affine": 10.0, "commitment": 6.33}, {"affine": 10.0, "commitment": 25.0},
         {"affine": 10.0, "commitment": 100.0, "codebook": 100.0},
+        {"affine": 10.0, "commitment": 100.0, "codebook": 100.0, ".codebook_rate": 0.01},
     )
     | _sweep(
         "vqvae+opt", _WEIGHTS, {"inner_rate": 50.0, "commitment": 0.0}, {"inner_rate": 10.0, "commitment": 0.0},
@@ -83,7 +84,7 @@ SWEEPS = (
         {"start_variance": 20.0, "variance": "site"}, {"start_variance": 0.1, "variance": "site"},
         {"start_variance": 0.2, "kmeans": True}, {"start_variance": 1.0, "kmeans": True},
         {"start_variance": 5.0, "kmeans": True}, {"start_variance": 10.0, "kmeans": True},
-        {"start_variance": 20.0, "kmeans": True},
+        {"start_variance": 20.0, "kmeans": True}, {"start_variance": 10.0, "kmeans": True, ".codebook_rate": 0.01},
     )
     | _sweep("gumbel", {}, {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02})
     | _sweep(
@@ -94,7 +95,10 @@ SWEEPS = (
         {"matching": 50.0, "kmeans": True, "codebook": 100.0, "commitment": 100.0},
         {"matching": 5.0, "kmeans": True, "codebook": 100.0, "commitment": 100.0, ".codebook_rate": None},
     )
-    | _sweep("mvq", _WEIGHTS, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 100.0, "codebook": 100.0})
+    | _sweep(
+        "mvq", _WEIGHTS, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 100.0, "codebook": 100.0},
+        {"commitment": 100.0, "codebook": 100.0, ".codebook_rate": 0.01},
+    )
     | _sweep(
         "gmvq", _SAMPLING, {"gamma": 0.02, "beta": 0.1}, {"gamma": 0.05, "beta": 0.1}, {"gamma": 0.05, "beta": 1.0},
         {"gamma": 0.05, "beta": 6.4}, {"gamma": 0.05, "beta": 0.1, ".hard_after": 0.3},
@@ -109,20 +113,12 @@ SWEEPS = (
         {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.01}, {"gamma": 0.05, "beta": 6.4, ".codebook_rate": 0.0005},
         {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0, ".sharpness": 0.2},
         {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0, ".sharpness": 0.05},
-        {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0, ".sharpness": 0.2, "ema": 0.95},
         {"gamma": 0.05, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.02, "beta": 100.0, ".hard_after": 1.0, ".temperature_until": 1.0},
         {"gamma": 0.02, "beta": 300.0, "sampling": "identity"},
-        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "code_gradient": False},
-        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "code_gradient": False, ".codebook_rate": 0.01},
-        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "code_gradient": False, ".codebook_rate": 0.03},
         {"gamma": 0.05, "beta": 100.0, "sampling": "identity", ".codebook_rate": 0.01},
+        {"gamma": 0.1, "beta": 100.0, "sampling": "identity", ".codebook_rate": 0.01},
         {"gamma": 0.05, "beta": 100.0, "sampling": "identity", ".codebook_rate": 0.03},
-        {"gamma": 0.2, "beta": 100.0, "sampling": "identity", "ema": 0.95},
-        {"gamma": 0.05, "beta": 100.0, "sampling": "identity", "ema": 0.95},
-        {"gamma": 0.02, "beta": 100.0, "sampling": "identity", "ema": 0.95},
-        {"gamma": 0.05, "beta": 300.0, "sampling": "identity", "ema": 0.95},
-        {"gamma": 0.05, "beta": 25.0, ".hard_after": 1.0, ".temperature_until": 1.0, "ema": 0.95},
     )
 )  # fmt: skip
 EXPERIMENTS: dict[str, dict[str, Row]] = {

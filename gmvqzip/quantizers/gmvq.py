@@ -20,7 +20,6 @@ the mixture's weights then enter the logits as log pi_c, so that the argmax is t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,7 +32,6 @@ from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, gum
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 
 _PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
-_EMA_FLOOR = 1e-5  # below the running count of a code that can move
 _MAX_PRECISION = 2.0**15  # a model file keeps it as a half float
 SAMPLINGS = ("gumbel", "straight-through", "identity")
 
@@ -44,7 +42,7 @@ class GMVQSettings(QuantizerSettings):
 
     method: ClassVar[str] = "gmvq"
     positive: ClassVar[tuple[str, ...]] = ("noise_scale",)
-    fractions: ClassVar[tuple[str, ...]] = ("posterior_decay", "ema")
+    fractions: ClassVar[tuple[str, ...]] = ("posterior_decay",)
 
     beta: float = 0.1  # weight of the expected squared distance, mean over sites and dimensions
     gamma: float = 0.01  # weight of the entropy of the aggregated posterior, in nats
@@ -53,13 +51,11 @@ class GMVQSettings(QuantizerSettings):
     # "gumbel": y = softmax((l + g) / tau); "straight-through": argmax forward, the posterior's gradient back;
     # "identity": argmax forward, the decoder's gradient to the code and, as it is, to z_hat (VQ-VAE's estimator)
     sampling: str = "gumbel"
-    code_gradient: bool = True  # whether the decoder's gradient moves the codes too, in "identity"
     posterior_decay: float = 0.0  # decay of a running mean of q_bar over steps; 0 uses the mini-batch alone
     rate: float = 0.0  # weight of the bits per site under the prior
     learned_prior: bool = False  # log pi_c in the logits; without it pi is uniform, as in the paper
     conditional: float = 0.0  # weight of H(q(c|x)), mean over sites: the plain ELBO's reward, which ALBO leaves out
     learned_weights: bool = True  # w(x) of eq. (15); without it every weight is the same
-    ema: float = 0.0  # decay of running means that are the codes, the M-step of expectation maximisation; 0: gradients
 
     def widths(self, codes: int, dimensions: int, weights: int) -> tuple[int, int]:
         """Proxy and as many weights as the network gives: one a dimension, or one a site."""
@@ -71,8 +67,6 @@ class GMVQSettings(QuantizerSettings):
             raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, not {self.sampling!r}")
         if self.posterior_decay == 1:
             raise ValueError("posterior_decay must be below 1: the running mean would never move")
-        if self.ema == 1:
-            raise ValueError("ema must be below 1: the codebook would never move")
 
     def build(self, codes: int, dimensions: int) -> GMVQ:
         """The quantiser."""
@@ -109,8 +103,6 @@ class GMVQ(Quantizer):
     average_posterior: Tensor
     log_prior: Tensor
     precision: Tensor
-    ema_count: Tensor
-    ema_sum: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: GMVQSettings | None = None) -> None:
         super().__init__(codes, dimensions)
@@ -120,10 +112,6 @@ class GMVQ(Quantizer):
         self.register_buffer("precision", torch.ones(()))
         self.register_buffer("log_prior", torch.zeros(codes))  # log pi_c up to a constant; zero is the uniform prior
         self.register_buffer("average_posterior", torch.full((codes,), 1.0 / codes), persistent=False)
-        if self.settings.ema:
-            self.register_buffer("ema_count", torch.ones(codes), persistent=False)
-            self.register_buffer("ema_sum", self.codebook.detach().clone(), persistent=False)
-        self._moments: tuple[Tensor, Tensor] | None = None  # of the forward pass, for `after_step`
 
     @property
     def wants_proxies(self) -> bool:
@@ -136,10 +124,8 @@ class GMVQ(Quantizer):
             self._block(proxy[part], weights[part], uniform[part], normal[part], temperature)
             for part in row_blocks(len(proxy), self.codes)
         ]
-        quantised, indices, distance, bits, posterior, conditional, moments = zip(*blocks, strict=True)
+        quantised, indices, distance, bits, posterior, conditional = zip(*blocks, strict=True)
         sums = [torch.stack(part).sum(0) for part in (distance, bits, posterior, conditional)]
-        if self.training and self.settings.ema:
-            self._moments = sums[2].detach(), torch.stack(moments).sum(0)
         return self._result(torch.cat(quantised), torch.cat(indices), *sums)
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
@@ -163,38 +149,32 @@ class GMVQ(Quantizer):
         return uniform, ranks.randn((len(proxy), self.dimensions if noisy else 0), proxy)
 
     def _logits(self, proxy: Tensor, weights: Tensor) -> Tensor:
-        return gmvq_logits(proxy, weights, self._words()) + self.log_prior
-
-    def _words(self) -> Tensor:
-        """The codebook [K, L], without a gradient where running means move it."""
-        return self.codebook.detach() if self.settings.ema else self.codebook
+        return gmvq_logits(proxy, weights, self.codebook) + self.log_prior
 
     def _block(
         self, proxy: Tensor, weights: Tensor, uniform: Tensor, normal: Tensor, temperature: float
     ) -> tuple[Tensor, ...]:
-        """One block of sites: quantised, indices, and sums over sites of distance, bits, q(c|x) [K], H(q(c|x)) and,
-        with a codebook of running means, q(c|x) z_hat [K, L].
+        """One block of sites: quantised, indices, and sums over sites of distance, bits, q(c|x) [K] and H(q(c|x)).
 
         uniform, normal: what `_draws` gave for these sites.
         """
         logits = self._logits(proxy, weights)
         log_posterior = logits.log_softmax(1)
         posterior = log_posterior.exp()
-        distance = expected_distance(proxy, posterior, self._words()).sum()
+        distance = expected_distance(proxy, posterior, self.codebook).sum()
         bits = -(posterior @ self.log_prior.log_softmax(0)).sum() / math.log(2)
         log_terms = (
             (posterior, log_posterior) if self.settings.conditional else (posterior.detach(), log_posterior.detach())
         )
         conditional = -(log_terms[0] * log_terms[1]).sum()
-        moments = posterior.detach().t() @ proxy.detach() if self.settings.ema else posterior.new_empty(0)
         if not self.training:
             indices = logits.argmax(1)
-            return self.lookup(indices), indices, distance, bits, posterior.sum(0), conditional, moments
+            return self.lookup(indices), indices, distance, bits, posterior.sum(0), conditional
         if self.settings.sampling == "gumbel":
             sample = gumbel_softmax(logits, uniform, temperature)
             indices = sample.argmax(1)
-            quantised = sample @ self._words()
-            square = expected_distance(proxy, sample, self._words()) if self.settings.noise else None
+            quantised = sample @ self.codebook
+            square = expected_distance(proxy, sample, self.codebook) if self.settings.noise else None
         else:
             indices = logits.argmax(1)
             quantised = self.lookup(indices)
@@ -204,12 +184,10 @@ class GMVQ(Quantizer):
             else:
                 relaxed = posterior if temperature == 1.0 else (logits / temperature).softmax(1)
                 mean = relaxed @ self.codebook.detach()
-            if not self.settings.code_gradient:
-                quantised = quantised.detach()
             quantised = quantised + (mean - mean.detach())
         if square is not None:
             quantised = quantised + self.noise(square, normal)
-        return quantised, indices, distance, bits, posterior.sum(0), conditional, moments
+        return quantised, indices, distance, bits, posterior.sum(0), conditional
 
     def noise(self, square_distance: Tensor, normal: Tensor) -> Tensor:
         """The adaptive noise of eq. (18): variance ||z_hat - mu_c||^2 / (2 s^2 L) in each dimension.
@@ -263,7 +241,7 @@ class GMVQ(Quantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
-        return F.embedding(indices, self._words())
+        return F.embedding(indices, self.codebook)
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm | None:
         """None: this is the plain form, unless weights are not learned: then the head gives none."""
@@ -288,25 +266,9 @@ class GMVQ(Quantizer):
             noise = torch.randn(len(dead), self.dimensions, dtype=use.dtype, device=use.device)
             self.codebook[dead] = self.codebook[source] + spread * noise / self.precision.sqrt()
             self.log_prior[dead] = self.log_prior[source]
-            if self.settings.ema:
-                self.ema_sum[dead], self.ema_count[dead] = self.codebook[dead], 1.0
             use[dead] = 1 / self.codes
             self.average_posterior = use / use.sum()
         return len(dead)
-
-    @torch.no_grad()
-    def after_step(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-        """With `ema`: N_c and m_c follow the sums of q(c|x) and of q(c|x) z_hat over the batch, and mu_c = m_c / N_c.
-
-        The M-step of the mixture's means under the expected distance (appendix A.1 of VQ-VAE, with soft counts).
-        """
-        if self._moments is None:
-            return
-        (count, moment), self._moments = self._moments, None
-        weight = 1 - self.settings.ema
-        self.ema_count.lerp_(ranks.total(count).to(self.ema_count.dtype), weight)
-        self.ema_sum.lerp_(ranks.total(moment).to(self.ema_sum.dtype), weight)
-        self.codebook.copy_(self.ema_sum / self.ema_count.clamp_min(_EMA_FLOOR)[:, None])
 
     @torch.no_grad()
     def initialise(self, proxies: Tensor, sharpness: float = 1.0, iterations: int = 10) -> None:
@@ -316,9 +278,6 @@ class GMVQ(Quantizer):
         """
         centres = kmeans(proxies.to(self.codebook.dtype), self.codes, iterations)
         self.codebook.copy_(centres)
-        if self.settings.ema:
-            self.ema_sum.copy_(centres)
-            self.ema_count.fill_(1)
         nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in torch.split(proxies, 4096)])
         error = float(((proxies - centres[nearest]) ** 2).mean())
         self.precision.fill_(sharpness / max(error, sharpness / _MAX_PRECISION))
