@@ -86,7 +86,10 @@ SWEEPS = (
         {"start_variance": 5.0, "kmeans": True}, {"start_variance": 10.0, "kmeans": True},
         {"start_variance": 20.0, "kmeans": True}, {"start_variance": 10.0, "kmeans": True, ".codebook_rate": 0.01},
     )
-    | _sweep("gumbel", {}, {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02})
+    | _sweep(
+        "gumbel", {}, {"kl": 0.0}, {"kl": 0.006}, {"kl": 0.02}, {"kl": 0.006, ".codebook_rate": 0.01},
+        {"kl": 0.006, ".temperature_end": 0.3},
+    )
     | _sweep(
         "wasserstein", _WEAK, {"matching": 0.5}, {"matching": 3.0},
         {"matching": 0.5, "kmeans": True, "codebook": 6.33, "commitment": 6.33},
