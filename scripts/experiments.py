@@ -27,8 +27,12 @@ def _named(*names: str) -> dict[str, Row]:
     return {name: Row(name) for name in names}
 
 
-def _gmvq(**changes: Any) -> Row:
-    return Row("gmvq", changes={name.replace("__", "."): value for name, value in changes.items()})
+def _gmvq(quantizer: str = "gmvq", **changes: Any) -> Row:
+    return Row(quantizer, changes={name.replace("__", "."): value for name, value in changes.items()})
+
+
+def _identity(**changes: Any) -> Row:
+    return _gmvq("gmvq+identity", **changes)
 
 
 def _sweep(quantizer: str, base: dict[str, Any], *settings: dict[str, Any]) -> dict[str, Row]:
@@ -42,9 +46,9 @@ def _sweep(quantizer: str, base: dict[str, Any], *settings: dict[str, Any]) -> d
 
 
 # The weights of eq. (3) are in the run's units: 6.33 is 1 beside an error over the variance of the data.
-_WEIGHTS = {"codebook": 6.33, "commitment": 1.58}
+_WEIGHTS: dict[str, Any] = {"codebook": 6.33, "commitment": 1.58, ".codebook_rate": None}
 _WEAK = {"codebook": 1.0, "commitment": 0.1, "kmeans": False}
-_SAMPLING = {".hard_after": 0.8, ".temperature_until": 0.8}
+_SAMPLING = {".hard_after": 0.8, ".temperature_until": 0.8, ".sharpness": 1.0}
 SWEEPS = (
     _sweep(
         "vqvae", _WEIGHTS, {"commitment": 0.4}, {"commitment": 1.58}, {"commitment": 6.33}, {"commitment": 25.0},
@@ -79,7 +83,7 @@ SWEEPS = (
         {"ema": 0.95, "commitment": 1.58}, {"ema": 0.95, "commitment": 100.0},
     )
     | _sweep(
-        "sqvae", {}, {"start_variance": 20.0}, {"start_variance": 5.0}, {"start_variance": 1.0},
+        "sqvae", {"kmeans": False}, {"start_variance": 20.0}, {"start_variance": 5.0}, {"start_variance": 1.0},
         {"start_variance": 0.1},
         {"start_variance": 20.0, "variance": "site"}, {"start_variance": 0.1, "variance": "site"},
         {"start_variance": 0.2, "kmeans": True}, {"start_variance": 1.0, "kmeans": True},
@@ -135,7 +139,7 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
     },
     "sweeps": SWEEPS,
     "entropy": {
-        f"gamma={weight:g}": _gmvq(quantizer__gamma=weight) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+        f"gamma={weight:g}": _gmvq(quantizer__gamma=weight, sharpness=1.0) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
     },
     "masks": {
         "vqvae, 64 codes": Row("vqvae", codes=64),
@@ -151,22 +155,13 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         "beta 0.1": _gmvq(quantizer__beta=0.1),
         "beta 100": _gmvq(quantizer__beta=100.0),
         "no distance": _gmvq(quantizer__beta=0.0),
+        "sharpness 1": _gmvq(sharpness=1.0),
+        "rate of the codebook 0.01": _gmvq(codebook_rate=0.01),
         "tau 1 to 0.5": _gmvq(temperature_start=1.0, temperature_end=0.5),
         "tau 1": _gmvq(temperature_start=1.0, temperature_end=1.0),
         "tau 0.5": _gmvq(temperature_start=0.5, temperature_end=0.5),
         "straight-through from 80 %": _gmvq(hard_after=0.8),
         "straight-through from 80 %, entropy fades till then": _gmvq(hard_after=0.8, entropy_until=0.8),
-        "identity": _gmvq(quantizer__sampling="identity"),
-        "identity, beta 100": _gmvq(quantizer__sampling="identity", quantizer__beta=100.0),
-        "identity, beta 100, weights not learned": _gmvq(
-            quantizer__sampling="identity", quantizer__beta=100.0, quantizer__learned_weights=False
-        ),
-        "identity, beta 100, no entropy": _gmvq(
-            quantizer__sampling="identity", quantizer__beta=100.0, quantizer__gamma=0.0
-        ),
-        "identity, beta 100, sharpness 4": _gmvq(
-            quantizer__sampling="identity", quantizer__beta=100.0, sharpness=4.0
-        ),
         "no entropy": _gmvq(quantizer__gamma=0.0),
         "plain ELBO": _gmvq(quantizer__gamma=0.0, quantizer__conditional=0.02),
         "plain ELBO + entropy": _gmvq(quantizer__conditional=0.02),
@@ -174,6 +169,14 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         "batch 128": _gmvq(batch_size=128),
         "batch 16, q_bar over 16 steps": _gmvq(batch_size=16, quantizer__posterior_decay=15 / 16),
         "q_bar over 16 steps": _gmvq(quantizer__posterior_decay=15 / 16),
+        "+ identity": _identity(),
+        "+ identity, Gumbel-softmax after all": _identity(quantizer__sampling="gumbel"),
+        "+ identity, posterior straight-through": _identity(quantizer__sampling="straight-through"),
+        "+ identity, weights not learned": _identity(quantizer__learned_weights=False),
+        "+ identity, no entropy": _identity(quantizer__gamma=0.0),
+        "+ identity, sharpness 0.2": _identity(sharpness=0.2),
+        "+ identity, sharpness 4": _identity(sharpness=4.0),
+        "+ identity, rate of the codebook 0.002": _identity(codebook_rate=0.002),
     },
 }  # fmt: skip
 

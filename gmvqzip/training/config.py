@@ -235,6 +235,7 @@ PRESETS: dict[str, TrainConfig] = {
         steps=12000,
         temperature_until=1.0,
         hard_after=1.0,
+        sharpness=0.2,
     ),
     "paper-celeba": TrainConfig(
         network=NetworkConfig(
@@ -251,6 +252,7 @@ PRESETS: dict[str, TrainConfig] = {
         steps=10000,
         temperature_until=1.0,
         hard_after=1.0,
+        sharpness=0.2,
     ),
     "photo": TrainConfig(
         network=_HYPERPRIOR,
@@ -318,4 +320,6 @@ PRESETS: dict[str, TrainConfig] = {
 }
 # VQ-VAE's estimator of the gradient under GM-VQ's objective: the best GM-VQ of those in docs/results.md.
 _IDENTITY = GMVQSettings(beta=100.0, gamma=0.05, noise=False, sampling="identity")
-PRESETS |= {name: replace(PRESETS[f"paper-{name}"], quantizer=_IDENTITY) for name in ("cifar10", "celeba")}
+PRESETS |= {
+    name: replace(PRESETS[f"paper-{name}"], quantizer=_IDENTITY, sharpness=1.0) for name in ("cifar10", "celeba")
+}

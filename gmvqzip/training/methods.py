@@ -31,6 +31,7 @@ from gmvqzip.training.config import TrainConfig
 HALF_DATA_VARIANCES = 2 * 0.0633  # of CIFAR-10's pixels in [0, 1]: divides the Gumbel-VQVAE's reconstruction term
 ENTROPY_FACTOR = 5.0  # of gamma in "GM-VQ + Entropy"
 IDENTITY_GAMMA = 0.05  # of "GM-VQ + identity", VQ-VAE's estimator under GM-VQ's posterior and objective
+CODEBOOK_RATE = 0.01  # of codes that gradients of a distance alone move, or almost alone: five times the network's
 L2_FACTOR = 10.0  # of the weights of the distance on the unit sphere, where it is at most 4 over all dimensions
 L2_DIMENSIONS = 32  # at most, of codes on the unit sphere
 _FEW_TOKENS = 240  # below, a masked VQ has 2 units and 3 masks in the place of 4 and 15
@@ -57,13 +58,15 @@ class _Choice:
 
 def _vqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     weight = config.reconstruction_weight
-    return _Choice(VQSettings(codebook=weight, commitment=weight), codes, dimensions)
+    return _Choice(
+        VQSettings(codebook=weight, commitment=weight), codes, dimensions, {"codebook_rate": CODEBOOK_RATE}
+    )
 
 
 def _sqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     # exp(-1e-5 step) over the 160,000 steps of the authors' runs on CIFAR-10, as a fraction of the run.
     fall = {"temperature_start": 1.0, "temperature_end": 0.2, "temperature_until": 1.0}
-    return _Choice(SQVAESettings(start_variance=0.1), codes, dimensions, {"reconstruction": "log", **fall})
+    return _Choice(SQVAESettings(kmeans=True, start_variance=10.0), codes, dimensions, {"reconstruction": "log", **fall})
 
 
 def _gumbel(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
@@ -106,7 +109,7 @@ def _gmvq_entropy(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
 
 def _gmvq_identity(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     settings = replace(_own(config), sampling="identity", beta=config.reconstruction_weight, gamma=IDENTITY_GAMMA)
-    return _Choice(settings, codes, dimensions)
+    return _Choice(settings, codes, dimensions, {"sharpness": 1.0, "codebook_rate": CODEBOOK_RATE})
 
 
 _MAKERS: dict[str, Callable[[TrainConfig, int, int], _Choice]] = {

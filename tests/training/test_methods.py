@@ -21,7 +21,7 @@ from gmvqzip.quantizers import FSQSettings, GMVQSettings, GumbelSettings, MVQSet
 from gmvqzip.training.config import TrainConfig, config_from_dict, load_config, preset
 from gmvqzip.training.evaluation import to_tensor
 from gmvqzip.training.imagesets import UniformSet
-from gmvqzip.training.methods import NAMES, with_quantizer
+from gmvqzip.training.methods import CODEBOOK_RATE, NAMES, with_quantizer
 from gmvqzip.training.schedule import quantizer_settings, temperature
 from gmvqzip.training.trainer import Trainer
 
@@ -160,9 +160,10 @@ class TestNames:
         settings = with_quantizer(base, "gmvq+identity").quantizer
         assert isinstance(settings, GMVQSettings)
         assert (settings.sampling, settings.beta) == ("identity", base.reconstruction_weight)
-        assert with_quantizer(base, "gmvq+identity") == preset("cifar10")
-        rival = with_quantizer(base, "vqvae").quantizer
-        assert (rival.codebook, rival.commitment) == (settings.beta, settings.beta)  # type: ignore[attr-defined]
+        assert with_quantizer(base, "gmvq+identity") == replace(preset("cifar10"), codebook_rate=CODEBOOK_RATE)
+        rival = with_quantizer(base, "vqvae")
+        assert rival.codebook_rate == CODEBOOK_RATE
+        assert (rival.quantizer.codebook, rival.quantizer.commitment) == (settings.beta,) * 2  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("name", ["", "vq", "vqvae+", "vqvae+l3", "sqvae+l2", "gmvq+replace", "l2"])
     def test_unknown_names(self, name: str) -> None:
