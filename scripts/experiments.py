@@ -139,7 +139,8 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
     },
     "sweeps": SWEEPS,
     "entropy": {
-        f"gamma={weight:g}": _gmvq(quantizer__gamma=weight, sharpness=1.0) for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+        f"gamma={weight:g}": _gmvq(quantizer__gamma=weight, sharpness=1.0)
+        for weight in (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
     },
     "masks": {
         "vqvae, 64 codes": Row("vqvae", codes=64),

@@ -58,15 +58,14 @@ class _Choice:
 
 def _vqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     weight = config.reconstruction_weight
-    return _Choice(
-        VQSettings(codebook=weight, commitment=weight), codes, dimensions, {"codebook_rate": CODEBOOK_RATE}
-    )
+    return _Choice(VQSettings(codebook=weight, commitment=weight), codes, dimensions, {"codebook_rate": CODEBOOK_RATE})
 
 
 def _sqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     # exp(-1e-5 step) over the 160,000 steps of the authors' runs on CIFAR-10, as a fraction of the run.
     fall = {"temperature_start": 1.0, "temperature_end": 0.2, "temperature_until": 1.0}
-    return _Choice(SQVAESettings(kmeans=True, start_variance=10.0), codes, dimensions, {"reconstruction": "log", **fall})
+    settings = SQVAESettings(kmeans=True, start_variance=10.0)
+    return _Choice(settings, codes, dimensions, {"reconstruction": "log", **fall})
 
 
 def _gumbel(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
@@ -143,14 +142,14 @@ def with_quantizer(config: TrainConfig, name: str) -> TrainConfig:
     for grid in config.network.grids:
         choice = _MAKERS[base](config, grid.codes, grid.dimensions)
         grids.append(replace(grid, codes=choice.codes, dimensions=choice.dimensions))
-    settings = choice.quantizer
+    settings, run = choice.quantizer, dict(choice.run)
     for option in options:
         settings = replace(settings, **OPTIONS[option])  # type: ignore[type-var]
     if "l2" in options:
         weights = {name: L2_FACTOR * getattr(settings, name) for name in ("codebook", "commitment")}
         settings = replace(settings, **weights)  # type: ignore[type-var]
         grids = [replace(grid, dimensions=min(grid.dimensions, L2_DIMENSIONS)) for grid in grids]
-    run = dict(choice.run)
+        del run["codebook_rate"]  # on the unit sphere codes move fast enough
     if not isinstance(settings, GMVQSettings):
         run |= {"rate_weight": 0.0, "reseed_every": 0}
     network = replace(config.network, grids=tuple(grids))
