@@ -84,7 +84,8 @@ def _mvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     weight = config.reconstruction_weight
     units = 4 if codes >= _FEW_TOKENS else 2
     settings = MVQSettings(units=units, codebook=weight, commitment=weight)
-    return _Choice(settings, max(2, codes // settings.masks) * settings.masks, dimensions)
+    codes = max(2, codes // settings.masks) * settings.masks
+    return _Choice(settings, codes, dimensions, {"codebook_rate": CODEBOOK_RATE})
 
 
 def _fsq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
