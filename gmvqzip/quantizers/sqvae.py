@@ -12,8 +12,9 @@ nearest code. With the mixture's decoder variance at its optimum the loss of an 
 The first term belongs to the training (`reconstruction = "log"`), the second is the loss here, a mean over sites times
 `weight`. The variance is s^2 = exp(phi) + 1, phi a scalar, (I of the paper's table) or exp(phi) + exp(r(x)) with a
 value r for each site (III). One for each image (II) would need a head that sees the whole image, one for each element
-(IV) has no plain form. A k-means start on proxies, which is not the paper's, leaves the 1 out and begins with s^2 in
-units of the squared error of k-means in a dimension: the proxies are then at the network's scale, far below 1.
+(IV) has no plain form. A k-means start on proxies is not the paper's. Proxies are then at the network's scale, far below
+1: s^2 is exp(phi), or exp(phi) (1 + exp(r(x))), and exp(phi) begins as `start_variance` times the mean squared error of
+k-means in a dimension.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class SQVAESettings(QuantizerSettings):
     positive: ClassVar[tuple[str, ...]] = ("weight", "start_variance")
 
     variance: str = "shared"  # "shared": exp(phi) + 1; "site": exp(phi) + exp(r(x)), r from the head
-    start_variance: float = 20.0  # exp(phi) at the start; in units of the error of k-means where that is the start
+    start_variance: float = 20.0  # exp(phi) at the start; with k-means in units of its error
     weight: float = 1.0  # of both terms; 1 / (pixel values a site) where the reconstruction term is 1/2 ln(MSE)
     kmeans: bool = False  # start of the codebook by k-means on proxies; the paper's is normal
 

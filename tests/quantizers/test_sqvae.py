@@ -88,6 +88,18 @@ def test_k_means_is_a_choice() -> None:
     assert len(quantizer.assign(centres, torch.empty(7, 0)).unique()) >= 5
 
 
+@pytest.mark.parametrize(("variance", "factor"), [("shared", 1.0), ("site", 1 + math.exp(0.5))])
+def test_k_means_gives_the_unit_of_the_variance(variance: str, factor: float) -> None:
+    """s^2 at the start is `start_variance` times the mean squared error of the start in a dimension, without the 1."""
+    quantizer, proxy = made(kmeans=True, start_variance=4.0, variance=variance)
+    quantizer.initialise(proxy.detach())
+    nearest = torch.cdist(proxy, quantizer.codebook).argmin(1)
+    error = ((proxy - quantizer.codebook[nearest]) ** 2).mean().detach()
+    raw = torch.full((30, 1), 0.5, dtype=torch.float64) if variance == "site" else NONE
+    wanted = naive_posterior(proxy, quantizer.codebook, 4 * error * factor)
+    torch.testing.assert_close(quantizer.logits(proxy, quantizer.precision(raw)).softmax(1), wanted)
+
+
 def test_unknown_variance() -> None:
     with pytest.raises(ValueError, match="variance must be one of shared, site"):
         made(variance="element")
