@@ -13,8 +13,8 @@ The first term belongs to the training (`reconstruction = "log"`), the second is
 `weight`. The variance is s^2 = exp(phi) + 1, phi a scalar, (I of the paper's table) or exp(phi) + exp(r(x)) with a
 value r for each site (III). One for each image (II) would need a head that sees the whole image, one for each element
 (IV) has no plain form. A k-means start on proxies is not the paper's. Proxies are then at the network's scale, far
-below 1: s^2 is exp(phi), or exp(phi) (1 + exp(r(x))), and exp(phi) begins as `start_variance` times the mean squared error of
-k-means in a dimension.
+below 1: s^2 is exp(phi), or exp(phi) (1 + exp(r(x))), and exp(phi) begins as `start_variance` times the mean squared
+error of k-means in a dimension.
 """
 
 from __future__ import annotations
