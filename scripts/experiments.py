@@ -27,12 +27,12 @@ def _named(*names: str) -> dict[str, Row]:
     return {name: Row(name) for name in names}
 
 
-def _gmvq(quantizer: str = "gmvq", **changes: Any) -> Row:
-    return Row(quantizer, changes={name.replace("__", "."): value for name, value in changes.items()})
+def _gmvq(**changes: Any) -> Row:
+    return Row("gmvq", changes={name.replace("__", "."): value for name, value in changes.items()})
 
 
 def _identity(**changes: Any) -> Row:
-    return _gmvq("gmvq+identity", **changes)
+    return _gmvq(**{"quantizer__sampling": "identity", "quantizer__beta": 100.0, "sharpness": 1.0} | changes)
 
 
 def _sweep(quantizer: str, base: dict[str, Any], *settings: dict[str, Any]) -> dict[str, Row]:
@@ -170,14 +170,10 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         "batch 128": _gmvq(batch_size=128),
         "batch 16, q_bar over 16 steps": _gmvq(batch_size=16, quantizer__posterior_decay=15 / 16),
         "q_bar over 16 steps": _gmvq(quantizer__posterior_decay=15 / 16),
-        "+ identity": _identity(),
-        "+ identity, Gumbel-softmax after all": _identity(quantizer__sampling="gumbel"),
-        "+ identity, posterior straight-through": _identity(quantizer__sampling="straight-through"),
-        "+ identity, weights not learned": _identity(quantizer__learned_weights=False),
-        "+ identity, no entropy": _identity(quantizer__gamma=0.0),
-        "+ identity, sharpness 0.2": _identity(sharpness=0.2),
-        "+ identity, sharpness 4": _identity(sharpness=4.0),
-        "+ identity, rate of the codebook 0.002": _identity(codebook_rate=0.002),
+        "identity, beta 100": _identity(),
+        "identity, beta 100, weights not learned": _identity(quantizer__learned_weights=False),
+        "identity, beta 100, no entropy": _identity(quantizer__gamma=0.0),
+        "identity, beta 100, sharpness 4": _identity(sharpness=4.0),
     },
 }  # fmt: skip
 
