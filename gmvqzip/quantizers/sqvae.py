@@ -143,6 +143,7 @@ class SQVAE(Quantizer):
     @torch.no_grad()
     def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
         """k-means start of the codebook on proxies [N, L], and of s^2 from its error."""
-        self.codebook.copy_(kmeans(proxies.to(self.codebook.dtype), self.codes))
+        proxies = proxies.to(self.codebook.dtype)
+        self.codebook.copy_(kmeans(proxies, self.codes))
         error = (proxies - self.lookup(nearest(proxies, self.codebook))).square().mean()
         self.log_variance.copy_((self.settings.start_variance * error.clamp_min(1e-12)).log())

@@ -92,7 +92,9 @@ def test_k_means_is_a_choice() -> None:
 def test_k_means_gives_the_unit_of_the_variance(variance: str, factor: float) -> None:
     """s^2 at the start is `start_variance` times the mean squared error of the start in a dimension, without the 1."""
     quantizer, proxy = made(kmeans=True, start_variance=4.0, variance=variance)
-    quantizer.initialise(proxy.detach())
+    proxy = proxy.detach().bfloat16()  # as autocast may give them
+    quantizer.initialise(proxy)
+    proxy = proxy.double()
     nearest = torch.cdist(proxy, quantizer.codebook).argmin(1)
     error = ((proxy - quantizer.codebook[nearest]) ** 2).mean().detach()
     raw = torch.full((30, 1), 0.5, dtype=torch.float64) if variance == "site" else NONE
