@@ -160,7 +160,7 @@ def compress(
     from gmvqzip import codec as codecs
     from gmvqzip.engines.base import check_device
     from gmvqzip.engines.batching import batch_pixels
-    from gmvqzip.images.picture import read_picture
+    from gmvqzip.images.preparing import read_prepared
 
     codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
     if device is options.Device.CUDA:
@@ -176,7 +176,7 @@ def compress(
         prepare(task, force=force, make_directory=output_dir is not None)
         source = read_stdin() if task.source is None else read_source(task.source)
         in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
-        picture = read_picture(source, strip=strip, max_pixels=max_pixels)
+        picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
         for warning in picture.warnings:
             if not (remove and warning in picture.dropped):  # what keeps a source is said when it is kept
                 report.warn(task.name, warning)

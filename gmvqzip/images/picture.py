@@ -23,7 +23,7 @@ from gmvqzip.errors import ImageError
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.images import colour
-from gmvqzip.images.colour import DEPTH_NOTE, Pixels
+from gmvqzip.images.colour import DEPTH_NOTE, Pixels, Planes
 from gmvqzip.images.notes import Notes
 
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM")  # tried first: Pillow loads their readers in any case
@@ -189,7 +189,7 @@ def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture
             raise ImageError("not enough memory to unpack the picture") from error
         except Exception as error:
             raise ImageError(f"the picture is damaged or cut: {_line(error)}") from error
-    return Picture(planes.pixels, planes.gray, planes.alpha, planes.icc, notes.lines, notes.dropped)
+    return _finished(planes, notes)
 
 
 def _note_frames(image: Image.Image, notes: Notes) -> None:
@@ -222,8 +222,11 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     colours = 1 if planes.shape[2] <= 2 else 3
     alpha = planes[:, :, colours] if planes.shape[2] > colours else None
     pixels = np.repeat(planes[:, :, :1], 3, axis=2) if colours == 1 else planes[:, :, :3]
-    opacity = colour.drop_opaque(alpha)
-    return Picture(np.array(pixels, order="C"), colours == 1, opacity, None, notes.lines, notes.dropped)
+    return _finished(Planes(np.array(pixels, order="C"), colours == 1, colour.drop_opaque(alpha), None), notes)
+
+
+def _finished(planes: Planes, notes: Notes) -> Picture:
+    return Picture(planes.pixels, planes.gray, planes.alpha, planes.icc, notes.lines, notes.dropped)
 
 
 def to_pil(picture: Picture) -> Image.Image:
