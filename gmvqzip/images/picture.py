@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from gmvqzip.errors import ImageError
+from gmvqzip.forks import fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.images import colour
@@ -240,7 +240,7 @@ def to_pil(picture: Picture) -> Image.Image:
     return image
 
 
-_calm_lock = threading.Lock()
+_calm_lock = fork_lock()
 _calm_limits: list[int] = []  # one for each thread inside
 _calm_before: tuple[int | None, warnings.catch_warnings[None]] | None = None
 
