@@ -112,7 +112,7 @@ class HyperpriorTrainer(TrainingLoop):
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
         trade = self.network_config.lambda_of(quality)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with self._autocast():
             output = self.model(image, quality, scalar=self.phase == SCALAR)
         error = (output.reconstruction - image).square().mean((1, 2, 3))
         pixels = image.shape[2] * image.shape[3]
@@ -232,7 +232,8 @@ class HyperpriorTrainer(TrainingLoop):
         ]
         optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)]
         if wide:
-            optimizers.append(Muon(wide, lr=config.muon_rate, weight_decay=config.weight_decay))
+            decay, kind = config.weight_decay, self.precision.product_type
+            optimizers.append(Muon(wide, lr=config.muon_rate, weight_decay=decay, product_type=kind))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["peak"] = group["lr"]
