@@ -243,7 +243,13 @@ def _tuning(config: TrainConfig) -> dict[str, Any]:
     """What a run from a trained model has in the place of a preset's own settings."""
     if isinstance(config.network, HyperpriorConfig):
         length = {"steps": 3000} if config.steps is not None else {}
-        return length | {"scalar_until": 0.0, "prior_until": 0.0, "code_rate": 1.0, "muon_rate": 8e-4, "adam_rate": 4e-4}
+        return length | {
+            "scalar_until": 0.0,
+            "prior_until": 0.0,
+            "code_rate": 1.0,
+            "muon_rate": 8e-4,
+            "adam_rate": 4e-4,
+        }
     return {
         "muon_rate": 0.3 * config.muon_rate,
         "adam_rate": 0.3 * config.adam_rate,

@@ -161,7 +161,9 @@ class TrainingLoop(ABC):
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
         if state.get("start") != (self.start and self.start.model_id):
-            raise TrainingError(f"the run in {self.folder} started from another model than the present {self.config.start}")
+            raise TrainingError(
+                f"the run in {self.folder} started from another model than the present {self.config.start}"
+            )
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
         self._restore(state)
         torch.set_rng_state(state["generator"])
