@@ -84,7 +84,9 @@ class TestWholeRun:
         assert len(recorder.steps) == 16
         assert [step for step, _ in recorder.evaluations] == [10, 16]
         assert recorder.trained == 1
-        assert recorder.lines == ["precision: fp32", "aggregated prior over 20 training pictures"]
+        said = ["precision: fp32", "aggregated prior over 20 training pictures", "measuring files of 4 held-back pictures"]
+        assert recorder.lines[:3] == said
+        assert recorder.lines[-1] == finished[1]["verdict"]["text"]
 
 
 class TestStopAndResume:
