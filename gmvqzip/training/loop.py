@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from gmvqzip.errors import TrainingError
+from gmvqzip.models.precision import training_precision
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
@@ -20,8 +22,9 @@ from gmvqzip.training.config import TrainConfig, config_from_dict
 from gmvqzip.training.evaluation import to_tensor
 
 CHECKPOINT_SECONDS = 300.0
-# What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence.
-_MAY_DIFFER = {"steps", "epochs", "seconds", "muon_rate", "adam_rate", "clip"}
+# What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence, and
+# another precision on another machine.
+_MAY_DIFFER = {"steps", "epochs", "seconds", "muon_rate", "adam_rate", "clip", "precision"}
 
 
 class PictureSet(Protocol):
@@ -51,9 +54,20 @@ class TrainingLoop(ABC):
     hold the same state: what is random or decided is the same on each, and only rank 0 writes checkpoints.
     """
 
-    def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        pictures: PictureSet,
+        folder: Path,
+        device: torch.device,
+        start: ModelInfo | None = None,
+    ) -> None:
+        """start: the model that the run goes on from, which is that of `config.start`."""
         distributed.check_batch(config.batch_size)
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
+        self.start = start
+        # Of the first process, for all: what Muon makes of a gradient must be the same on each.
+        self.precision = distributed.from_writer(lambda: training_precision(config.precision, device))
         torch.manual_seed(config.seed)
         self.step, self.elapsed = 0, 0.0
 
@@ -132,6 +146,7 @@ class TrainingLoop(ABC):
             "config": self.config.to_dict(),
             "step": self.step,
             "elapsed": self.elapsed,
+            "start": self.start and self.start.model_id,
             "generator": torch.get_rng_state(),
             "cuda_generators": [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [],
         }
@@ -145,11 +160,17 @@ class TrainingLoop(ABC):
         differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
+        if state.get("start") != (self.start and self.start.model_id):
+            raise TrainingError(f"the run in {self.folder} started from another model than the present {self.config.start}")
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
         self._restore(state)
         torch.set_rng_state(state["generator"])
         if state["cuda_generators"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generators"][0], self.device)
+
+    def _autocast(self) -> torch.autocast:
+        """The network's forward pass in the run's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision.convolutions)
 
     def _share(self, step: int, alignment: int) -> torch.Tensor:
         """This process's share [B, 3, H, W] of batch `step`. Raises TrainingError where the network cannot take it."""

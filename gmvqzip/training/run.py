@@ -17,12 +17,13 @@ from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import first_pictures
-from gmvqzip.training.export import export_model
+from gmvqzip.training.export import Origin, export_model
 from gmvqzip.training.hyperexport import export_hyperprior
 from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.loop import StepRecord, TrainingLoop
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.start import find_start
 from gmvqzip.training.trainer import Trainer
 
 _SHEET_PICTURES = 8
@@ -59,8 +60,9 @@ def train_model(
     Raises TrainingError; OutputError where the model cannot be written.
     """
     kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
+    start = find_start(config)
     if not distributed.writes():
-        trainer = kind(config, data.train, folder, device)
+        trainer = kind(config, data.train, folder, device, start)
         if resume:
             trainer.resume()
         if not trainer.run(on_step=lambda record: None, on_evaluation=lambda: None, stop=callbacks.stop):
@@ -76,7 +78,8 @@ def train_model(
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
-    trainer = kind(config, data.train, folder, device)
+    trainer = kind(config, data.train, folder, device, start)
+    callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
         trainer.resume()
         callbacks.say(f"resumed at step {trainer.step}")
@@ -102,14 +105,23 @@ def train_model(
         if not trainer.ready:
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
         on_evaluation()
-        history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
-        say = callbacks.say
+        history = {
+            "steps_done": trainer.step,
+            "seconds_trained": round(trainer.elapsed, 1),
+            "precision_used": str(trainer.precision),
+        }
+        made = Origin(name, config, start, history, note)
         if isinstance(trainer, HyperpriorTrainer):
-            blob, card = export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)
+            blob, card, verdict = export_hyperprior(made, trainer.exported, data, say=callbacks.say)
         else:
-            blob, card = export_model(name, trainer.exported, config, data, device, history=history, note=note, say=say)
+            blob, card, verdict = export_model(made, trainer.exported, data, device, say=callbacks.say)
+        log.write("end", trainer.step, {"results": card["results"], "verdict": card["verdict"]})
+        for line in verdict.lines():
+            callbacks.say(line)
+        if start is not None and verdict.worse:
+            callbacks.say(f"kept {start.name}: {output} is a copy of it, and the run's checkpoint has what was trained")
+            blob, card = start.path.read_bytes(), start.card
         atomic_write(output, blob, force=True)
-        log.write("end", trainer.step, {"results": card["results"]})
         return card
     except OSError as error:
         raise TrainingError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from None
