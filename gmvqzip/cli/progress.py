@@ -45,6 +45,11 @@ class TrainingDisplay:
         if self._bar:
             self._bar.stop()
 
+    def leave(self) -> None:
+        """Bring the terminal into order where the program ends at once."""
+        if self._bar:
+            self._bar.console.show_cursor(True)
+
     def say(self, line: str) -> None:
         """One line for the user."""
         if self.quiet:

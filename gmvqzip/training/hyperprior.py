@@ -12,6 +12,7 @@ that neither end of the range starves; from phase 2 on the distance of residuals
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ class HyperpriorTrainer(TrainingLoop):
     def ready(self) -> bool:
         """Whether the codebooks have been started and trained at all."""
         return self.phase == CODES
+
+    @property
+    def least_steps(self) -> int:
+        """One step at least is of the last phase."""
+        return math.ceil(1 / (1 - self.config.prior_until))
 
     @property
     def exported(self) -> HyperpriorModel:
@@ -157,7 +163,8 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _enter_phase(self, progress: float) -> None:
         if self.phase == SCALAR and progress >= self.config.scalar_until:
-            self.start_codes()
+            with self._long_work():
+                self.start_codes()
         if self.phase == PRIOR and progress >= self.config.prior_until:
             self.phase, self._typical = CODES, 0.0
             self.average, self._averaged = None, 0

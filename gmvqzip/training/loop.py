@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +19,10 @@ from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
 from gmvqzip.training.config import TrainConfig, config_from_dict
 from gmvqzip.training.evaluation import to_tensor
+from gmvqzip.training.stopping import CODEBOOKS, EVALUATING, STEPS, Stopped, Stopping
 
 CHECKPOINT_SECONDS = 300.0
+FIRST_CHECKPOINT_SECONDS = 60.0
 # What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence.
 _MAY_DIFFER = {"steps", "epochs", "seconds", "muon_rate", "adam_rate", "clip"}
 
@@ -56,6 +59,8 @@ class TrainingLoop(ABC):
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
         torch.manual_seed(config.seed)
         self.step, self.elapsed = 0, 0.0
+        self.stopping = Stopping()
+        self.saved: int | None = None  # step of the last checkpoint
 
     @property
     def steps(self) -> int | None:
@@ -96,14 +101,41 @@ class TrainingLoop(ABC):
     def _restore(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's `_state`."""
 
+    @property
+    @abstractmethod
+    def least_steps(self) -> int:
+        """The fewest steps after which there is something to export."""
+
+    def check_length(self) -> None:
+        """Raise TrainingError where the run's number of steps is below the fewest possible."""
+        if self.steps is not None and self.steps < self.least_steps:
+            raise TrainingError(
+                f"{self.steps} steps are too few for the phases of this training, which need {self.least_steps} at the "
+                f"very least: give --steps {self.least_steps} or more"
+            )
+
     def run(
-        self, *, on_step: Callable[[StepRecord], None], on_evaluation: Callable[[], None], stop: Callable[[], bool]
+        self,
+        *,
+        on_step: Callable[[StepRecord], None],
+        on_evaluation: Callable[[], None],
+        stop: Callable[[], bool] | None = None,
     ) -> bool:
-        """Train to the end of the run. Returns False where `stop` asked for an early end; a checkpoint is written then.
+        """Train to the end of the run. Returns False where `stop`, by default `stopping`, asked for an early end; a
+        checkpoint is written then.
 
         Raises TrainingError where the loss stops being finite; the last checkpoint is from before that.
         """
-        saved = time.monotonic()
+        try:
+            with self.stopping.phase(STEPS):
+                return self._steps(on_step, on_evaluation, stop or (lambda: self.stopping.asked))
+        except Stopped:  # in work that began with a checkpoint
+            return False
+
+    def _steps(
+        self, on_step: Callable[[StepRecord], None], on_evaluation: Callable[[], None], stop: Callable[[], bool]
+    ) -> bool:
+        saved, patience = time.monotonic(), min(FIRST_CHECKPOINT_SECONDS, CHECKPOINT_SECONDS)
         while True:
             self.elapsed, stopping = distributed.agree(self.elapsed, stop(), self.device)
             if self.progress >= 1:
@@ -115,14 +147,24 @@ class TrainingLoop(ABC):
             with ranks.shared_batch():
                 record = self._train_step()
             self.elapsed += time.monotonic() - started
+            self.stopping.at(self.step, self.saved)
             on_step(record)
             if self.step % self.config.evaluate_every == 0 and self.progress < 1:
-                on_evaluation()
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                with suppress(Stopped), self.stopping.phase(EVALUATING):
+                    on_evaluation()
+            if time.monotonic() - saved > patience:
                 self.save()
-                saved = time.monotonic()
+                saved, patience = time.monotonic(), CHECKPOINT_SECONDS
         self.save()
         return True
+
+    @contextmanager
+    def _long_work(self) -> Iterator[None]:
+        """For work inside a step that takes much longer than a step: a checkpoint is written before, and where one
+        process trains, it may be left by Stopped."""
+        self.save()
+        with self.stopping.phase(STEPS if ranks.world() > 1 else CODEBOOKS):
+            yield
 
     def save(self) -> None:
         """Write a checkpoint of the whole state, where this process is the one that writes."""
@@ -136,6 +178,8 @@ class TrainingLoop(ABC):
             "cuda_generators": [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [],
         }
         save_checkpoint(self.folder, self.step, state | self._state())
+        self.saved = self.step
+        self.stopping.at(self.step, self.saved)
 
     def resume(self) -> None:
         """Continue from the newest checkpoint, which rank 0 reads for all. Raises TrainingError where it is of another
@@ -150,6 +194,8 @@ class TrainingLoop(ABC):
         torch.set_rng_state(state["generator"])
         if state["cuda_generators"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generators"][0], self.device)
+        self.saved = self.step
+        self.stopping.at(self.step, self.saved)
 
     def _share(self, step: int, alignment: int) -> torch.Tensor:
         """This process's share [B, 3, H, W] of batch `step`. Raises TrainingError where the network cannot take it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.loop import StepRecord, TrainingLoop
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.stopping import EXPORTING, Stopped, Stopping
 from gmvqzip.training.trainer import Trainer
 
 _SHEET_PICTURES = 8
@@ -30,14 +31,12 @@ _SHEET_PICTURES = 8
 
 @dataclass
 class RunCallbacks:
-    """Where a run tells what happens: a line of text, a step, an evaluation, the end of the loop; and where it asks
-    whether to stop early. After `on_trained` it asks no more: what is left can be interrupted, and done by resuming."""
+    """Where a run tells what happens: a line of text, a step, an evaluation; and where it asks whether to stop."""
 
     say: Callable[[str], None]
     on_step: Callable[[StepRecord, TrainingLoop], None]
     on_evaluation: Callable[[int, dict[str, Any]], None]
-    on_trained: Callable[[], None]
-    stop: Callable[[], bool]
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 def train_model(
@@ -58,15 +57,10 @@ def train_model(
     stop before its end. Of several processes, all but the one that writes share the steps and return an empty card.
     Raises TrainingError; OutputError where the model cannot be written.
     """
-    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
     if not distributed.writes():
-        trainer = kind(config, data.train, folder, device)
-        if resume:
-            trainer.resume()
-        if not trainer.run(on_step=lambda record: None, on_evaluation=lambda: None, stop=callbacks.stop):
-            return None
-        callbacks.on_trained()
-        return {}
+        trainer = _made(config, data, folder, device, resume, callbacks)
+        finished = trainer.run(on_step=lambda record: None, on_evaluation=lambda: None)
+        return {} if finished else None
     if checkpoints(folder) and not resume:
         raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
     if output.is_dir():
@@ -76,9 +70,8 @@ def train_model(
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
-    trainer = kind(config, data.train, folder, device)
+    trainer = _made(config, data, folder, device, resume, callbacks)
     if resume:
-        trainer.resume()
         callbacks.say(f"resumed at step {trainer.step}")
     log = RunLog(folder, trainer.step)
     sample = _sample(data, config)
@@ -95,26 +88,46 @@ def train_model(
         callbacks.on_evaluation(trainer.step, summary)
 
     try:
-        finished = trainer.run(on_step=on_step, on_evaluation=on_evaluation, stop=callbacks.stop)
-        if not finished:
+        if not trainer.run(on_step=on_step, on_evaluation=on_evaluation):
             return None
-        callbacks.on_trained()
         if not trainer.ready:
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
-        on_evaluation()
-        history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
-        say = callbacks.say
-        if isinstance(trainer, HyperpriorTrainer):
-            blob, card = export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)
-        else:
-            blob, card = export_model(name, trainer.exported, config, data, device, history=history, note=note, say=say)
-        atomic_write(output, blob, force=True)
+        with callbacks.stopping.phase(EXPORTING):
+            on_evaluation()
+            blob, card = _exported(name, trainer, data, note, callbacks.say)
+            atomic_write(output, blob, force=True)
         log.write("end", trainer.step, {"results": card["results"]})
         return card
+    except Stopped:  # the loop's last checkpoint has all that the rest needs
+        return None
     except OSError as error:
         raise TrainingError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from None
     finally:
         log.close()
+
+
+def _made(
+    config: TrainConfig, data: DataSplits, folder: Path, device: torch.device, resume: bool, callbacks: RunCallbacks
+) -> HyperpriorTrainer | Trainer:
+    """The loop of this configuration, at its beginning or at the newest checkpoint."""
+    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
+    trainer = kind(config, data.train, folder, device)
+    trainer.stopping = callbacks.stopping
+    trainer.check_length()
+    if resume:
+        trainer.resume()
+    return trainer
+
+
+def _exported(
+    name: str, trainer: HyperpriorTrainer | Trainer, data: DataSplits, note: str, say: Callable[[str], None]
+) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of the model file of a finished run, and its card with measured results."""
+    config = trainer.config
+    history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
+    if isinstance(trainer, HyperpriorTrainer):
+        return export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)
+    return export_model(name, trainer.exported, config, data, trainer.device, history=history, note=note, say=say)
 
 
 def _crop_for_validation(data: DataSplits, config: TrainConfig) -> int | None:

@@ -52,6 +52,11 @@ class Trainer(TrainingLoop):
         return self.step > self.config.open_steps * len(self.network.quantizers())
 
     @property
+    def least_steps(self) -> int:
+        """All stages open, one after another, and a step with all of them."""
+        return self.config.open_steps * len(self.network.quantizers()) + 1
+
+    @property
     def exported(self) -> StagedAutoencoder:
         """The network to measure and to ship: the running average once there is one."""
         return self.average or self.network

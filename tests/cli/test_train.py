@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gmvqzip.cli.progress import TrainingDisplay, describe_results, describe_ste
 from gmvqzip.cli.run import UsageError
 from gmvqzip.cli.train import _settings, seconds_of
 from gmvqzip.models.registry import read_info
+from gmvqzip.training import folder
 from gmvqzip.training.trainer import StepRecord, Trainer
 
 Cli = Callable[..., Any]
@@ -128,6 +130,13 @@ class TestWholeRun:
 
 
 class TestSignals:
+    @pytest.fixture(autouse=True)
+    def _heeded(self) -> Iterator[None]:
+        """Also where the tests were started as a job in the background, which ignores SIGINT."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_saves_a_checkpoint_and_resume_goes_on(
         self, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
@@ -142,7 +151,10 @@ class TestSignals:
         monkeypatch.setattr(TrainingDisplay, "on_step", on_step)
         outcome = cli(*ARGUMENTS)
         assert outcome.code == code
-        assert outcome.err.splitlines()[-1] == "stopped; a checkpoint is saved, and --resume goes on from it"
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping: finishes step 7 and saves a checkpoint; a second Ctrl-C ends at once and loses the 6 steps",
+            "stopped; a checkpoint is saved at step 6, and --resume goes on from it",
+        ]
         assert signal.getsignal(number) == before
         assert not (place / "folder.safetensors").exists()
         assert [path.name for path in (place / "runs/folder").glob("*.pt")] == ["checkpoint-00000006.pt"]
@@ -164,30 +176,62 @@ class TestSignals:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         monkeypatch.setattr(TrainingDisplay, "on_evaluation", evaluated)
-        assert cli(*ARGUMENTS).code == 143
+        outcome = cli(*ARGUMENTS)
+        assert outcome.code == 143
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping while measuring and writing the model; "
+            "a checkpoint is saved at step 15, and --resume goes on from it",
+            "stopped; a checkpoint is saved at step 15, and --resume goes on from it",
+        ]
         assert not (place / "folder.safetensors").exists()
         monkeypatch.undo()
         monkeypatch.chdir(place)
         assert cli(*ARGUMENTS, "--resume").code == 0
         assert (place / "folder.safetensors").exists()
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_second_signal_ends_at_once(self, number: signal.Signals) -> None:
-        program = (
-            "import os, sys; from gmvqzip.cli.train import _GracefulStop\n"
-            "with _GracefulStop() as stop:\n"
-            f"    os.kill(os.getpid(), {number:d}); print(stop.signal, flush=True); os.kill(os.getpid(), {number:d})\n"
-            "    print('still there', flush=True)"
-        )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        assert done.returncode == -number
-        assert done.stdout.split() == [str(int(number))]
+    def test_a_signal_while_pictures_are_read(self, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = folder.read_for_training
+
+        def read(path: Path) -> Any:
+            if path.name == "07.png":
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(path)
+
+        monkeypatch.setattr(folder, "read_for_training", read)
+        outcome = cli(*ARGUMENTS)
+        assert outcome.code == 130
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping while reading the pictures; nothing is saved yet",
+            "stopped; nothing was trained yet",
+        ]
+
+    def test_a_signal_during_an_evaluation_leaves_it_and_saves(
+        self, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def evaluate(self: Trainer, batches: Any) -> dict[str, Any]:
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the evaluation went on")
+
+        monkeypatch.setattr(Trainer, "evaluate", evaluate)
+        outcome = cli(*ARGUMENTS)
+        assert outcome.code == 130
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping: leaves the evaluation and saves a checkpoint; "
+            "a second Ctrl-C ends at once and loses the 10 steps",
+            "stopped; a checkpoint is saved at step 10, and --resume goes on from it",
+        ]
+        assert [path.name for path in (place / "runs/folder").glob("*.pt")] == ["checkpoint-00000010.pt"]
+        monkeypatch.undo()
+        monkeypatch.chdir(place)
+        assert cli(*ARGUMENTS, "--resume", "--quiet").code == 0
+        assert steps_logged(place) == list(range(1, 16))
 
     @pytest.mark.slow
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_process(self, place: Path, number: signal.Signals, code: int) -> None:
         command = [sys.executable, "-m", "gmvqzip", *ARGUMENTS, "--steps", "1000000", "-T", "1"]
-        with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True) as process:
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
             try:
                 log = place / "runs/folder/log.jsonl"
                 for _ in range(2400):
@@ -261,7 +305,7 @@ class TestRefusals:
             ("colour = 1\n", "unknown fields in the training configuration: colour"),
             ("x", "not valid TOML"),
             ("crop = 18\n", "of 18x18 do not fit the network: sides must be multiples of 4 pixels; set crop"),
-            ("steps = 4\n", "4 steps are too few: the codebooks are not even started; train longer"),
+            ("steps = 4\n", "4 steps are too few for the phases of this training, which need 5 at the very least"),
         ],
     )
     def test_a_configuration(self, place: Path, cli: Cli, change: str, message: str) -> None:
