@@ -71,6 +71,7 @@ def train_model(
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
     trainer = _made(config, data, folder, device, resume, callbacks)
+    callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
         callbacks.say(f"resumed at step {trainer.step}")
     log = RunLog(folder, trainer.step)
@@ -124,7 +125,11 @@ def _exported(
 ) -> tuple[bytes, dict[str, Any]]:
     """The bytes of the model file of a finished run, and its card with measured results."""
     config = trainer.config
-    history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
+    history = {
+        "steps_done": trainer.step,
+        "seconds_trained": round(trainer.elapsed, 1),
+        "precision_used": str(trainer.precision),
+    }
     if isinstance(trainer, HyperpriorTrainer):
         return export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)
     return export_model(name, trainer.exported, config, data, trainer.device, history=history, note=note, say=say)
