@@ -231,7 +231,7 @@ def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: arg
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps_done": trainer.step,
         "epochs_done": trainer.step * config.batch_size / len(data.train),
-        "seconds_trained": round(trainer.elapsed, 3),
+        "seconds_trained": round(trainer.course.trained, 3),
         "data": data.description,
         "model_id": codec.model_id,
         "model_bytes": model.stat().st_size,

@@ -26,10 +26,13 @@ class SignalStop(Stopping):
     that was ignored when the program was started (a job in the background) stays ignored.
     """
 
-    def __init__(self, say: Callable[[str], None], leave: Callable[[], None]) -> None:
-        """say: shows a line, from any thread; leave: brings the terminal into order before the program ends at once."""
+    def __init__(
+        self, say: Callable[[str], None], leave: Callable[[], None], show: Callable[[str], None] = lambda doing: None
+    ) -> None:
+        """say: shows a line, from any thread; leave: brings the terminal into order before the program ends at once;
+        show: is told of every phase but steps."""
         self.signal: int | None = None
-        self._say, self._leave = say, leave
+        self._say, self._leave, self._show = say, leave, show
         self._answered = threading.Event()
         self._met: str | None = None  # what was being done when the main thread heard of the signal
         self._step: int = 0
@@ -68,6 +71,11 @@ class SignalStop(Stopping):
         self._thread.join()
         self._theirs.close()
         self._ours.close()
+
+    def entered(self, doing: str) -> None:
+        """Show what is done besides steps."""
+        if doing != STEPS:
+            self._show(doing)
 
     def at(self, step: int, saved: int | None) -> None:
         """Remember what a second signal would lose."""

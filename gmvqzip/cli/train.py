@@ -64,7 +64,9 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run in steps.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Length in passes over the training set.")] = None,
-    time: Annotated[str | None, typer.Option("--time", metavar="10m", help="Length in time: 90s, 10m, 1.5h.")] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="10m", help="Length in time, all included: 90s, 10m, 1.5h.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a step.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
@@ -86,11 +88,14 @@ def train(
     The run ends with the model: averaged weights, the aggregated prior frozen into integer tables, a card with measured
     results. Use it with `--model FILE`. Ctrl-C saves a checkpoint; `--resume` goes on exactly there.
     """
+    import time as clock
+
     from gmvqzip.cli.progress import TrainingDisplay
 
+    began = clock.monotonic()
     quiet = quiet or place().rank > 0
     display = TrainingDisplay(enabled=is_watched() and not no_progress and not quiet, quiet=quiet)
-    stop = SignalStop(display.say, display.leave)
+    stop = SignalStop(display.say, display.leave, display.on_phase)
     try:
         with stop:
             settings = _settings(dataset, preset, config, quantizer, steps, epochs, time, batch_size, seed)
@@ -112,6 +117,7 @@ def train(
                     note=note,
                     display=display,
                     stopping=stop,
+                    began=began,
                 )
     except Stopped:
         card = None
@@ -135,6 +141,7 @@ def _train(
     note: str,
     display: TrainingDisplay,
     stopping: Stopping,
+    began: float,
 ) -> dict[str, Any] | None:
     """Read the data and train, as one of torchrun's processes or alone; returns as `train_model`."""
     from gmvqzip.training import distributed
@@ -158,6 +165,7 @@ def _train(
             resume=resume,
             note=note,
             callbacks=RunCallbacks(display.say, display.on_step, display.on_evaluation, stopping),
+            began=began,
         )
 
 

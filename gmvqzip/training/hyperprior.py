@@ -33,6 +33,7 @@ from gmvqzip.training.optim import Muon, rate_factor
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
 _COLLECTED = 24  # batches whose residuals start the codebooks
+_PASSES_A_STEP = 3  # without gradients take as long as a step
 _LOSS_SCALE = 0.1
 _DISTANCE_WEIGHT = 1.0  # of the distance of residuals and codewords, mean over groups
 _RATE_RAMP = 500  # steps over which the rate comes in
@@ -81,6 +82,11 @@ class HyperpriorTrainer(TrainingLoop):
     def least_steps(self) -> int:
         """One step at least is of the last phase."""
         return math.ceil(1 / (1 - self.config.prior_until))
+
+    @property
+    def awaited_steps(self) -> float:
+        """The start of the codebooks: two passes over the pictures without gradients, and k-means."""
+        return 2 * _COLLECTED / _PASSES_A_STEP if self.phase == SCALAR else 0.0
 
     @property
     def exported(self) -> HyperpriorModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.course import TRIAL, Course
 from gmvqzip.training.evaluation import first_pictures
 from gmvqzip.training.export import export_model
 from gmvqzip.training.hyperexport import export_hyperprior
@@ -50,15 +52,18 @@ def train_model(
     resume: bool,
     note: str,
     callbacks: RunCallbacks,
+    began: float | None = None,
 ) -> dict[str, Any] | None:
     """Train, or go on training, and write the model file `output`.
 
-    folder: holds checkpoints, log and pictures of the run. Returns the model's card, or None where the run was asked to
+    folder: holds checkpoints, log and pictures of the run; began: when the time of the run began, by `time.monotonic`,
+    for a run of a given time, now where it is None. Returns the model's card, or None where the run was asked to
     stop before its end. Of several processes, all but the one that writes share the steps and return an empty card.
     Raises TrainingError; OutputError where the model cannot be written.
     """
+    began = time.monotonic() if began is None else began
     if not distributed.writes():
-        trainer = _made(config, data, folder, device, resume, callbacks)
+        trainer = _made(config, data, folder, device, resume, callbacks, began)
         finished = trainer.run(on_step=lambda record: None, on_evaluation=lambda: None)
         return {} if finished else None
     if checkpoints(folder) and not resume:
@@ -70,7 +75,7 @@ def train_model(
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
-    trainer = _made(config, data, folder, device, resume, callbacks)
+    trainer = _made(config, data, folder, device, resume, callbacks, began)
     callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
         callbacks.say(f"resumed at step {trainer.step}")
@@ -82,7 +87,7 @@ def train_model(
         callbacks.on_step(record, trainer)
 
     def on_evaluation() -> None:
-        summary = trainer.evaluate(_validation(data, config))
+        summary = trainer.evaluate(_validation(data, config, _count(trainer, data)))
         log.write("evaluation", trainer.step, summary)
         save_sheet(folder, trainer.step, trainer.sheet(sample))
         plot_curves(folder)
@@ -108,12 +113,19 @@ def train_model(
 
 
 def _made(
-    config: TrainConfig, data: DataSplits, folder: Path, device: torch.device, resume: bool, callbacks: RunCallbacks
+    config: TrainConfig,
+    data: DataSplits,
+    folder: Path,
+    device: torch.device,
+    resume: bool,
+    callbacks: RunCallbacks,
+    began: float,
 ) -> HyperpriorTrainer | Trainer:
     """The loop of this configuration, at its beginning or at the newest checkpoint."""
     kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
     trainer = kind(config, data.train, folder, device)
     trainer.stopping = callbacks.stopping
+    trainer.course = Course(config.seconds, began, config.evaluate_every)
     trainer.check_length()
     if resume:
         trainer.resume()
@@ -127,7 +139,7 @@ def _exported(
     config = trainer.config
     history = {
         "steps_done": trainer.step,
-        "seconds_trained": round(trainer.elapsed, 1),
+        "seconds_trained": round(trainer.course.trained, 1),
         "precision_used": str(trainer.precision),
     }
     if isinstance(trainer, HyperpriorTrainer):
@@ -139,8 +151,19 @@ def _crop_for_validation(data: DataSplits, config: TrainConfig) -> int | None:
     return None if data.validation.array is not None and config.crop is None else config.crop
 
 
-def _validation(data: DataSplits, config: TrainConfig) -> Any:
-    count = config.evaluate_images
+def _count(trainer: HyperpriorTrainer | Trainer, data: DataSplits) -> int:
+    """How many validation pictures an evaluation has: all that may be, or as many as its time allows."""
+    config, course = trainer.config, trainer.course
+    if config.evaluate_every is not None:
+        return config.evaluate_images
+    if course.pictures is None:
+        started, trial = time.monotonic(), min(TRIAL, len(data.validation))
+        trainer.evaluate(_validation(data, config, trial))
+        return course.pictures_for(time.monotonic() - started, trial, config.evaluate_images)
+    return course.pictures
+
+
+def _validation(data: DataSplits, config: TrainConfig, count: int) -> Any:
     batches = data.validation.evaluation_batches(min(32, count), _crop_for_validation(data, config))
     return first_pictures(batches, count)
 

@@ -32,6 +32,7 @@ class Stopping:
         before, self.doing = self.doing, doing
         try:
             self.look()
+            self.entered(doing)
             yield
         finally:
             self.doing = before
@@ -40,6 +41,9 @@ class Stopping:
         """Raise Stopped where the run was asked to stop, and may be left here."""
         if self.doing != STEPS and self.asked:
             raise Stopped
+
+    def entered(self, doing: str) -> None:
+        """A phase begins."""
 
     def at(self, step: int, saved: int | None) -> None:
         """The run has done `step` steps; its last checkpoint is of step `saved`, None where there is none."""

@@ -246,6 +246,6 @@ class TestFullDisk:
 def test_validation_is_limited(tmp_path: Path) -> None:
     data = splits()
     for limit, sizes in ((3, [3]), (4, [4]), (100, [4])):
-        assert [len(batch) for batch in _validation(data, replace(TINY, evaluate_images=limit))] == sizes
+        assert [len(batch) for batch in _validation(data, TINY, limit)] == sizes
     assert _sample(data, TINY).shape == (4, 16, 16, 3)
     assert _sample(data, replace(TINY, crop=8)).shape == (4, 8, 8, 3)
