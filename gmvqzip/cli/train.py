@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gmvqzip.cli.options import Device, DeviceOption, Force, NoProgress, Quiet, Threads, Verbose
-from gmvqzip.cli.report import is_watched
+from gmvqzip.cli.report import is_watched, to_stderr
 from gmvqzip.cli.run import UsageError
 from gmvqzip.cli.stopping import SignalStop
 from gmvqzip.torchrun import place
@@ -49,6 +49,14 @@ def train(
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; may name a preset to start from.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            metavar="MODEL",
+            help="A model to go on from, by name or path, or none. Default: photo, for presets photo and faces.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The model file. Default: DATASET.safetensors.")
@@ -98,7 +106,7 @@ def train(
     stop = SignalStop(display.say, display.leave, display.on_phase)
     try:
         with stop:
-            settings = _settings(dataset, preset, config, quantizer, steps, epochs, time, batch_size, seed)
+            settings = _settings(dataset, preset, config, start, quantizer, steps, epochs, time, batch_size, seed)
             output = out or Path(f"{dataset}.safetensors")
             if output.suffix != ".safetensors":
                 raise UsageError(f"--out {output}: a model file must end in .safetensors")
@@ -173,6 +181,7 @@ def _settings(
     dataset: str,
     preset_name: str | None,
     config_file: Path | None,
+    start: str | None,
     quantizer: str | None,
     steps: int | None,
     epochs: float | None,
@@ -183,7 +192,7 @@ def _settings(
     """The run's configuration from preset or file, then the options that replace single fields."""
     from dataclasses import replace
 
-    from gmvqzip.training.config import load_config, preset
+    from gmvqzip.training.choice import choose
     from gmvqzip.training.methods import with_quantizer
 
     if preset_name and config_file:
@@ -194,11 +203,8 @@ def _settings(
         raise UsageError("--epochs must be positive")
     if dataset not in _DEFAULT_PRESETS:
         raise UsageError(f"--dataset {dataset}: choose {', '.join(_DEFAULT_PRESETS)}")
-    if config_file:
-        settings = load_config(config_file)
-    else:
-        defaults = _QUANTIZER_PRESETS if quantizer else _DEFAULT_PRESETS
-        settings = preset(preset_name or defaults[dataset])
+    defaults = _QUANTIZER_PRESETS if quantizer else _DEFAULT_PRESETS
+    settings = choose(preset_name, config_file, start, defaults[dataset], to_stderr)
     changes: dict[str, Any] = {"dataset": dataset}
     if batch_size is not None:
         changes["batch_size"] = batch_size

@@ -123,9 +123,7 @@ class TrainConfig:
 
     def started(self, start: str) -> TrainConfig:
         """The same run from a trained model, under a schedule that suits it; or as it is, from nothing."""
-        if start == FROM_SCRATCH:
-            return replace(self, start=start)
-        return replace(self, start=start, **_tuning(self))
+        return replace(self, start=start, **({} if start == FROM_SCRATCH else _tuning(self)))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `config_from_dict` reads it back."""
@@ -244,7 +242,14 @@ DEFAULT_STARTS = {"photo": "photo", "faces": "photo"}  # of presets, where nothi
 def _tuning(config: TrainConfig) -> dict[str, Any]:
     """What a run from a trained model has in the place of a preset's own settings."""
     if isinstance(config.network, HyperpriorConfig):
-        return {"scalar_until": 0.0, "prior_until": 0.0, "steps": 3000}
+        length = {"steps": 3000} if config.steps is not None else {}
+        return length | {
+            "scalar_until": 0.0,
+            "prior_until": 0.0,
+            "code_rate": 1.0,
+            "muon_rate": 8e-4,
+            "adam_rate": 4e-4,
+        }
     return {
         "muon_rate": 0.3 * config.muon_rate,
         "adam_rate": 0.3 * config.adam_rate,

@@ -106,8 +106,8 @@ class Course:
         if missing > 0:
             needed = (self.seconds + missing) / (1 - EXPORT_SHARE)
             raise TrainingError(
-                f"{self.seconds:.0f} s are too short for the phases of this training, which need {least_steps} steps "
-                f"at the very least, and a step takes {self._fastest:.2g} s here: give --time {in_words(needed)} or more"
+                f"{self.seconds:.0f} s are too short for the phases of this training: they need {least_steps} steps at "
+                f"least, and one takes {self._fastest:.2g} s here: give --time {in_words(needed)} or more"
             )
 
     def seconds_left(self, steps: int) -> float | None:

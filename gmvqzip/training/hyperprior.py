@@ -24,11 +24,13 @@ from torch import Tensor
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import Muon, rate_factor
+from gmvqzip.training.start import started_hyperprior
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
@@ -54,14 +56,14 @@ class HyperpriorTrainer(TrainingLoop):
         pictures: PictureSet,
         folder: Path,
         device: torch.device,
-        start: HyperpriorModel | None = None,
+        start: ModelInfo | None = None,
     ) -> None:
         """start: a trained model to go on from, of the same network; it skips what the phases' ends say is over."""
-        super().__init__(config, pictures, folder, device)
+        super().__init__(config, pictures, folder, device, start)
         if not isinstance(config.network, HyperpriorConfig):
             raise TrainingError("a hyperprior model needs a hyperprior network's configuration")
         self.network_config = config.network
-        self.model = start or HyperpriorModel(config.network)
+        self.model = started_hyperprior(start, config.network) if start else HyperpriorModel(config.network)
         self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.train()
         self.phase = SCALAR

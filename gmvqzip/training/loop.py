@@ -15,6 +15,7 @@ import torch
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.precision import training_precision
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
@@ -57,9 +58,18 @@ class TrainingLoop(ABC):
     hold the same state: what is random or decided is the same on each, and only rank 0 writes checkpoints.
     """
 
-    def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        pictures: PictureSet,
+        folder: Path,
+        device: torch.device,
+        start: ModelInfo | None = None,
+    ) -> None:
+        """start: the model that the run goes on from, which is that of `config.start`."""
         distributed.check_batch(config.batch_size)
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
+        self.start = start
         # Of the first process, for all: what Muon makes of a gradient must be the same on each.
         self.precision = distributed.from_writer(lambda: training_precision(config.precision, device))
         torch.manual_seed(config.seed)
@@ -206,6 +216,7 @@ class TrainingLoop(ABC):
             "trained": self.course.trained,
             "progress": self.course.progress,
             "pictures": self.course.pictures,
+            "start": self.start and self.start.model_id,
             "generator": torch.get_rng_state(),
             "cuda_generators": [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [],
         }
@@ -221,6 +232,10 @@ class TrainingLoop(ABC):
         differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
+        if state.get("start") != (self.start and self.start.model_id):
+            raise TrainingError(
+                f"the run in {self.folder} started from another model than the present {self.config.start}"
+            )
         self.step, elapsed = int(state["step"]), float(state["elapsed"])
         same = mine["seconds"] == theirs["seconds"]
         self.course.resumed(elapsed, float(state.get("trained", elapsed)), state.get("progress") if same else None)

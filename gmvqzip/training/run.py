@@ -19,14 +19,16 @@ from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.course import TRIAL, Course
 from gmvqzip.training.evaluation import first_pictures
-from gmvqzip.training.export import export_model
+from gmvqzip.training.export import Origin, export_model
 from gmvqzip.training.hyperexport import export_hyperprior
 from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.loop import StepRecord, TrainingLoop
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.start import find_start
 from gmvqzip.training.stopping import EXPORTING, Stopped, Stopping
 from gmvqzip.training.trainer import Trainer
+from gmvqzip.training.verdict import Verdict
 
 _SHEET_PICTURES = 8
 
@@ -100,9 +102,17 @@ def train_model(
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
         with callbacks.stopping.phase(EXPORTING):
             on_evaluation()
-            blob, card = _exported(name, trainer, data, note, callbacks.say)
+            blob, card, verdict = _exported(name, trainer, data, note, callbacks.say)
+            log.write("end", trainer.step, {"results": card["results"], "verdict": card["verdict"]})
+            for line in verdict.lines():
+                callbacks.say(line)
+            start = trainer.start
+            if start is not None and verdict.worse:
+                callbacks.say(
+                    f"kept {start.name}: {output} is a copy of it, and the run's checkpoint has what was trained"
+                )
+                blob, card = start.path.read_bytes(), start.card
             atomic_write(output, blob, force=True)
-        log.write("end", trainer.step, {"results": card["results"]})
         return card
     except Stopped:  # the loop's last checkpoint has all that the rest needs
         return None
@@ -123,7 +133,7 @@ def _made(
 ) -> HyperpriorTrainer | Trainer:
     """The loop of this configuration, at its beginning or at the newest checkpoint."""
     kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
-    trainer = kind(config, data.train, folder, device)
+    trainer = kind(config, data.train, folder, device, find_start(config))
     trainer.stopping = callbacks.stopping
     trainer.course = Course(config.seconds, began, config.evaluate_every)
     trainer.check_length()
@@ -134,17 +144,17 @@ def _made(
 
 def _exported(
     name: str, trainer: HyperpriorTrainer | Trainer, data: DataSplits, note: str, say: Callable[[str], None]
-) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of the model file of a finished run, and its card with measured results."""
-    config = trainer.config
+) -> tuple[bytes, dict[str, Any], Verdict]:
+    """The bytes of the model file of a finished run, its card with measured results, and what it is worth."""
     history = {
         "steps_done": trainer.step,
         "seconds_trained": round(trainer.course.trained, 1),
         "precision_used": str(trainer.precision),
     }
+    origin = Origin(name, trainer.config, trainer.start, history, note)
     if isinstance(trainer, HyperpriorTrainer):
-        return export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)
-    return export_model(name, trainer.exported, config, data, trainer.device, history=history, note=note, say=say)
+        return export_hyperprior(origin, trainer.exported, data, say=say)
+    return export_model(origin, trainer.exported, data, trainer.device, say=say)
 
 
 def _crop_for_validation(data: DataSplits, config: TrainConfig) -> int | None:

@@ -152,7 +152,7 @@ class TestTooShort:
         clock.now += 2.0
         run.course.step_done(2.0)
         with pytest.raises(
-            TrainingError, match=r"^60 s are too short .*161 steps.* takes 2 s here: give --time 6m or mo"
+            TrainingError, match=r"^60 s are too short .*161 steps.* one takes 2 s here: give --time 6m or mo"
         ):
             run.course.check_speed(module.KNOWN_AFTER, 161)
 

@@ -84,7 +84,13 @@ class TestWholeRun:
         recorder = finished[2]
         assert len(recorder.steps) == 16
         assert [step for step, _ in recorder.evaluations] == [10, 16]
-        assert recorder.lines == ["precision: fp32", "aggregated prior over 20 training pictures"]
+        said = [
+            "precision: fp32",
+            "aggregated prior over 20 training pictures",
+            "measuring files of 4 held-back pictures",
+        ]
+        assert recorder.lines[:3] == said
+        assert recorder.lines[-1] == finished[1]["verdict"]["text"]
 
 
 class TestStopAndResume:
