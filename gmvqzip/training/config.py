@@ -45,7 +45,7 @@ class TrainConfig:
     batch_size: int = 64  # pictures a step
     steps: int | None = 2000  # length of the run in steps; exactly one of steps, epochs and seconds is set
     epochs: float | None = None  # length of the run in passes over the training set
-    seconds: float | None = None  # length of the run in seconds of training time
+    seconds: float | None = None  # length of the run in seconds, from its beginning to the written model
     seed: int = 0
     precision: str = "auto"  # of convolutions and Muon's products: bf16, fp32, or the faster; quantisers are float32
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
@@ -76,7 +76,7 @@ class TrainConfig:
     open_steps: int = 80  # steps of each stage as a plain autoencoder before its k-means start
     sharpness: float = 1.0  # precision of the start, in units of 1 / mean squared quantisation error
     ema_decay: float = 0.998  # of the weights, over the second half of the run
-    evaluate_every: int = 500  # steps between evaluations on validation pictures
+    evaluate_every: int | None = None  # steps between evaluations on validation pictures; None: by time, 5 % at most
     evaluate_images: int = 256  # validation pictures at most in an evaluation
     prior_images: int = 0  # training pictures whose codes make a staged model's tables; 0: all
 

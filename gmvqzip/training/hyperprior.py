@@ -12,6 +12,7 @@ that neither end of the range starves; from phase 2 on the distance of residuals
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from gmvqzip.training.start import started_hyperprior
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
 _COLLECTED = 24  # batches whose residuals start the codebooks
+_PASSES_A_STEP = 3  # without gradients take as long as a step
 _LOSS_SCALE = 0.1
 _DISTANCE_WEIGHT = 1.0  # of the distance of residuals and codewords, mean over groups
 _RATE_RAMP = 500  # steps over which the rate comes in
@@ -77,6 +79,16 @@ class HyperpriorTrainer(TrainingLoop):
     def ready(self) -> bool:
         """Whether the codebooks have been started and trained at all."""
         return self.phase == CODES
+
+    @property
+    def least_steps(self) -> int:
+        """One step at least is of the last phase."""
+        return math.ceil(1 / (1 - self.config.prior_until))
+
+    @property
+    def awaited_steps(self) -> float:
+        """The start of the codebooks: two passes over the pictures without gradients, and k-means."""
+        return 2 * _COLLECTED / _PASSES_A_STEP if self.phase == SCALAR else 0.0
 
     @property
     def exported(self) -> HyperpriorModel:
@@ -170,7 +182,8 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _enter_phase(self, progress: float) -> None:
         if self.phase == SCALAR and progress >= self.config.scalar_until:
-            self.start_codes()
+            with self._long_work():
+                self.start_codes()
         if self.phase == PRIOR and progress >= self.config.prior_until:
             self.phase, self._typical = CODES, 0.0
             self.average, self._averaged = None, 0

@@ -22,7 +22,7 @@ _HELD_OUT, _LEAST_EVERY = 40, 10  # of a folder: so many pictures, but no more t
 
 FALLBACK_MEMORY = 4 << 30  # bytes, where the machine does not say how much it has
 NAMED_AT_MOST = 20  # unreadable pictures that are named one by one
-SECONDS_BETWEEN_REPORTS = 10.0
+SECONDS_BETWEEN_REPORTS = 5.0
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,11 @@ class Trainer(TrainingLoop):
         return self.step > self._opening
 
     @property
+    def least_steps(self) -> int:
+        """All stages that are to open, one after another, and a step with all of them."""
+        return self._opening + 1
+
+    @property
     def exported(self) -> StagedAutoencoder:
         """The network to measure and to ship: the running average once there is one."""
         return self.average or self.network
