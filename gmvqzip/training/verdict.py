@@ -2,16 +2,15 @@
 
 Codecs are compared by the mean difference in bytes at equal PSNR (BD-rate) over what a model reaches from quality 20
 to 95; rates are interpolated linearly in their logarithm between the points of the mean curves, for which no package is
-needed. The cost is bounded: `measured_pixels` pixels, each coded by the model and by its start at all QUALITIES.
+needed. The cost is bounded by the number of pixels, which are coded by the model and by its start at all QUALITIES.
 """
 
 from __future__ import annotations
 
 import io
-import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,14 @@ from gmvqzip.engines.base import Engine, Search, make_engine
 from gmvqzip.engines.batching import analyse_all
 from gmvqzip.errors import ImageError
 from gmvqzip.format import container
-from gmvqzip.models.registry import ModelInfo, read_info
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.rates import DEFAULT_EFFORT, rounds_of
-from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.imagesets import ImageSet, centre_crop
 
 QUALITIES = (20, 40, 60, 80, 95)
-PIXELS = 1 << 18  # of all pictures measured together, in a run of _SECONDS or of unknown length
-_SECONDS = 600.0
+PIXELS = 1 << 18  # of all pictures measured together, at most
+SHARE = 0.05  # of a run of a given time, that measuring may take
+_TRIAL = 8  # one in so many pictures is measured first, to see what all of them take
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
 _WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 65, 80, 90, 95, 98)
@@ -67,12 +66,6 @@ class Curve:
         return {"quality": list(self.settings), "bpp": list(self.bpp), "psnr_mean": list(self.psnr)}
 
 
-def measured_pixels(config: TrainConfig) -> int:
-    """Pixels to measure in all, in proportion to the run's time, so that they take well below a tenth of it."""
-    share = 1.0 if config.seconds is None else config.seconds / _SECONDS
-    return round(PIXELS * min(4.0, max(0.125, share)))
-
-
 def chosen(pictures: ImageSet, pixels: int = PIXELS) -> list[Pixels]:
     """The first of held-back pictures up to about `pixels` pixels, at least one; the middle of a large one."""
     found: list[Pixels] = []
@@ -94,6 +87,16 @@ def _readable(pictures: ImageSet) -> Iterable[Pixels]:
             yield pictures.image(number)
         except ImageError:
             continue
+
+
+def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: float) -> list[Pixels]:
+    """The first of `pictures`, as many as `models` models like this one are measured on in about so many seconds."""
+    engine = make_engine(info, "cpu")
+    trial = pictures[:: max(1, min(_TRIAL, len(pictures)))]
+    began = time.monotonic()
+    _coded(engine, info, trial, engine.resolve_quality(QUALITIES[len(QUALITIES) // 2]))
+    each = (time.monotonic() - began) / len(trial) * models * len(QUALITIES)
+    return pictures[: max(1, int(seconds / each))]
 
 
 def model_curve(info: ModelInfo, pictures: Sequence[Pixels]) -> Curve:
@@ -121,14 +124,6 @@ def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality:
         decoded = np.rint(image * 255).astype(np.uint8)
         points[number] = 8 * len(data) / (height * width), psnr(pictures[number], decoded)
     return points
-
-
-def blob_curve(name: str, blob: bytes, pictures: Sequence[Pixels]) -> Curve:
-    """The same of a model file that is not written yet."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.safetensors"
-        path.write_bytes(blob)
-        return model_curve(read_info(path), pictures)
 
 
 def rival_curves(pictures: Sequence[Pixels], *, single: bool = False) -> dict[str, Curve]:
