@@ -9,7 +9,6 @@ tested, or its codes are read, with numpy alone.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
+from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
 from gmvqzip.format.size import coded_size, most_halvings
@@ -51,8 +51,12 @@ class Codec(CodesCodec):
     """One model, ready to compress and decompress. Tables and network are loaded when first needed.
 
     info: the model; device: auto, cpu or cuda (a file decodes to the same codes on each). An instance may be shared
-    by threads. Raises ModelError for an unknown device or an unreadable configuration.
+    by threads, pickled and copied: a copy in another process loads the model's file again. Raises ModelError for an
+    unknown device or an unreadable configuration.
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reload, (str(Path(self.info.path).absolute()), self.model_id, self.device)
 
     # The public four, and the two that a command line needs besides.
 
@@ -304,8 +308,15 @@ def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.
     return None if plane is None else shrunk(plane[box.cells()], shrink)
 
 
+def _reload(path: str, model_id: str, device: str) -> Codec:
+    """What a pickled codec becomes: that of the same file, for the same device. Raises ModelError."""
+    codec = load(path, device=device)
+    check_model(codec.info, bytes.fromhex(model_id))
+    return codec
+
+
 _loaded: dict[tuple[Path, str, str], Codec] = {}
-_loaded_lock = threading.Lock()
+_loaded_lock = fork_lock()
 
 
 def load(model: str | os.PathLike[str] = registry.DEFAULT_MODEL, *, device: str = "auto") -> Codec:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import BinaryIO
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from gmvqzip.errors import ImageError
+from gmvqzip.forks import fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
 from gmvqzip.format.source import read_bounded
@@ -79,7 +79,7 @@ def rewindable(file: BinaryIO) -> BinaryIO:
     return io.BytesIO(read_bounded(file, ImageError))
 
 
-_calm_lock = threading.Lock()
+_calm_lock = fork_lock()
 _calm_limits: list[int] = []  # one for each thread inside
 _calm_before: tuple[int | None, int, warnings.catch_warnings[None]] | None = None
 
