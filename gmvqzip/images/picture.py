@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,10 +21,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from gmvqzip.errors import ImageError
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
+from gmvqzip.format.source import open_file
 from gmvqzip.images import colour, png
 from gmvqzip.images.colour import Pixels, Planes
 from gmvqzip.images.notes import Notes
-from gmvqzip.images.opening import calm_pillow, one_line, open_image, read_bounded, rewindable
+from gmvqzip.images.opening import calm_pillow, one_line, open_image, rewindable
 from gmvqzip.images.profiles import RGB_SPACE, profile_space
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
@@ -77,10 +77,8 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
         return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
         try:
-            with Path(source).open("rb") as file:
-                whole = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                opened = file if whole else io.BytesIO(read_bounded(file))
-                return _from_file(opened, strip=strip, max_pixels=max_pixels)
+            with open_file(source, ImageError) as file:
+                return _from_file(file, strip=strip, max_pixels=max_pixels)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not hasattr(source, "read"):
