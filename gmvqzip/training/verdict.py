@@ -234,14 +234,14 @@ class Verdict:
     def sentence(self) -> str:
         """Better or worse, by how much, and what to do next."""
         found = self.differences()
-        against = [_words(value, name) for name, value in found.items() if value is not None and name != self.start]
+        change = found.pop(self.start, None)
+        against = [f"{_words(value)} {name}" for name, value in found.items() if value is not None]
         if self.start_curve is not None:
-            change = found[self.start]
-            head = "no gain" if change is None else _words(change, f"{self.start}, which it started from")
-            against = [f"{'worse' if self.worse else 'better'}: {head}", *against]
+            reach = f"{'less' if self.worse else 'more'} PSNR at any size than" if change is None else _words(change)
+            against.insert(0, f"{'worse' if self.worse else 'better'}: {reach} {self.start}, which it started from")
         where = "" if self.single else f", mean over qualities {QUALITIES[0]} to {QUALITIES[-1]}"
-        how = f"at equal PSNR{where} ({self.pictures} held-back pictures)"
-        return f"{', '.join(against) or 'no PSNR in common with any codec'}, {how}. {self._advice()}"
+        how = f"bytes at equal PSNR{where}, {self.pictures} held-back pictures"
+        return f"{', '.join(against) or 'no PSNR in common with other codecs'} ({how}). {self._advice()}"
 
     def _advice(self) -> str:
         if self.worse and self.passes >= _ENOUGH_PASSES:
@@ -281,8 +281,8 @@ class Verdict:
         }
 
 
-def _words(percent: float, name: str) -> str:
+def _words(percent: float) -> str:
     """A difference in bytes for people."""
     if abs(percent) < _SAME:
-        return f"as many bytes as {name}"
-    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than {name}"
+        return "as many bytes as"
+    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than"
