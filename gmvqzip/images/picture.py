@@ -22,8 +22,10 @@ from gmvqzip.errors import ImageError
 from gmvqzip.forks import fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
+from gmvqzip.format.metadata import Metadata
 from gmvqzip.images import colour
 from gmvqzip.images.colour import DEPTH_NOTE, Pixels
+from gmvqzip.images.metadata import embed, metadata_of
 
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM")  # tried first: Pillow loads their readers in any case
 OTHER_FORMATS = (
@@ -70,6 +72,7 @@ class Picture:
     alpha: Pixels | None = None  # uint8 [H, W]; None where fully opaque
     icc: bytes | None = None  # profile of the pixels' own colour space (RGB, or GRAY where gray)
     warnings: list[str] = field(default_factory=list)  # what was lost or changed in reading, one line each
+    metadata: Metadata | None = None  # EXIF, XMP and their kin
 
     @property
     def width(self) -> int:
@@ -84,13 +87,13 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
     """Read a path, bytes, a binary file object, a Pillow image, or an array [H,W], [H,W,1|2|3|4] of uint8 or uint16.
 
     The EXIF orientation is applied, a fully opaque alpha dropped. `strip` converts the pixels to sRGB and drops the
-    profile. ImageError: unreadable, cut, damaged, empty, more than `max_pixels`, or a kind of sample with no 8-bit
-    meaning.
+    profile and all metadata. ImageError: unreadable, cut, damaged, empty, more than `max_pixels`, or a kind of sample
+    with no 8-bit meaning.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pillow(source, strip=strip, max_pixels=max_pixels)
+        return _from_pillow(source, None, strip=strip, max_pixels=max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
@@ -124,7 +127,7 @@ def _rewindable(file: BinaryIO) -> BinaryIO:
 
 def _from_file(file: BinaryIO, *, strip: bool, max_pixels: int) -> Picture:
     with _calm_pillow(max_pixels), _open(file, max_pixels) as image:
-        return _from_pillow(image, strip=strip, max_pixels=max_pixels)
+        return _from_pillow(image, file, strip=strip, max_pixels=max_pixels)
 
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
@@ -166,7 +169,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"{width}x{height} is more than the limit of {max_pixels} pixels: raise it with --max-pixels")
 
 
-def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture:
+def _from_pillow(image: Image.Image, file: BinaryIO | None, *, strip: bool, max_pixels: int) -> Picture:
     _check_size(*image.size, max_pixels)
     notes: list[str] = []
     with _calm_pillow(max_pixels):
@@ -181,13 +184,14 @@ def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture
             if "LA;16" in stored:  # gray with alpha of 16 bits, which Pillow gives as RGBA
                 upright = upright.convert("LA")
             planes = colour.separate(upright, info, image.format, strip=strip, notes=notes)
+            metadata = None if strip else metadata_of(image, file, upright.size, notes)
         except ImageError:
             raise
         except MemoryError as error:
             raise ImageError("not enough memory to unpack the picture") from error
         except Exception as error:
             raise ImageError(f"the picture is damaged or cut: {_line(error)}") from error
-    return Picture(planes.pixels, planes.gray, planes.alpha, planes.icc, notes)
+    return Picture(planes.pixels, planes.gray, planes.alpha, planes.icc, notes, metadata=metadata)
 
 
 def _note_frames(image: Image.Image, notes: list[str]) -> None:
@@ -224,13 +228,18 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """The picture as a Pillow image of mode L, LA, RGB or RGBA, its colour profile in `info["icc_profile"]`."""
+    """The picture as a Pillow image of mode L, LA, RGB or RGBA.
+
+    Its `info` has what Pillow's own formats have: icc_profile, exif, xmp, dpi, comment, photoshop, texts by keyword.
+    """
     pixels = picture.pixels[:, :, 0] if picture.gray else picture.pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     if picture.icc is not None:
         image.info["icc_profile"] = picture.icc
+    if picture.metadata is not None:
+        embed(image, picture.metadata)
     return image
 
 
