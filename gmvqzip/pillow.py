@@ -8,8 +8,8 @@
 `Image.open` reads the header, from which size and mode follow, and with it the colour profile and the metadata, where
 Pillow's own formats have them: `info["icc_profile"]`, `getexif()`, `info["exif"]`, `info["xmp"]`, `info["dpi"]`,
 `info["comment"]`, `info["photoshop"]`, `text`. Codes and pixels are decoded when they are first needed, by the
-installed model that the file names. `Image.open` raises PIL.UnidentifiedImageError, and everything later OSError, with the line that
-`gmvqzip.decompress` raises. Pillow's own limit of pixels, `Image.MAX_IMAGE_PIXELS`, applies.
+installed model that the file names. `Image.open` raises PIL.UnidentifiedImageError, and everything later OSError, with
+the line that `gmvqzip.decompress` raises. Pillow's own limit of pixels, `Image.MAX_IMAGE_PIXELS`, applies.
 
 `save` takes quality, target_bpp, target_size, target_psnr, effort, strip and max_pixels as `gmvqzip.Codec.compress`,
 model and device as `gmvqzip.load`, and icc_profile, exif, xmp, dpi, comment and text (a dict of strings), each of which

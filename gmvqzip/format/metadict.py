@@ -22,7 +22,7 @@ TEXTS = (
     "xmpNote:HasExtendedXMP=",
     "<xmpMM:History><rdf:Seq><rdf:li stEvt:action=",
     "<dc:rights><rdf:Alt><rdf:li xml:lang='x-default'></rdf:li></rdf:Alt></dc:rights>",
-    "<dc:description><dc:title><rdf:Alt><rdf:li xml:lang=\"x-default\"></rdf:li></rdf:Alt></dc:title></dc:description>",
+    '<dc:description><dc:title><rdf:Alt><rdf:li xml:lang="x-default"></rdf:li></rdf:Alt></dc:title></dc:description>',
     "<dc:creator><rdf:Seq><rdf:li></rdf:li></rdf:Seq></dc:creator>",
     "<dc:subject><rdf:Bag><rdf:li></rdf:li></rdf:Bag></dc:subject>",
     ' xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/" xmpMM:DocumentID="xmp.did: xmpMM:InstanceID="xmp.iid:',

@@ -161,7 +161,9 @@ def _clear(block: Block, place: int, used: bytearray) -> None:
         if start is not None and size is not None:
             ranges.append((start, start + size))
     free = _covered(ranges, len(used))
-    block.data = bytearray(0 if clear and not kept else byte for byte, clear, kept in zip(block.data, free, used, strict=True))
+    block.data = bytearray(
+        0 if clear and not kept else byte for byte, clear, kept in zip(block.data, free, used, strict=True)
+    )
     end = max(used.rfind(1), len(block.data.rstrip(b"\0")) - 1) + 1
     del block.data[end:]
 

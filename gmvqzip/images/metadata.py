@@ -27,8 +27,9 @@ _XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW_EXIF = frozenset({"Raw profile type exif", "Raw profile type APP1", _XMP_KEYWORD})  # texts that are no texts
 _NOT_KEPT = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424})
 """Image resources that say again what is elsewhere (resolution, profile, EXIF, XMP), and thumbnails."""
+_PHOTOSHOP = b"Photoshop 3.0\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_IPTC_TAG, _RESOURCES_TAG = 33723, 34377  # of TIFF
+_X_RESOLUTION, _IPTC_TAG, _RESOURCES_TAG = 282, 33723, 34377  # of TIFF
 _TIFF_ENCODING = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
     | {292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341}
@@ -39,9 +40,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNKS = 10_000  # of a PNG file that are looked at
 
 
-def metadata_of(
-    image: Image.Image, file: BinaryIO | None, size: tuple[int, int], notes: list[str]
-) -> Metadata | None:
+def metadata_of(image: Image.Image, file: BinaryIO | None, size: tuple[int, int], notes: list[str]) -> Metadata | None:
     """What an image, loaded from this file if from any, knows beside its pixels.
 
     size: width and height of the picture, which stands upright now. `notes` gets a line for what cannot be kept.
@@ -135,15 +134,17 @@ def _xmp(image: Image.Image, info: dict[str, Any], notes: list[str]) -> bytes:
 
 
 def _resources(image: Image.Image, info: dict[str, Any]) -> bytes:
-    """Photoshop's image resources: of JPEG as Pillow has read them, of TIFF the two tags."""
-    found: dict[int, bytes] = {}
+    """Photoshop's image resources: of JPEG the segments, joined, of TIFF the two tags."""
+    segments = [bytes(data) for name, data in getattr(image, "applist", ()) if str(name) == "APP13"]
+    joined = b"".join(data[len(_PHOTOSHOP) :] for data in segments if data.startswith(_PHOTOSHOP))
+    found = dict(read_resources(joined))
     tags = getattr(image, "tag_v2", {})
     try:
         found |= dict(read_resources(_bytes(tags.get(_RESOURCES_TAG))))
         records = tags.get(_IPTC_TAG)
     except Exception:  # as above
         records = None
-    if isinstance(info.get("photoshop"), dict):
+    if not segments and isinstance(info.get("photoshop"), dict):
         found |= {kind: data for kind, data in info["photoshop"].items() if isinstance(data, bytes)}
     blocks = b"".join(write_resource(kind, data) for kind, data in sorted(found.items()) if kind not in _NOT_KEPT)
     return blocks + (iptc_resource(records) if isinstance(records, bytes) and b"8BIM\4\4" not in blocks else b"")
@@ -154,6 +155,8 @@ def dpi_of(image: Image.Image) -> tuple[float, float] | None:
     info: dict[Any, Any] = image.info
     if image.format in ("JPEG", "MPO") and not info.get("jfif_unit"):
         return None  # Pillow has it from EXIF then, or has made it up
+    if image.format == "TIFF" and _X_RESOLUTION not in getattr(image, "tag_v2", {}):
+        return None  # made up, too
     try:
         across, down = (float(value) for value in info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):

@@ -17,8 +17,8 @@ from PIL import features
 
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.errors import ImageError
-from gmvqzip.images.picture import Picture
 from gmvqzip.images.formats import FORMATS, Format
+from gmvqzip.images.picture import Picture
 from gmvqzip.images.writing import picture_bytes
 from gmvqzip.inspection import Info
 from gmvqzip.models.config import GridConfig, NetworkConfig

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from gmvqzip.errors import ImageError
-from gmvqzip.images.picture import Picture, read_picture
 from gmvqzip.images.formats import FORMATS, Format, format_of
+from gmvqzip.images.picture import Picture, read_picture
 from gmvqzip.images.writing import picture_bytes, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
