@@ -33,7 +33,8 @@ from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, open_source, read_source
 from gmvqzip.format.tiles import Box
-from gmvqzip.images.picture import Picture, read_picture, to_pil
+from gmvqzip.images.picture import Picture, to_pil
+from gmvqzip.images.preparing import read_prepared
 from gmvqzip.images.scaling import resize
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
@@ -89,7 +90,7 @@ class Codec(CodesCodec):
 
         Raises ImageError; ModelError, also where no file of the model reaches the target.
         """
-        picture = read_picture(image, strip=strip, max_pixels=max_pixels)
+        picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
         return self.compress_picture(
             picture,
             quality=quality,
@@ -115,7 +116,7 @@ class Codec(CodesCodec):
         gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
         the first bad picture.
         """
-        pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
     def decompress(
@@ -143,7 +144,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> Codes:
         """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
-        picture = read_picture(image, strip=strip, max_pixels=max_pixels)
+        picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
         return self.encode_picture(picture, quality=quality, effort=effort, tile=tile)
 
     def encode_batch(
@@ -156,7 +157,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
-        pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
         return self.encode_pictures(pictures, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:

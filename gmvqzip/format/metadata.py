@@ -20,7 +20,7 @@ EXIF, XMP, RESOURCES, RESOLUTION, TIME, COMMENT, TEXT = range(1, 8)  # kinds of 
 STORED, DEFLATED = 0, 1  # methods
 RESOLUTION_UNIT = 10_000  # to one pixel per inch; what PNG and JPEG store is exact in it
 MAX_RESOLUTION = 2**32 - 1  # of these units
-_IPTC_RESOURCE = 0x0404
+IPTC_RESOURCE = 0x0404
 _VARINT_BYTES = 5
 _WHAT = "metadata"
 _STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED)
@@ -56,7 +56,7 @@ class Metadata:
     @property
     def iptc(self) -> bytes:
         """The IPTC records in the resources."""
-        return next((data for kind, data in read_resources(self.resources) if kind == _IPTC_RESOURCE), b"")
+        return next((data for kind, data in read_resources(self.resources) if kind == IPTC_RESOURCE), b"")
 
 
 def write_metadata(metadata: Metadata) -> bytes:
@@ -116,7 +116,7 @@ def write_resource(kind: int, data: bytes) -> bytes:
 
 def iptc_resource(records: bytes) -> bytes:
     """IPTC records as an image resource."""
-    return write_resource(_IPTC_RESOURCE, records)
+    return write_resource(IPTC_RESOURCE, records)
 
 
 def _items(metadata: Metadata) -> Iterator[tuple[int, bytes]]:

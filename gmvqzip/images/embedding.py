@@ -8,8 +8,8 @@ from PIL import Image, PngImagePlugin
 
 from gmvqzip.format.metadata import Metadata
 from gmvqzip.images import exif as exifs
-from gmvqzip.images.formats import FORMATS, Format
 from gmvqzip.images.metadata import exif_of
+from gmvqzip.images.outputs import FORMATS, Format
 
 _TITLES = {
     "exif": "EXIF",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, BinaryIO
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gmvqzip.format.limits import MAX_METADATA_BYTES
 from gmvqzip.format.metadata import (
+    IPTC_RESOURCE,
     MAX_RESOLUTION,
     RESOLUTION_UNIT,
     Metadata,
@@ -21,6 +23,7 @@ from gmvqzip.format.metadata import (
     write_resource,
 )
 from gmvqzip.images import exif as exifs
+from gmvqzip.images.notes import Notes
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
 _XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -29,25 +32,25 @@ _NOT_KEPT = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424})
 """Image resources that say again what is elsewhere (resolution, profile, EXIF, XMP), and thumbnails."""
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_X_RESOLUTION, _IPTC_TAG, _RESOURCES_TAG = 282, 33723, 34377  # of TIFF
+_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377  # of TIFF
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH, _CENTIMETRE = 282, 283, 296, 2, 3
 _TIFF_ENCODING = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
     | {292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341}
-    | {342, 347, *range(512, 522), 529, 530, 531, 532, 700, _IPTC_TAG, _RESOURCES_TAG, 34675}
+    | {342, 347, *range(512, 522), 529, 530, 531, 532, _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG, 34675}
 )
 """Tags of a TIFF file that say how its samples lie, and those that are taken otherwise."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNKS = 10_000  # of a PNG file that are looked at
 
 
-def metadata_of(image: Image.Image, file: BinaryIO | None, size: tuple[int, int], notes: list[str]) -> Metadata | None:
-    """What an image, loaded from this file if from any, knows beside its pixels.
-
-    size: width and height of the picture, which stands upright now. `notes` gets a line for what cannot be kept.
-    """
+def metadata_of(image: Image.Image, file: BinaryIO | None, notes: Notes) -> Metadata | None:
+    """What an image, loaded from this file if from any, knows beside its pixels. `notes` hears of what is lost."""
+    if file is not None and isinstance(image, TiffImageFile):
+        return tiff_metadata(file, image.tag_v2.offset, notes)
     info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
     found = Metadata(
-        exif=exifs.resized(_exif(image, info, notes), *size),
+        exif=_exif(image, info, notes),
         xmp=_xmp(image, info, notes),
         resources=_resources(image, info),
         dpi=dpi_of(image),
@@ -55,10 +58,42 @@ def metadata_of(image: Image.Image, file: BinaryIO | None, size: tuple[int, int]
         comment=_bytes(info.get("comment")),
         texts=_texts(image),
     )
+    return _bounded(found, notes)
+
+
+def tiff_metadata(file: BinaryIO, offset: int, notes: Notes) -> Metadata | None:
+    """What the directory at an offset of a TIFF file says beside the pixels."""
+    file.seek(0)
+    head = file.read(4)
+    exif = Image.Exif()
+    exif.endian = "<" if head[:1] == b"I" else ">"
+    exif.bigtiff = b"+" in head
+    try:
+        exif.load_from_fp(file, offset)
+        block = _block_of(exif)
+        tidy = exifs.tidied(block) if block else b""
+        xmp, blocks, records = (_bytes(exif.get(tag)) for tag in (_XMP_TAG, _RESOURCES_TAG, _IPTC_TAG))
+        unit, across, down = (exif.get(tag) for tag in (_RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION))
+    except Exception:  # damaged directories make Pillow raise almost anything
+        notes.drop("the metadata of the TIFF are damaged: dropped")
+        return None
+    resources = _joined(dict(read_resources(blocks)), records)
+    factor = {None: 1.0, _INCH: 1.0, _CENTIMETRE: 2.54}.get(unit)
+    dpi = None if factor is None else _resolution((across, down), factor)
+    return _bounded(Metadata(tidy, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp), resources, dpi), notes)
+
+
+def sized(metadata: Metadata, width: int, height: int) -> Metadata:
+    """The metadata of a picture of this size in pixels."""
+    return replace(metadata, exif=exifs.resized(metadata.exif, width, height)) if metadata.exif else metadata
+
+
+def _bounded(found: Metadata, notes: Notes) -> Metadata | None:
+    """The metadata, if there are any, and not too many."""
     length = sum(map(len, (found.exif, found.xmp, found.resources, found.comment)))
     length += sum(sum(map(len, astuple(text))) * 4 + 16 for text in found.texts)
     if length > MAX_METADATA_BYTES - 1024:
-        notes.append(f"the metadata are longer than {MAX_METADATA_BYTES} bytes: dropped")
+        notes.drop(f"the metadata are longer than {MAX_METADATA_BYTES} bytes: dropped")
         return None
     return found or None
 
@@ -95,24 +130,23 @@ def exif_of(metadata: Metadata) -> Image.Exif:
     return exif
 
 
-def _exif(image: Image.Image, info: dict[str, Any], notes: list[str]) -> bytes:
+def _exif(image: Image.Image, info: dict[str, Any], notes: Notes) -> bytes:
     try:
-        image.getexif()  # where this raises, no orientation was applied
-        block = exifs.bare(_bytes(info.get("exif"))) or _from_tags(image)
+        exif = image.getexif()  # where this raises, no orientation was applied
+        block = exifs.bare(_bytes(info.get("exif"))) or _block_of(exif)
         tidy = exifs.tidied(block) if block else b""
         check = Image.Exif()
         check.load(exifs.PREFIX + tidy)
         if check.get(exifs.ORIENTATION, 1) != 1:
             raise ValueError("orientation")
-    except Exception:  # damaged blocks make Pillow raise almost anything
-        notes.append("the EXIF block is damaged: dropped")
+    except Exception:  # as above
+        notes.drop("the EXIF block is damaged: dropped")
         return b""
     return tidy
 
 
-def _from_tags(image: Image.Image) -> bytes:
-    """An EXIF block of the tags of a TIFF file, or of what else Pillow finds."""
-    exif = image.getexif()
+def _block_of(exif: Image.Exif) -> bytes:
+    """A block of the tags of a TIFF file, or of what else Pillow finds, without those that say how samples lie."""
     kept = Image.Exif()
     for tag in exif:
         if tag not in _TIFF_ENCODING and tag not in exifs.POINTERS:
@@ -126,42 +160,41 @@ def _from_tags(image: Image.Image) -> bytes:
     return exifs.bare(kept.tobytes()) if kept or parts else b""
 
 
-def _xmp(image: Image.Image, info: dict[str, Any], notes: list[str]) -> bytes:
+def _xmp(image: Image.Image, info: dict[str, Any], notes: Notes) -> bytes:
     if any(str(name) == "APP1" and data.startswith(_EXTENDED_XMP) for name, data in getattr(image, "applist", ())):
-        notes.append("extended XMP, beyond 64 kB, is not kept")
+        notes.drop("extended XMP, beyond 64 kB, is not kept")
     packet = _bytes(info.get("xmp")) or _bytes(info.get(_XMP_KEYWORD))
     return _XMP_ORIENTATION.sub(rb"\g<1>1", packet)
 
 
 def _resources(image: Image.Image, info: dict[str, Any]) -> bytes:
-    """Photoshop's image resources: of JPEG the segments, joined, of TIFF the two tags."""
+    """Photoshop's image resources: of JPEG the segments, joined, of others as `embed` gives them."""
     segments = [bytes(data) for name, data in getattr(image, "applist", ()) if str(name) == "APP13"]
-    joined = b"".join(data[len(_PHOTOSHOP) :] for data in segments if data.startswith(_PHOTOSHOP))
-    found = dict(read_resources(joined))
-    tags = getattr(image, "tag_v2", {})
-    try:
-        found |= dict(read_resources(_bytes(tags.get(_RESOURCES_TAG))))
-        records = tags.get(_IPTC_TAG)
-    except Exception:  # as above
-        records = None
+    found = dict(read_resources(b"".join(x[len(_PHOTOSHOP) :] for x in segments if x.startswith(_PHOTOSHOP))))
     if not segments and isinstance(info.get("photoshop"), dict):
         found |= {kind: data for kind, data in info["photoshop"].items() if isinstance(data, bytes)}
-    blocks = b"".join(write_resource(kind, data) for kind, data in sorted(found.items()) if kind not in _NOT_KEPT)
-    return blocks + (iptc_resource(records) if isinstance(records, bytes) and b"8BIM\4\4" not in blocks else b"")
+    return _joined(found, b"")
+
+
+def _joined(resources: dict[int, bytes], records: bytes) -> bytes:
+    """The blocks of image resources that are kept, and of IPTC records where there are none among them."""
+    blocks = b"".join(write_resource(kind, data) for kind, data in sorted(resources.items()) if kind not in _NOT_KEPT)
+    return blocks + (iptc_resource(records) if records and IPTC_RESOURCE not in resources else b"")
 
 
 def dpi_of(image: Image.Image) -> tuple[float, float] | None:
     """The resolution that an image's own file states, pixels per inch across and down."""
-    info: dict[Any, Any] = image.info
-    if image.format in ("JPEG", "MPO") and not info.get("jfif_unit"):
+    if image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit"):
         return None  # Pillow has it from EXIF then, or has made it up
-    if image.format == "TIFF" and _X_RESOLUTION not in getattr(image, "tag_v2", {}):
-        return None  # made up, too
+    return _resolution(image.info.get("dpi"), 1.0)
+
+
+def _resolution(value: Any, factor: float) -> tuple[float, float] | None:
     try:
-        across, down = (float(value) for value in info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        across, down = (float(part) * factor for part in value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    good = all(math.isfinite(value) and 1 <= value * RESOLUTION_UNIT <= MAX_RESOLUTION for value in (across, down))
+    good = all(math.isfinite(part) and 1 <= part * RESOLUTION_UNIT <= MAX_RESOLUTION for part in (across, down))
     return (across, down) if good else None
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -14,7 +12,9 @@ from PIL import Image
 from gmvqzip.errors import ImageError
 from gmvqzip.images.colour import BAND_ROWS, Pixels
 from gmvqzip.images.embedding import save_options
-from gmvqzip.images.formats import FORMATS, FileFormat, Format, by_ending, refusal
+from gmvqzip.images.formats import ADD_ONS
+from gmvqzip.images.opening import register_add_ons
+from gmvqzip.images.outputs import FORMATS, FileFormat, Format, by_ending, refusal
 from gmvqzip.images.picture import Picture, to_pil
 
 WHITE = 255
@@ -43,7 +43,7 @@ def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[st
         picture = _over_white(picture, picture.alpha)
         notes.append(f"{name} holds no transparency: laid over white")
     icc = picture.icc
-    if icc is not None and not kind.profiles[picture.gray]:
+    if icc is not None and not kind.profiles[picture.one_channel]:
         icc = None
         notes.append(f"{name} cannot hold this colour profile: dropped")
     options = dict(kind.options)
@@ -75,9 +75,9 @@ def _save(picture: Picture, file: BinaryIO, name: Format, options: dict[str, Any
         np.save(file, _planes(picture), allow_pickle=False)
         return
     kind = FORMATS[name]
-    _add(kind)
+    _check_writer(kind)
     image = to_pil(replace(picture, icc=None, metadata=None))
-    if picture.gray and not kind.gray:
+    if picture.one_channel and not kind.gray:
         image = image.convert("RGBA" if picture.alpha is not None else "RGB")
     try:
         image.save(file, kind.pillow, **options)
@@ -85,18 +85,12 @@ def _save(picture: Picture, file: BinaryIO, name: Format, options: dict[str, Any
         raise ImageError(f"cannot be written as {name}: {' '.join(str(error).split())}") from error
 
 
-def _add(kind: FileFormat) -> None:
-    """Load Pillow's writer of a format. Raises ImageError where its add-on is not installed."""
-    Image.init()
-    if kind.pillow == "HEIF":
-        with suppress(ImportError):
-            importlib.import_module("pillow_heif").register_heif_opener()
-    elif kind.pillow == "JXL":
-        with suppress(ImportError):
-            importlib.import_module("pillow_jxl")
+def _check_writer(kind: FileFormat) -> None:
+    """Raise ImageError unless Pillow can write a format, with the add-ons that are installed."""
+    register_add_ons()
     if kind.pillow not in Image.SAVE:
-        what = f"pip install {kind.package}" if kind.package else "use a Pillow that writes it"
-        raise ImageError(f"{kind.pillow} cannot be written with this Pillow: {what}")
+        package = ADD_ONS[kind.pillow][1] if kind.pillow in ADD_ONS else "--upgrade pillow"
+        raise ImageError(f"{kind.pillow} cannot be written with this Pillow: pip install {package}")
 
 
 def _over_white(picture: Picture, alpha: Pixels) -> Picture:
@@ -111,9 +105,9 @@ def _over_white(picture: Picture, alpha: Pixels) -> Picture:
 
 
 def _planes(picture: Picture) -> Pixels:
-    array = picture.pixels[:, :, :1] if picture.gray else picture.pixels
+    array = picture.pixels[:, :, :1] if picture.one_channel else picture.pixels
     if picture.alpha is not None:
         array = np.concatenate([array, picture.alpha[:, :, None]], axis=2)
-    elif picture.gray:
+    elif picture.one_channel:
         array = array[:, :, 0]
     return np.ascontiguousarray(array)

@@ -13,6 +13,7 @@ from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.kinds import read_config
+from gmvqzip.models.precision import PRECISIONS
 from gmvqzip.quantizers import METHODS, GMVQSettings, QuantizerSettings
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -29,6 +30,7 @@ _FRACTIONS = (
     "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full",
     "ema_decay", "scalar_until", "prior_until",
 )  # fmt: skip
+FROM_SCRATCH = "none"  # as a start
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,14 @@ class TrainConfig:
     network: NetworkConfig | HyperpriorConfig
     quantizer: QuantizerSettings = field(default_factory=GMVQSettings)
     dataset: str = "folder"  # cifar10, celeba or folder
+    start: str = FROM_SCRATCH  # name or path of a trained model of the same network to go on from; or none
     crop: int | None = None  # side of the training crops in pixels; None keeps the data set's own size
     batch_size: int = 64  # pictures a step
     steps: int | None = 2000  # length of the run in steps; exactly one of steps, epochs and seconds is set
     epochs: float | None = None  # length of the run in passes over the training set
-    seconds: float | None = None  # length of the run in seconds of training time
+    seconds: float | None = None  # length of the run in seconds, from its beginning to the written model
     seed: int = 0
-    precision: str = "bf16"  # autocast of the convolutions: bf16 or fp32; the quantiser is always float32
+    precision: str = "auto"  # of convolutions and Muon's products: bf16, fp32, or the faster; quantisers are float32
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
     muon_rate: float = 0.005  # peak learning rate of Muon
     adam_rate: float = 2e-3  # peak learning rate of AdamW
@@ -73,7 +76,7 @@ class TrainConfig:
     open_steps: int = 80  # steps of each stage as a plain autoencoder before its k-means start
     sharpness: float = 1.0  # precision of the start, in units of 1 / mean squared quantisation error
     ema_decay: float = 0.998  # of the weights, over the second half of the run
-    evaluate_every: int = 500  # steps between evaluations on validation pictures
+    evaluate_every: int | None = None  # steps between evaluations on validation pictures; None: by time, 5 % at most
     evaluate_images: int = 256  # validation pictures at most in an evaluation
     prior_images: int = 0  # training pictures whose codes make a staged model's tables; 0: all
 
@@ -83,7 +86,7 @@ class TrainConfig:
         if sum(length is not None for length in (self.steps, self.epochs, self.seconds)) != 1:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         for name, value, allowed in (
-            ("precision", self.precision, ("bf16", "fp32")),
+            ("precision", self.precision, PRECISIONS),
             ("optimizer", self.optimizer, ("muon", "adamw")),
             ("reconstruction", self.reconstruction, ("mse", "log")),
             ("temperature_fall", self.temperature_fall, ("exponential", "cosine")),
@@ -117,6 +120,10 @@ class TrainConfig:
     def with_length(self, *, steps: int | None, epochs: float | None, seconds: float | None) -> TrainConfig:
         """The same run with another length; exactly one argument is given."""
         return replace(self, steps=steps, epochs=epochs, seconds=seconds)
+
+    def started(self, start: str) -> TrainConfig:
+        """The same run from a trained model, under a schedule that suits it; or as it is, from nothing."""
+        return replace(self, start=start, **({} if start == FROM_SCRATCH else _tuning(self)))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `config_from_dict` reads it back."""
@@ -184,20 +191,28 @@ def _read_quantizer(data: Mapping[str, Any]) -> QuantizerSettings:
     return METHODS[method](**values)
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a TOML file with the fields of `TrainConfig`, tables `[network]` and `[quantizer]`, or `preset = NAME`.
-
-    With `preset`, the file's other fields replace the preset's, table by table; a quantiser with a `method` of its own
-    replaces the preset's as a whole.
-    """
+def read_toml(path: Path) -> dict[str, Any]:
+    """The contents of a TOML file. Raises TrainingError."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path} is not valid TOML: {error}") from None
-    if "preset" in data:
-        base = preset(str(data.pop("preset"))).to_dict()
+
+
+def load_config(path: Path, start: str | None = None) -> TrainConfig:
+    """Read a TOML file with the fields of `TrainConfig`, tables `[network]` and `[quantizer]`, or `preset = NAME`.
+
+    With `preset`, the file's other fields replace the preset's, table by table; a quantiser with a `method` of its own
+    replaces the preset's as a whole. start: in the place of the file's, which goes before the preset's own.
+    """
+    data = read_toml(path)
+    name = str(data["preset"]) if "preset" in data else None
+    chosen = data["start"] = start or data.get("start", DEFAULT_STARTS.get(name or "", FROM_SCRATCH))
+    if name is not None:
+        del data["preset"]
+        base = preset(name).started(str(chosen)).to_dict()
         if "epochs" in data or "seconds" in data:
             base["steps"] = None
         own = data.get("quantizer")
@@ -205,8 +220,12 @@ def load_config(path: Path) -> TrainConfig:
             base["quantizer"] = {}
         for key, value in data.items():
             base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
-        data = base
-    return config_from_dict(data)
+        return config_from_dict(base)
+    config = config_from_dict(data)
+    if chosen == FROM_SCRATCH:
+        return config
+    given = set(data) | ({"steps"} if "epochs" in data or "seconds" in data else set())
+    return replace(config, **{key: value for key, value in _tuning(config).items() if key not in given})
 
 
 def preset(name: str) -> TrainConfig:
@@ -215,6 +234,32 @@ def preset(name: str) -> TrainConfig:
         return PRESETS[name]
     except KeyError:
         raise TrainingError(f"no preset {name!r}; there are {', '.join(PRESETS)}") from None
+
+
+DEFAULT_STARTS = {"photo": "photo", "faces": "photo"}  # of presets, where nothing else is asked for
+
+
+def _tuning(config: TrainConfig) -> dict[str, Any]:
+    """What a run from a trained model has in the place of a preset's own settings."""
+    if isinstance(config.network, HyperpriorConfig):
+        length = {"steps": 3000} if config.steps is not None else {}
+        return length | {
+            "scalar_until": 0.0,
+            "prior_until": 0.0,
+            "code_rate": 1.0,
+            "muon_rate": 8e-4,
+            "adam_rate": 4e-4,
+        }
+    return {
+        "muon_rate": 0.3 * config.muon_rate,
+        "adam_rate": 0.3 * config.adam_rate,
+        "hold": 0.0,
+        "temperature_start": config.temperature_end,
+        "hard_after": 0.0,
+        "rate_from": 0.0,
+        "rate_full": 0.0,
+        "reseed_every": 0,
+    }
 
 
 _HYPERPRIOR = HyperpriorConfig(

@@ -4,36 +4,75 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from gmvqzip.entropy.tables import frequencies
+from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.models.plain import plain_network
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.models.store import dump_model, round_weights
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import evaluate, first_pictures
 from gmvqzip.training.imagesets import ImageSet
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.start import described
+from gmvqzip.training.verdict import Verdict, blob_curve, chosen, measured_pixels, model_curve, rival_curves
 
 SMOOTHING = 0.5  # added to each code's count over the training set (Krichevsky and Trofimov)
 _BATCH_PIXELS = 1 << 18  # pixels per evaluation batch
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a model comes from, for its file: its name, the run's configuration, the model that it started from.
+
+    history: what the run adds to its configuration, `steps_done` among it; note: on the licence of the data.
+    """
+
+    name: str
+    config: TrainConfig
+    start: ModelInfo | None
+    history: dict[str, Any]
+    note: str = ""
+
+    def card(self, data: DataSplits, device: torch.device) -> dict[str, Any]:
+        """The card without results."""
+        return {
+            "name": self.name,
+            "training": self.config.to_dict() | self.history,
+            "machine": machine(device),
+            **described(self.start, data.description, self.note),
+        }
+
+    def verdict(self, data: DataSplits, blob: bytes, say: Callable[[str], None]) -> Verdict:
+        """What a model file is worth on held-back pictures, coded by it on the CPU, beside its start and others."""
+        held = chosen(data.validation, measured_pixels(self.config))
+        say(f"measuring files of {len(held)} held-back pictures")
+        return Verdict(
+            pictures=len(held),
+            model=blob_curve(self.name, blob, held),
+            rivals=rival_curves(held, single=isinstance(self.config.network, NetworkConfig)),
+            start=self.start.name if self.start else "",
+            start_curve=model_curve(self.start, held) if self.start else None,
+            trained=len(data.train),
+            passes=self.history["steps_done"] * self.config.batch_size / len(data.train),
+        )
+
+
 def export_model(
-    name: str,
+    origin: Origin,
     network: StagedAutoencoder,
-    config: TrainConfig,
     data: DataSplits,
     device: torch.device,
     *,
-    history: dict[str, Any],
-    note: str,
     say: Callable[[str], None],
-) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of a model file, and its card.
+) -> tuple[bytes, dict[str, Any], Verdict]:
+    """The bytes of a model file, its card, and what it is worth.
 
     The network is brought to its plain form and its weights are rounded as in the file first, so that prior and results
     are those of the model as shipped. The aggregated categorical prior of each stage is the smoothed count of its hard
@@ -41,22 +80,17 @@ def export_model(
     """
     network = plain_network(network)
     round_weights(network)
-    counted = min(len(data.train), config.prior_images or len(data.train))
+    counted = min(len(data.train), origin.config.prior_images or len(data.train))
     say(f"aggregated prior over {counted} training pictures")
     seen = evaluate(network, first_pictures(_batches(data.train), counted), device)
     tables = [frequencies(counts + SMOOTHING) for counts in seen.counts]
     results = {"training": seen.summary(), "validation": _measure(network, data.validation, tables, device)}
     if data.test is not None:
         results["test"] = _measure(network, data.test, tables, device)
-    card: dict[str, Any] = {
-        "name": name,
-        "trained_on": data.description,
-        "note": note,
-        "results": results,
-        "training": config.to_dict() | history,
-        "machine": machine(device),
-    }
-    return dump_model(name, network, tables, card), card
+    card = origin.card(data, device) | {"results": results}
+    verdict = origin.verdict(data, dump_model(origin.name, network, tables, card), say)
+    card["verdict"] = verdict.to_dict()
+    return dump_model(origin.name, network, tables, card), card, verdict
 
 
 def machine(device: torch.device) -> str:

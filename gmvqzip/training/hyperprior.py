@@ -12,6 +12,7 @@ that neither end of the range starves; from phase 2 on the distance of residuals
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,18 @@ from torch import Tensor
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import Muon, rate_factor
+from gmvqzip.training.start import started_hyperprior
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
 _COLLECTED = 24  # batches whose residuals start the codebooks
+_PASSES_A_STEP = 3  # without gradients take as long as a step
 _LOSS_SCALE = 0.1
 _DISTANCE_WEIGHT = 1.0  # of the distance of residuals and codewords, mean over groups
 _RATE_RAMP = 500  # steps over which the rate comes in
@@ -46,15 +50,26 @@ _ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_s
 class HyperpriorTrainer(TrainingLoop):
     """A run of a hyperprior model: its parameters, their running average, optimisers of the present phase."""
 
-    def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
-        super().__init__(config, pictures, folder, device)
+    def __init__(
+        self,
+        config: TrainConfig,
+        pictures: PictureSet,
+        folder: Path,
+        device: torch.device,
+        start: ModelInfo | None = None,
+    ) -> None:
+        """start: a trained model to go on from, of the same network; it skips what the phases' ends say is over."""
+        super().__init__(config, pictures, folder, device, start)
         if not isinstance(config.network, HyperpriorConfig):
             raise TrainingError("a hyperprior model needs a hyperprior network's configuration")
         self.network_config = config.network
-        self.model = HyperpriorModel(config.network)
+        self.model = started_hyperprior(start, config.network) if start else HyperpriorModel(config.network)
         self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.train()
         self.phase = SCALAR
+        if start is not None and not config.scalar_until:
+            self.phase = PRIOR if config.prior_until else CODES
+        self.model.set_rounding(self.phase != SCALAR)
         self.average: HyperpriorModel | None = None
         self._averaged, self._skipped = 0, 0
         self._typical = 0.0  # loss; 0 where none is known
@@ -64,6 +79,16 @@ class HyperpriorTrainer(TrainingLoop):
     def ready(self) -> bool:
         """Whether the codebooks have been started and trained at all."""
         return self.phase == CODES
+
+    @property
+    def least_steps(self) -> int:
+        """One step at least is of the last phase."""
+        return math.ceil(1 / (1 - self.config.prior_until))
+
+    @property
+    def awaited_steps(self) -> float:
+        """The start of the codebooks: two passes over the pictures without gradients, and k-means."""
+        return 2 * _COLLECTED / _PASSES_A_STEP if self.phase == SCALAR else 0.0
 
     @property
     def exported(self) -> HyperpriorModel:
@@ -101,12 +126,12 @@ class HyperpriorTrainer(TrainingLoop):
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
         trade = self.network_config.lambda_of(quality)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with self._autocast():
             output = self.model(image, quality, scalar=self.phase == SCALAR)
         error = (output.reconstruction - image).square().mean((1, 2, 3))
         pixels = image.shape[2] * image.shape[3]
         rate = (output.bits + output.hyper_bits) / pixels
-        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP)
+        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
         loss = _LOSS_SCALE * ((trade * 255**2 * error + ramp * rate) / trade.sqrt()).mean()
         if self.phase == CODES:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
@@ -157,7 +182,8 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _enter_phase(self, progress: float) -> None:
         if self.phase == SCALAR and progress >= self.config.scalar_until:
-            self.start_codes()
+            with self._long_work():
+                self.start_codes()
         if self.phase == PRIOR and progress >= self.config.prior_until:
             self.phase, self._typical = CODES, 0.0
             self.average, self._averaged = None, 0
@@ -221,7 +247,8 @@ class HyperpriorTrainer(TrainingLoop):
         ]
         optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)]
         if wide:
-            optimizers.append(Muon(wide, lr=config.muon_rate, weight_decay=config.weight_decay))
+            decay, kind = config.weight_decay, self.precision.product_type
+            optimizers.append(Muon(wide, lr=config.muon_rate, weight_decay=decay, product_type=kind))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["peak"] = group["lr"]

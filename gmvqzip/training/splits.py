@@ -20,7 +20,7 @@ VALIDATION_EVERY = 50
 
 FALLBACK_MEMORY = 4 << 30  # bytes, where the machine does not say how much it has
 NAMED_AT_MOST = 20  # unreadable pictures that are named one by one
-SECONDS_BETWEEN_REPORTS = 10.0
+SECONDS_BETWEEN_REPORTS = 5.0
 
 
 @dataclass(frozen=True)
