@@ -128,8 +128,7 @@ class HyperpriorTrainer(TrainingLoop):
         trade = self.network_config.lambda_of(quality)
         with self._autocast():
             output = self.model(image, quality, scalar=self.phase == SCALAR)
-        error = (output.reconstruction - image).square().mean((1, 2, 3))
-        pixels = image.shape[2] * image.shape[3]
+        error, pixels = self._errors(output.reconstruction, image), self._pixels(image)
         rate = (output.bits + output.hyper_bits) / pixels
         ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
         loss = _LOSS_SCALE * ((trade * 255**2 * error + ramp * rate) / trade.sqrt()).mean()
