@@ -18,12 +18,13 @@ def export_hyperprior(
     """The bytes of a model file, its card, and what it is worth; results are of files coded by that file on the CPU."""
     card = origin.card(data, next(model.parameters()).device)
     blob = dump_hyperprior(origin.name, model, card)
-    verdict = origin.verdict(data, blob, say)
+    verdict = origin.verdict(data, blob, say, 1.0 if data.test is None else 0.6)
     card["results"] = {"validation": _results(verdict.pictures, verdict.model, verdict.rivals)}
     if data.test is not None:
         held = chosen(data.test, measured_pixels(origin.config))
         say(f"measuring files of {len(held)} test pictures")
-        card["results"]["test"] = _results(len(held), blob_curve(origin.name, blob, held), rival_curves(held))
+        curve, count = blob_curve(origin.name, blob, held, origin.patience, 0.8)
+        card["results"]["test"] = _results(count, curve, rival_curves(held[:count]))
     card["verdict"] = verdict.to_dict()
     return dump_hyperprior(origin.name, model, card), card, verdict
 

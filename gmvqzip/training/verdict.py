@@ -28,11 +28,13 @@ from gmvqzip.models.registry import ModelInfo, read_info
 from gmvqzip.rates import DEFAULT_EFFORT, rounds_of
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.imagesets import ImageSet, centre_crop
+from gmvqzip.training.patience import Patience
 
 QUALITIES = (20, 40, 60, 80, 95)
 PIXELS = 1 << 18  # of all pictures measured together, in a run of _SECONDS or of unknown length
 _SECONDS = 600.0
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
+_TOGETHER = 2  # pictures between looks at the clock
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
 _WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 65, 80, 90, 95, 98)
 _AVIF_QUALITIES = (10, 25, 40, 55, 70, 80, 90, 95)
@@ -98,9 +100,19 @@ def _readable(pictures: ImageSet) -> Iterable[Pixels]:
 
 def model_curve(info: ModelInfo, pictures: Sequence[Pixels]) -> Curve:
     """Of a model's files as `compress` writes them, on the CPU; a single point where it has a single rate."""
+    return _timed_curve(info, pictures, Patience(), 1.0)[0]
+
+
+def _timed_curve(info: ModelInfo, pictures: Sequence[Pixels], patience: Patience, share: float) -> tuple[Curve, int]:
+    """The curve of as many of the pictures as a share of the time allows, and how many these are."""
     engine = make_engine(info, "cpu")
     qualities = sorted({engine.resolve_quality(quality) for quality in QUALITIES})
-    return _curve(qualities, [_coded(engine, info, pictures, quality) for quality in qualities])
+    rows: list[list[tuple[float, float]]] = [[] for _ in qualities]
+    parts = [pictures[first : first + _TOGETHER] for first in range(0, len(pictures), _TOGETHER)]
+    for part in patience.within(parts, share):
+        for row, quality in zip(rows, qualities, strict=True):
+            row += _coded(engine, info, part, quality)
+    return _curve(qualities, rows), len(rows[0])
 
 
 def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int) -> list[tuple[float, float]]:
@@ -123,12 +135,15 @@ def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality:
     return points
 
 
-def blob_curve(name: str, blob: bytes, pictures: Sequence[Pixels]) -> Curve:
-    """The same of a model file that is not written yet."""
+def blob_curve(
+    name: str, blob: bytes, pictures: Sequence[Pixels], patience: Patience, share: float = 1.0
+) -> tuple[Curve, int]:
+    """The curve of a model file that is not written yet, of as many of the pictures as a share of the time allows, and
+    how many these are."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.safetensors"
         path.write_bytes(blob)
-        return model_curve(read_info(path), pictures)
+        return _timed_curve(read_info(path), pictures, patience, share)
 
 
 def rival_curves(pictures: Sequence[Pixels], *, single: bool = False) -> dict[str, Curve]:
