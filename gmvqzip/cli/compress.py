@@ -14,10 +14,10 @@ from gmvqzip.cli import options
 from gmvqzip.cli.batch import deliver, prepare, read_source, read_stdin, refuse_stream, threads_for_jobs
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import (
-    IMAGE_SUFFIXES,
     Destination,
     Task,
     check_overwriting,
+    image_suffixes,
     image_to_gmvq,
     plan,
     undone,
@@ -149,7 +149,9 @@ def compress(
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
     rate = rate_options(quality, target_bpp, target_size, target_psnr, effort)
     destination = Destination(output, output_dir, stdout, remove)
-    tasks, total = plan(files, destination, report, recursive=recursive, suffixes=IMAGE_SUFFIXES, rename=image_to_gmvq)
+    tasks, total = plan(
+        files, destination, report, recursive=recursive, suffixes=image_suffixes(), rename=image_to_gmvq
+    )
     refuse_stream(tasks, force=force, as_json=as_json)
     check_overwriting(force=force, skip_existing=skip_existing)
     if skip_existing:

@@ -17,11 +17,11 @@ from gmvqzip.cli.batch import read_source
 from gmvqzip.cli.compress import Effort, Quality, Strip
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
-    IMAGE_SUFFIXES,
     PACK_SUFFIX,
     PACK_SUFFIXES,
     STREAM,
     Member,
+    image_suffixes,
     inputs,
     members,
 )
@@ -107,7 +107,7 @@ def pack(
         if here.world > 1:
             raise UsageError("--merge is the work of one process: run it without torchrun")
         return _merge(files, target, report, append=append, force=force)
-    found, total = members(files, report, suffixes=GMVQ_SUFFIXES if finished else IMAGE_SUFFIXES)
+    found, total = members(files, report, suffixes=GMVQ_SUFFIXES if finished else image_suffixes())
     if here.world > 1:
         found, target = _share(found, here), _part(target, here)
         total = len(found)
@@ -282,7 +282,9 @@ class _Packing:
             ahead = self.jobs * _READ_AHEAD
             for start in range(0, len(found), ahead):
                 window = found[start : start + ahead]
-                for member, read in zip(window, pool.map(self._read, window), strict=True):
+                files = all(member.source.is_file() for member in window)
+                mapped = pool.map if files else map  # in this thread, a signal ends the wait for a pipe
+                for member, read in zip(window, mapped(self._read, window), strict=True):
                     if isinstance(read, Exception):
                         self.report.fail(member.shown, read)
                         yield None
@@ -321,7 +323,7 @@ class _Packing:
             try:
                 if isinstance(codes, Exception):
                     raise codes
-                sections = make_sections(picture.alpha, picture.icc)
+                sections = make_sections(picture.alpha, picture.icc, picture.metadata)
                 size = self.writer.add_codes(member.name, self.codec, codes, sections)
             except OutputError:
                 raise  # the pack itself cannot be written

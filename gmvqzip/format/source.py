@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, GmvqError
+
+MAX_STREAM_BYTES = 2**30  # of what comes through a pipe or from a device: it must end somewhere
+_READ_BYTES = 2**20  # at once, so that a signal is heeded between two reads
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 
@@ -22,20 +26,42 @@ def read_source(source: Source) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if isinstance(source, str | os.PathLike):
-        return Path(source).read_bytes()
+        with open_file(source, FormatError) as file:
+            return file.read()
     if not hasattr(source, "read"):
         raise FormatError(f"a {type(source).__name__} is no .gmvq file: give bytes, a path or a binary file object")
-    data = source.read()
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise FormatError("the file object gives text: open it in binary mode")
-    return bytes(data)
+    return read_bounded(source, FormatError)
+
+
+@contextmanager
+def open_file(path: str | os.PathLike[str], error: type[GmvqError]) -> Iterator[BinaryIO]:
+    """A file for reading at any place; a pipe or device is read whole first. Raises `error` as `read_bounded`, OSError,
+    and ValueError for a zero byte in the name.
+    """
+    with Path(path).open("rb") as file:
+        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        yield file if regular else io.BytesIO(read_bounded(file, error))
+
+
+def read_bounded(file: BinaryIO, error: type[GmvqError], limit: int = MAX_STREAM_BYTES) -> bytes:
+    """What is left to read of a file object. Raises `error`: it gives more than `limit` bytes, or text."""
+    parts: list[bytes] = []
+    total = 0
+    while part := file.read(_READ_BYTES):
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise error("the file object gives text: open it in binary mode")
+        parts.append(bytes(part))
+        total += len(part)
+        if total > limit:
+            raise error(f"more than {limit} bytes came from a pipe, device or file object: save it as a file first")
+    return b"".join(parts)
 
 
 @contextmanager
 def open_source(source: Source) -> Iterator[BinaryIO]:
     """The same as a file object that can be read at any place, from where it stands. Raises as `read_source`."""
     if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as file:
+        with open_file(source, FormatError) as file:
             yield file
     elif getattr(source, "seekable", lambda: False)() and isinstance(source.read(0), bytes):  # type: ignore[union-attr]
         yield source  # type: ignore[misc]

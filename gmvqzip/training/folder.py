@@ -14,7 +14,7 @@ from gmvqzip.errors import TrainingError
 from gmvqzip.images.picture import picture_size
 from gmvqzip.images.preparing import read_prepared
 from gmvqzip.training.imagesets import ImageSet, MixedSet, Pixels, scaled_bytes
-from gmvqzip.training.splits import DataSplits, hold_out, memory_budget, read_each
+from gmvqzip.training.splits import DataSplits, folder_every, hold_out, memory_budget, read_each
 from gmvqzip.training.streamed import StreamedSet
 
 ENDINGS = tuple(f".{name}" for name in (
@@ -52,14 +52,15 @@ def stored_size(path: Path) -> tuple[int, int]:
 
 
 def load_folder(root: Path, *, crop: int, say: Callable[[str], None], budget: int | None = None) -> DataSplits:
-    """All pictures under `root`; every 50th file (in the order of their paths) is the validation part.
+    """All pictures under `root`; every 50th file (in the order of their paths) is the validation part, of fewer than
+    2,000 every 40th part of them, up to every 10th.
 
     `crop` is the side of the training crops in pixels. `budget` is the memory for decoded pictures in bytes.
     """
     paths = list_pictures(root)
     names = [path.relative_to(root).as_posix() for path in paths]
     sizes = list(read_each(names, lambda index: stored_size(paths[index]), say, verb="looked at"))
-    kept, held = hold_out(range(len(paths)))
+    kept, held = hold_out(range(len(paths)), folder_every(len(paths)))
     kept, held = ([i for i in part if sizes[i] is not None] for part in (kept, held))
     if not kept and not held:
         raise TrainingError(f"{root}: no picture that can be read; looked for files ending in {' '.join(ENDINGS)}")

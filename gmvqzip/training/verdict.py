@@ -2,16 +2,15 @@
 
 Codecs are compared by the mean difference in bytes at equal PSNR (BD-rate) over what a model reaches from quality 20
 to 95; rates are interpolated linearly in their logarithm between the points of the mean curves, for which no package is
-needed. The cost is bounded: `measured_pixels` pixels, each coded by the model and by its start at all QUALITIES.
+needed. The cost is bounded by the number of pixels, which are coded by the model and by its start at all QUALITIES.
 """
 
 from __future__ import annotations
 
 import io
-import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,14 @@ from gmvqzip.engines.base import Engine, Search, make_engine
 from gmvqzip.engines.batching import analyse_all
 from gmvqzip.errors import ImageError
 from gmvqzip.format import container
-from gmvqzip.models.registry import ModelInfo, read_info
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.rates import DEFAULT_EFFORT, rounds_of
-from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.imagesets import ImageSet, centre_crop
-from gmvqzip.training.patience import Patience
 
 QUALITIES = (20, 40, 60, 80, 95)
-PIXELS = 1 << 18  # of all pictures measured together, in a run of _SECONDS or of unknown length
-_SECONDS = 600.0
+PIXELS = 1 << 18  # of all pictures measured together, at most
+_TRIAL = 8  # one in so many pictures is measured first, to see what all of them take
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
-_TOGETHER = 2  # pictures between looks at the clock
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
 _WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 65, 80, 90, 95, 98)
 _AVIF_QUALITIES = (10, 25, 40, 55, 70, 80, 90, 95)
@@ -69,12 +65,6 @@ class Curve:
         return {"quality": list(self.settings), "bpp": list(self.bpp), "psnr_mean": list(self.psnr)}
 
 
-def measured_pixels(config: TrainConfig) -> int:
-    """Pixels to measure in all, in proportion to the run's time, so that they take well below a tenth of it."""
-    share = 1.0 if config.seconds is None else config.seconds / _SECONDS
-    return round(PIXELS * min(4.0, max(0.125, share)))
-
-
 def chosen(pictures: ImageSet, pixels: int = PIXELS) -> list[Pixels]:
     """The first of held-back pictures up to about `pixels` pixels, at least one; the middle of a large one."""
     found: list[Pixels] = []
@@ -98,21 +88,21 @@ def _readable(pictures: ImageSet) -> Iterable[Pixels]:
             continue
 
 
+def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: float) -> list[Pixels]:
+    """The first of `pictures`, as many as `models` models like this one are measured on in about so many seconds."""
+    engine = make_engine(info, "cpu")
+    trial = pictures[:: max(1, min(_TRIAL, len(pictures)))]
+    began = time.monotonic()
+    _coded(engine, info, trial, engine.resolve_quality(QUALITIES[len(QUALITIES) // 2]))
+    each = (time.monotonic() - began) / len(trial) * models * len(QUALITIES)
+    return pictures[: max(1, int(seconds / each))]
+
+
 def model_curve(info: ModelInfo, pictures: Sequence[Pixels]) -> Curve:
     """Of a model's files as `compress` writes them, on the CPU; a single point where it has a single rate."""
-    return _timed_curve(info, pictures, Patience(), 1.0)[0]
-
-
-def _timed_curve(info: ModelInfo, pictures: Sequence[Pixels], patience: Patience, share: float) -> tuple[Curve, int]:
-    """The curve of as many of the pictures as a share of the time allows, and how many these are."""
     engine = make_engine(info, "cpu")
     qualities = sorted({engine.resolve_quality(quality) for quality in QUALITIES})
-    rows: list[list[tuple[float, float]]] = [[] for _ in qualities]
-    parts = [pictures[first : first + _TOGETHER] for first in range(0, len(pictures), _TOGETHER)]
-    for part in patience.within(parts, share):
-        for row, quality in zip(rows, qualities, strict=True):
-            row += _coded(engine, info, part, quality)
-    return _curve(qualities, rows), len(rows[0])
+    return _curve(qualities, [_coded(engine, info, pictures, quality) for quality in qualities])
 
 
 def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int) -> list[tuple[float, float]]:
@@ -133,17 +123,6 @@ def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality:
         decoded = np.rint(image * 255).astype(np.uint8)
         points[number] = 8 * len(data) / (height * width), psnr(pictures[number], decoded)
     return points
-
-
-def blob_curve(
-    name: str, blob: bytes, pictures: Sequence[Pixels], patience: Patience, share: float = 1.0
-) -> tuple[Curve, int]:
-    """The curve of a model file that is not written yet, of as many of the pictures as a share of the time allows, and
-    how many these are."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.safetensors"
-        path.write_bytes(blob)
-        return _timed_curve(read_info(path), pictures, patience, share)
 
 
 def rival_curves(pictures: Sequence[Pixels], *, single: bool = False) -> dict[str, Curve]:
@@ -254,14 +233,14 @@ class Verdict:
     def sentence(self) -> str:
         """Better or worse, by how much, and what to do next."""
         found = self.differences()
-        against = [_words(value, name) for name, value in found.items() if value is not None and name != self.start]
+        change = found.pop(self.start, None)
+        against = [f"{_words(value)} {name}" for name, value in found.items() if value is not None]
         if self.start_curve is not None:
-            change = found[self.start]
-            head = "no gain" if change is None else _words(change, f"{self.start}, which it started from")
-            against = [f"{'worse' if self.worse else 'better'}: {head}", *against]
+            reach = f"{'less' if self.worse else 'more'} PSNR at any size than" if change is None else _words(change)
+            against.insert(0, f"{'worse' if self.worse else 'better'}: {reach} {self.start}, which it started from")
         where = "" if self.single else f", mean over qualities {QUALITIES[0]} to {QUALITIES[-1]}"
-        how = f"at equal PSNR{where} ({self.pictures} held-back pictures)"
-        return f"{', '.join(against) or 'no PSNR in common with any codec'}, {how}. {self._advice()}"
+        how = f"bytes at equal PSNR{where}, {self.pictures} held-back pictures"
+        return f"{', '.join(against) or 'no PSNR in common with other codecs'} ({how}). {self._advice()}"
 
     def _advice(self) -> str:
         if self.worse and self.passes >= _ENOUGH_PASSES:
@@ -301,8 +280,8 @@ class Verdict:
         }
 
 
-def _words(percent: float, name: str) -> str:
+def _words(percent: float) -> str:
     """A difference in bytes for people."""
     if abs(percent) < _SAME:
-        return f"as many bytes as {name}"
-    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than {name}"
+        return "as many bytes as"
+    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than"
