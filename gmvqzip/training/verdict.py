@@ -29,7 +29,6 @@ from gmvqzip.training.imagesets import ImageSet, centre_crop
 
 QUALITIES = (20, 40, 60, 80, 95)
 PIXELS = 1 << 18  # of all pictures measured together, at most
-SHARE = 0.05  # of a run of a given time, that measuring may take
 _TRIAL = 8  # one in so many pictures is measured first, to see what all of them take
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
