@@ -29,7 +29,6 @@ from gmvqzip.training.imagesets import ImageSet, centre_crop
 
 QUALITIES = (20, 40, 60, 80, 95)
 PIXELS = 1 << 18  # of all pictures measured together, at most
-SHARE = 0.05  # of a run of a given time, that measuring may take
 _TRIAL = 8  # one in so many pictures is measured first, to see what all of them take
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
@@ -99,16 +98,19 @@ def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: fl
     return pictures[: max(1, int(seconds / each))]
 
 
-def model_curve(info: ModelInfo, pictures: Sequence[Pixels]) -> Curve:
+def model_curve(info: ModelInfo, pictures: Sequence[Pixels], search: Search = _SEARCH) -> Curve:
     """Of a model's files as `compress` writes them, on the CPU; a single point where it has a single rate."""
     engine = make_engine(info, "cpu")
     qualities = sorted({engine.resolve_quality(quality) for quality in QUALITIES})
-    return _curve(qualities, [_coded(engine, info, pictures, quality) for quality in qualities])
+    return _curve(qualities, [_coded(engine, info, pictures, quality, search) for quality in qualities])
 
 
-def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int) -> list[tuple[float, float]]:
+def _coded(
+    engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int, search: Search = _SEARCH
+) -> list[tuple[float, float]]:
+    """Bits per pixel and PSNR of each picture."""
     points: list[tuple[float, float]] = [(0.0, 0.0)] * len(pictures)
-    for number, stages in analyse_all(engine, pictures, quality, _SEARCH):
+    for number, stages in analyse_all(engine, pictures, quality, search):
         height, width, _ = pictures[number].shape
         data = container.pack(
             width=width,
