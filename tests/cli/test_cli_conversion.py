@@ -266,7 +266,7 @@ class TestTest:
 class TestCodes:
     def test_there_and_back(self, cli: Cli, tmp_path: Path, tiny: Codec, pixels: np.ndarray) -> None:
         path = tmp_path / "a.gmvq"
-        path.write_bytes(tiny.compress(np.dstack([pixels, pixels[:, :, 1]])))
+        path.write_bytes(tiny.compress(np.dstack([pixels, pixels[:, :, 1] | 1])))
         assert cli("codes", path).code == 0
         with np.load(tmp_path / "a.npz") as arrays:
             codes = tiny.encode(pixels)

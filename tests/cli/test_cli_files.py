@@ -241,7 +241,7 @@ class TestDisks:
 
     def test_a_full_disk_keeps_the_old_output(self, cli: Cli, small_disk: Path, tiny: Codec) -> None:
         source, output = small_disk.parent / "big.gmvq", small_disk / "big.ppm"
-        source.write_bytes(tiny.compress(np.zeros((200, 200, 3), np.uint8)))
+        source.write_bytes(tiny.compress(np.full((200, 200, 3), (9, 0, 0), np.uint8)))
         output.write_bytes(b"old")
         before = listing(small_disk)
         unchanged(before, small_disk, cli("decompress", "-f", source, "-o", output), "no space left")
