@@ -364,7 +364,7 @@ class TestSettings:
         assert self.settings(dataset="cifar10", preset_name="small").dataset == "cifar10"
 
     def test_a_quantiser_by_name(self) -> None:
-        from gmvqzip.training.config import DEFAULT_STARTS, PRESETS
+        from gmvqzip.training.config import PRESETS
         from gmvqzip.training.methods import with_quantizer
 
         assert self.settings(dataset="cifar10", quantizer="gmvq") == PRESETS["paper-cifar10"]
