@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.precision import training_precision
 from gmvqzip.quantizers import ranks
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
 from gmvqzip.training.config import TrainConfig, config_from_dict
 from gmvqzip.training.evaluation import to_tensor
+from gmvqzip.training.memory import keep_freed_memory
+from gmvqzip.training.precision import training_precision
 
 CHECKPOINT_SECONDS = 300.0
 # What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence, and
@@ -55,6 +56,7 @@ class TrainingLoop(ABC):
 
     def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
         distributed.check_batch(config.batch_size)
+        keep_freed_memory()
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
         # Of the first process, for all: what Muon makes of a gradient must be the same on each.
         self.precision = distributed.from_writer(lambda: training_precision(config.precision, device))
