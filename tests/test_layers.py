@@ -160,7 +160,9 @@ LIGHT = (
     ["models", "list"],
     ["models", "show", "MODEL"],
 )
-HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "asyncio", "multiprocessing", "gmvqzip.training.config")
+HEAVY = (
+    "torch", "numpy", "PIL", "constriction", "safetensors", "asyncio", "multiprocessing", "gmvqzip.training.config",
+)  # fmt: skip
 LOADED = """
 import json, sys
 from gmvqzip.__main__ import main
