@@ -161,8 +161,15 @@ LIGHT = (
     ["models", "show", "MODEL"],
 )
 HEAVY = (
-    "torch", "numpy", "PIL", "constriction", "safetensors", "asyncio", "multiprocessing", "gmvqzip.training.config",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "PIL",
+    "constriction",
+    "safetensors",
+    "asyncio",
+    "multiprocessing",
+    "gmvqzip.training.config",
+)
 LOADED = """
 import json, sys
 from gmvqzip.__main__ import main

@@ -242,13 +242,15 @@ DEFAULT_STARTS = {"photo": "photo", "faces": "photo"}  # of presets, where nothi
 def _tuning(config: TrainConfig) -> dict[str, Any]:
     """What a run from a trained model has in the place of a preset's own settings."""
     if isinstance(config.network, HyperpriorConfig):
-        length = {"steps": 3000} if config.steps is not None else {}
-        return length | {
+        return ({"steps": 3000} if config.steps is not None else {}) | {
+            "batch_size": 6,
             "scalar_until": 0.0,
             "prior_until": 0.0,
             "code_rate": 1.0,
-            "muon_rate": 8e-4,
-            "adam_rate": 4e-4,
+            "muon_rate": 1.2e-3,
+            "adam_rate": 6e-4,
+            "weight_decay": 0.0,
+            "warmup": 0.02,
         }
     return {
         "muon_rate": 0.3 * config.muon_rate,

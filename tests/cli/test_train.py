@@ -269,7 +269,7 @@ class TestRefusals:
     def test_no_data(self, place: Path, cli: Cli, dataset: str, message: str) -> None:
         outcome = cli("train", "--dataset", dataset)
         assert outcome.code == 1
-        line = outcome.err.splitlines()[-1]  # for a folder, that it would start from nothing comes first
+        line = outcome.err.splitlines()[-1]
         assert line.startswith(message)
         assert f"data/{dataset}" in line
         assert f"{place}/cache/gmvqzip/{dataset}" in line
@@ -349,15 +349,16 @@ class TestRefusals:
 
 class TestSettings:
     def settings(self, **options: Any) -> Any:
-        names = ("preset_name", "config_file", "quantizer", "steps", "epochs", "time", "batch_size", "seed")
-        values: dict[str, Any] = dict.fromkeys(names) | {"dataset": "folder", "start": "none"} | options
+        names = ("dataset", "preset_name", "config_file", "start", "quantizer", "steps", "epochs", "time")
+        values: dict[str, Any] = dict.fromkeys((*names, "batch_size", "seed")) | {"dataset": "folder"} | options
         return _settings(**values)
 
     @pytest.mark.parametrize(("dataset", "preset"), [("cifar10", "cifar10"), ("celeba", "celeba"), ("folder", "photo")])
     def test_each_data_set_has_its_preset(self, dataset: str, preset: str) -> None:
-        from gmvqzip.training.config import PRESETS
+        from gmvqzip.training.config import DEFAULT_STARTS, PRESETS
 
-        assert self.settings(dataset=dataset) == PRESETS[preset]
+        expected = PRESETS[preset].started(DEFAULT_STARTS.get(preset, "none"))
+        assert self.settings(dataset=dataset) == expected
 
     def test_a_preset_on_other_data(self) -> None:
         assert self.settings(dataset="cifar10", preset_name="small").dataset == "cifar10"
