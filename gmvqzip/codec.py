@@ -77,7 +77,8 @@ class Codec(CodesCodec):
         """Compress a picture into the bytes of a `.gmvq` file.
 
         image: a path, a binary file object, encoded bytes, a PIL image, or a uint8 array [H, W], [H, W, 3] or
-        [H, W, 4]; strip: convert to sRGB and drop the ICC profile.
+        [H, W, 4]; strip: convert to sRGB, drop the ICC profile and all metadata (EXIF, XMP,
+        IPTC, resolution, texts, times), which are kept otherwise.
 
         Of these at most one: quality, 1 to 100, without effect where the model has a single rate; target_bpp, bits of
         the whole file per pixel, and target_size, bytes of the whole file: never exceeded, and missed by at most 3 %
@@ -171,7 +172,7 @@ class Codec(CodesCodec):
         """
         wish = Wish(**rate)
         goal = wish.goal(picture.width, picture.height)
-        sections = make_sections(picture.alpha, picture.icc)
+        sections = make_sections(picture.alpha, picture.icc, picture.metadata)
         if goal is None:
             return self.compress_pictures([picture], tile=tile, **rate)[0]
 
@@ -201,7 +202,7 @@ class Codec(CodesCodec):
         done: dict[int, Compressed] = {}
         for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort), tile):
             picture = pictures[number]
-            done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc))
+            done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc, picture.metadata))
         return [done[number] for number in range(len(pictures))]
 
     def decompress_picture(
@@ -225,20 +226,21 @@ class Codec(CodesCodec):
                 return file.read(end - first)
 
             box, shrink = checked_part(region, scale, header.width, header.height)
-            plane, profile = read_extras(front)
+            extras = read_extras(front)
             tiling = Tiling(self.engine, header.width, header.height, index.side)
             pieces = tiling.paint_part(fetch, index, header.quality, box)
             pixels = render(pieces, box, gray=header.gray, shrink=shrink)
-            return Picture(pixels, header.gray, _part(plane, box, shrink), profile)
+            plane = _part(extras.alpha, box, shrink)
+            return Picture(pixels, header.gray, plane, extras.icc, metadata=extras.metadata)
 
     def restore(
         self, box: container.Container, codes: Codes, *, region: Region | None = None, scale: float = 1
     ) -> Picture:
         """The picture of an opened file and its codes, or a part of it, as for `decompress`."""
         part, shrink = checked_part(region, scale, codes.width, codes.height)
-        plane, profile = read_extras(box)  # before the pixels: a damaged section is found at once
+        extras = read_extras(box)  # before the pixels: a damaged section is found at once
         picture = self.decode_picture(codes, region=region, scale=scale)
-        return replace(picture, alpha=_part(plane, part, shrink), icc=profile)
+        return replace(picture, alpha=_part(extras.alpha, part, shrink), icc=extras.icc, metadata=extras.metadata)
 
     # Picture <-> codes: the network.
 

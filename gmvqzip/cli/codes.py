@@ -90,8 +90,7 @@ def _unpack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes,
     header, _ = read_header(data)
     codec = codecs.load_for(header.model_id, model=model)
     box, indices = codec.unpack_codes(data, max_pixels=max_pixels)
-    alpha, icc = read_extras(box)
-    return len(data), dump_npz(indices, alpha=alpha, icc=icc), box, indices, codec
+    return len(data), dump_npz(indices, **read_extras(box)._asdict()), box, indices, codec
 
 
 def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, Container, Codes, Codec]:
@@ -101,7 +100,7 @@ def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, C
     from gmvqzip.npz import load_npz
 
     archive = read_stdin() if task.source is None else task.source.read_bytes()
-    indices, alpha, icc = load_npz(archive, max_pixels=max_pixels)
+    indices, extras = load_npz(archive, max_pixels=max_pixels)
     codec = codecs.load_for(bytes.fromhex(indices.model_id), model=model)
-    done = codec.pack_codes(indices, make_sections(alpha, icc))
+    done = codec.pack_codes(indices, make_sections(*extras))
     return len(archive), done.data, unpack(done.data, max_pixels=max_pixels), indices, codec

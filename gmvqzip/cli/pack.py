@@ -323,7 +323,7 @@ class _Packing:
             try:
                 if isinstance(codes, Exception):
                     raise codes
-                sections = make_sections(picture.alpha, picture.icc)
+                sections = make_sections(picture.alpha, picture.icc, picture.metadata)
                 size = self.writer.add_codes(member.name, self.codec, codes, sections)
             except OutputError:
                 raise  # the pack itself cannot be written

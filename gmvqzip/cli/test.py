@@ -45,13 +45,14 @@ def test(
         header, _ = read_header(data)
         codec = codecs.load_for(header.model_id, model=model)
         box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
-        plane, profile = read_extras(box)
+        extras = read_extras(box)
         return {
             "input": input_name(task),
             "in_bytes": len(data),
             **file_fields(box, codes, codec, as_json=as_json),
-            "alpha": plane is not None,
-            "icc": profile is not None,
+            "alpha": extras.alpha is not None,
+            "icc": extras.icc is not None,
+            "metadata": extras.metadata is not None,
             "ok": True,
             "seconds": time.perf_counter() - start,
         }

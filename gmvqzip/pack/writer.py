@@ -73,7 +73,7 @@ class PackWriter:
         total = 0
         encoded = codec.encode_pictures(read, quality=quality, effort=effort)
         for (name, _), picture, codes in zip(pictures, read, encoded, strict=True):
-            total += self.add_codes(name, codec, codes, make_sections(picture.alpha, picture.icc))
+            total += self.add_codes(name, codec, codes, make_sections(picture.alpha, picture.icc, picture.metadata))
         return total
 
     def add_codes(self, name: str, codec: Codec, codes: Codes, sections: Mapping[int, bytes] | None = None) -> int:
