@@ -13,8 +13,8 @@ from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.kinds import read_config
-from gmvqzip.models.precision import PRECISIONS
 from gmvqzip.quantizers import METHODS, GMVQSettings, QuantizerSettings
+from gmvqzip.training.precision import PRECISIONS
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
