@@ -12,7 +12,8 @@ from PIL import Image
 from gmvqzip.errors import TrainingError
 from gmvqzip.training import celeba, folder, splits
 from gmvqzip.training.datasets import load_dataset
-from gmvqzip.training.imagesets import MixedSet, StreamedSet, UniformSet
+from gmvqzip.training.imagesets import MixedSet, UniformSet
+from gmvqzip.training.streamed import StreamedSet
 
 
 def quiet(line: str) -> None:
