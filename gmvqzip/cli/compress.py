@@ -23,6 +23,7 @@ from gmvqzip.cli.plan import (
     Destination,
     Task,
     check_overwriting,
+    image_suffixes,
     image_to_gmvq,
     plan,
     undone,
