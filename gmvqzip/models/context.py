@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gmvqzip.entropy.context import ACTIVATION_LIMIT, ACTIVATION_UNIT, CODED_LIMIT, LATENT_UNIT, PHASES
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
-from gmvqzip.models.quality import QualityVector
+from gmvqzip.models.quality import QualityVector, position
 
 
 def straight_round(x: Tensor) -> Tensor:
@@ -70,14 +70,17 @@ class ContextStep(nn.Module):
         self.spatial = ContextLayer(width + (0 if first else config.latents), width, 3, hidden=True)
         self.mix = ContextLayer(width, width, 1, hidden=True)
         self.head = ContextLayer(width, 2 * config.latents, 1, hidden=False)
-        self.bias = QualityVector(width)
+        self.bias = QualityVector(width, distortions=config.distortions)
+        self.octaves = config.octaves
 
     def forward(self, features: Tensor, coded: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, C, H, W], coded latent [B, M, H, W] in steps, quality [B] -> mean, log2 scale [B, M, H, W]."""
         limit = CODED_LIMIT / LATENT_UNIT
-        inputs = features if self.first else torch.cat([features, coded.clamp(-limit, limit).to(features.dtype)], 1)
+        octaves = (self.octaves * position(quality))[:, None, None, None]  # of the layers' unit, over the step
+        seen = (coded * (-octaves).exp2()).clamp(-limit, limit)
+        inputs = features if self.first else torch.cat([features, seen.to(features.dtype)], 1)
         mean, scale = self.head(self.mix(self.spatial(inputs, self.bias(quality)))).chunk(2, 1)
-        return mean, scale
+        return mean * octaves.exp2(), scale + octaves
 
 
 class HyperDecoder(nn.Module):
@@ -94,7 +97,7 @@ class HyperDecoder(nn.Module):
         self.spread = ContextLayer(config.hyper_latents, width, 3, hidden=True)
         self.up = ContextLayer(width, 4 * width, 1, hidden=True)
         self.smooth = ContextLayer(width, width, 3, hidden=True)
-        self.bias = QualityVector(width)
+        self.bias = QualityVector(width, distortions=config.distortions)
 
     def forward(self, hyper: Tensor, quality: Tensor) -> Tensor:
         """Decoded hyper-latent and quality [B] to features."""

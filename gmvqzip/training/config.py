@@ -44,6 +44,7 @@ class TrainConfig:
     epochs: float | None = None  # length of the run in passes over the training set
     seconds: float | None = None  # length of the run in seconds of training time
     seed: int = 0
+    distortion: str = "rgb"  # hyperprior: rgb, the squared error, or eye, that of eyes (`gmvqzip.models.distortion`)
     precision: str = "bf16"  # autocast of the convolutions: bf16 or fp32; the quantiser is always float32
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
     muon_rate: float = 0.005  # peak learning rate of Muon
@@ -84,6 +85,7 @@ class TrainConfig:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         for name, value, allowed in (
             ("precision", self.precision, ("bf16", "fp32")),
+            ("distortion", self.distortion, ("rgb", "eye")),
             ("optimizer", self.optimizer, ("muon", "adamw")),
             ("reconstruction", self.reconstruction, ("mse", "log")),
             ("temperature_fall", self.temperature_fall, ("exponential", "cosine")),

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
+from gmvqzip.models.distortion import PEAK, POINT, colour_error, structure
 from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.quality import SECOND
 from gmvqzip.quantizers import ranks
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
@@ -38,6 +40,7 @@ _RATE_RAMP = 500  # steps over which the rate comes in
 _OUTLIER, _OUTLIER_FROM = 4.0, 300  # a loss so many times the typical one is skipped, from this step on
 _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
+_COLOUR_SHARE = 0.4  # of the colour-weighted squared error in the distortion for eyes
 _LINEAR_FACTOR = 0.1  # of AdamW's rate for the linear way, whose weights are small and exact from the start
 # Parts of names of parameters that AdamW trains although they are wide convolutions.
 _ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
@@ -101,13 +104,18 @@ class HyperpriorTrainer(TrainingLoop):
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
         trade = self.network_config.lambda_of(quality)
+        eyes = self._for_eyes(len(image))
+        position = torch.where(eyes, quality + SECOND, quality) if self.network_config.distortions == 2 else quality
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            output = self.model(image, quality, scalar=self.phase == SCALAR)
+            output = self.model(image, position, scalar=self.phase == SCALAR)
         error = (output.reconstruction - image).square().mean((1, 2, 3))
+        distortion = PEAK**2 * error
+        if eyes.any():
+            distortion = distortion.masked_scatter(eyes, eye_distortion(output.reconstruction[eyes], image[eyes]))
         pixels = image.shape[2] * image.shape[3]
         rate = (output.bits + output.hyper_bits) / pixels
         ramp = min(1.0, 0.1 + self.step / _RATE_RAMP)
-        loss = _LOSS_SCALE * ((trade * 255**2 * error + ramp * rate) / trade.sqrt()).mean()
+        loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
         if self.phase == CODES:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
         factor = self._set_rates(progress)
@@ -137,6 +145,12 @@ class HyperpriorTrainer(TrainingLoop):
             "skipped": float(self._skipped),
         }
         return StepRecord(self.step, progress, values)
+
+    def _for_eyes(self, count: int) -> Tensor:
+        """Which of `count` pictures [B] are to please eyes: all or none, or with two distortions every second one."""
+        if self.network_config.distortions == 2:
+            return torch.arange(count, device=self.device) % 2 == 1
+        return torch.full((count,), self.config.distortion == "eye", device=self.device)
 
     def _is_outlier(self, value: float) -> bool:
         """Whether a loss is so far off that its step is left out. Raises TrainingError where losses stay so."""
@@ -281,6 +295,12 @@ class HyperpriorTrainer(TrainingLoop):
             self.average.load_state_dict(state["average"])
         self.optimizers = self._make_optimizers()
         restore_optimizers(self.optimizers, state["optimizers"])
+
+
+def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
+    """The distortion [B] of pictures [B, 3, H, W] that stands for eyes, in squared errors of 8-bit samples."""
+    structural = POINT * (100 - structure(decoded.float(), original))
+    return _COLOUR_SHARE * PEAK**2 * colour_error(decoded, original) + (1 - _COLOUR_SHARE) * structural
 
 
 @torch.no_grad()
