@@ -9,7 +9,6 @@ tested, or its codes are read, with numpy alone.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +27,14 @@ from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
+from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, open_source, read_source
 from gmvqzip.format.tiles import Box
-from gmvqzip.images.picture import Picture, read_picture, to_pil
+from gmvqzip.images.picture import Picture, to_pil
+from gmvqzip.images.preparing import read_prepared
 from gmvqzip.images.scaling import resize
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
@@ -50,8 +51,12 @@ class Codec(CodesCodec):
     """One model, ready to compress and decompress. Tables and network are loaded when first needed.
 
     info: the model; device: auto, cpu or cuda (a file decodes to the same codes on each). An instance may be shared
-    by threads. Raises ModelError for an unknown device or an unreadable configuration.
+    by threads, pickled and copied: a copy in another process loads the model's file again. Raises ModelError for an
+    unknown device or an unreadable configuration.
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reload, (str(Path(self.info.path).absolute()), self.model_id, self.device)
 
     # The public four, and the two that a command line needs besides.
 
@@ -84,7 +89,7 @@ class Codec(CodesCodec):
 
         Raises ImageError; ModelError, also where no file of the model reaches the target.
         """
-        picture = read_picture(image, strip=strip, max_pixels=max_pixels)
+        picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
         return self.compress_picture(
             picture,
             quality=quality,
@@ -110,7 +115,7 @@ class Codec(CodesCodec):
         gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
         the first bad picture.
         """
-        pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
     def decompress(
@@ -138,7 +143,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> Codes:
         """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
-        picture = read_picture(image, strip=strip, max_pixels=max_pixels)
+        picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
         return self.encode_picture(picture, quality=quality, effort=effort, tile=tile)
 
     def encode_batch(
@@ -151,7 +156,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
-        pictures = [read_picture(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
         return self.encode_pictures(pictures, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:
@@ -303,8 +308,15 @@ def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.
     return None if plane is None else shrunk(plane[box.cells()], shrink)
 
 
+def _reload(path: str, model_id: str, device: str) -> Codec:
+    """What a pickled codec becomes: that of the same file, for the same device. Raises ModelError."""
+    codec = load(path, device=device)
+    check_model(codec.info, bytes.fromhex(model_id))
+    return codec
+
+
 _loaded: dict[tuple[Path, str, str], Codec] = {}
-_loaded_lock = threading.Lock()
+_loaded_lock = fork_lock()
 
 
 def load(model: str | os.PathLike[str] = registry.DEFAULT_MODEL, *, device: str = "auto") -> Codec:

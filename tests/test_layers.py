@@ -37,6 +37,7 @@ LEVELS = {
     "quantizers": 1,
     "format": 1,
     "errors": 0,
+    "forks": 0,
     "memory": 0,
     "torchrun": 0,
 }
@@ -47,6 +48,7 @@ NEIGHBOURS = {("models", "entropy"), ("training", "engines"), ("training", "benc
 WITHOUT = {
     "format": {"torch", "numpy", "."},
     "errors.py": {"torch", "numpy", "."},
+    "forks.py": {"torch", "numpy", "."},
     "models/registry.py": {"torch", "numpy", "."},
     "models/config.py": {"torch", "numpy", "."},
     "models/hyperconfig.py": {"torch", "numpy", "."},

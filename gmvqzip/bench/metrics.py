@@ -1,12 +1,15 @@
-"""How near two pictures are: PSNR and MS-SSIM, both over the three channels of 8-bit RGB."""
+"""How near two pictures of 8-bit sRGB are: PSNR and MS-SSIM over the three channels, and SSIMULACRA2."""
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gmvqzip.errors import ImageError
 
@@ -21,6 +24,9 @@ WINDOW_SIDE = 11  # pixels; window, its deviation and the two constants are thos
 WINDOW_SIGMA = 1.5  # pixels
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, finest scale first; their sum is 1.0001
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+
+SSIMULACRA2_SIDE = 225  # pixels: the shortest side whose sixth scale, a 32nd of it, still has eight
+_SSIMULACRA2_MEMORY = 520  # bytes for each pixel, measured
 
 
 def decibels(error: float) -> float:
@@ -56,6 +62,50 @@ def ms_ssim(original: Pixels, decoded: Pixels) -> float:
     if scales < len(SCALE_WEIGHTS):
         weights /= weights.sum()
     return float(np.mean([_channel(original[:, :, c], decoded[:, :, c], weights) for c in range(3)]))
+
+
+def ssimulacra2(original: Pixels, decoded: Pixels) -> float:
+    """SSIMULACRA2 of two pictures [H, W, 3] of sRGB, by the package `ssimulacra2`: at most 100, where they are equal.
+
+    Near 30 is low quality, 50 medium, 70 high, 90 not told from the original; it has no lower end, and below 0 it ranks
+    little. Raises ImportError where the package is missing, and ImageError for a picture that it cannot measure, for
+    the reason in `no_ssimulacra2`.
+    """
+    _check_same(original, decoded)
+    if (reason := no_ssimulacra2(*original.shape[:2])) is not None:
+        raise ImageError(reason)
+    from ssimulacra2 import compute_ssimulacra2
+
+    return float(compute_ssimulacra2(_as_file(original), _as_file(decoded)))
+
+
+def no_ssimulacra2(height: int, width: int) -> str | None:
+    """Why a picture of this size has no SSIMULACRA2, None where it has.
+
+    Of a picture with fewer than six scales the metric gives the weights of one scale to another, by its definition:
+    such numbers are on no scale of quality.
+    """
+    if min(height, width) < SSIMULACRA2_SIDE:
+        return f"{width}x{height} is too small for SSIMULACRA2: a side must have {SSIMULACRA2_SIDE} pixels"
+    if height * width * _SSIMULACRA2_MEMORY > _half_of_memory():
+        gigabytes = height * width * _SSIMULACRA2_MEMORY / 1e9
+        return f"{width}x{height} is too large for SSIMULACRA2 here: it takes {gigabytes:.1f} GB of memory"
+    return None
+
+
+def _as_file(pixels: Pixels) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PPM")
+    file.seek(0)
+    return file
+
+
+def _half_of_memory() -> float:
+    """Half of the machine's memory in bytes, infinite where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def scales_of(height: int, width: int) -> int:

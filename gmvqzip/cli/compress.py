@@ -100,9 +100,9 @@ class _Read:
     in_bytes: int
     seconds: float
 
-    def extras(self) -> tuple[bool, bool]:
-        """Whether there are transparency and a colour profile."""
-        return self.picture.alpha is not None, self.picture.icc is not None
+    def extras(self) -> tuple[bool, bool, tuple[str, ...]]:
+        """Whether there are transparency and a colour profile; what is not kept."""
+        return self.picture.alpha is not None, self.picture.icc is not None, tuple(self.picture.dropped)
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class _Done:
     seconds: float  # so far, with its share of the batch
     alpha: bool
     icc: bool
+    dropped: tuple[str, ...]
 
 
 def compress(
@@ -159,7 +160,7 @@ def compress(
     from gmvqzip import codec as codecs
     from gmvqzip.engines.base import check_device
     from gmvqzip.engines.batching import batch_pixels
-    from gmvqzip.images.picture import read_picture
+    from gmvqzip.images.preparing import read_prepared
 
     codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
     if device is options.Device.CUDA:
@@ -175,9 +176,10 @@ def compress(
         prepare(task, force=force, make_directory=output_dir is not None)
         source = read_stdin() if task.source is None else read_source(task.source)
         in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
-        picture = read_picture(source, strip=strip, max_pixels=max_pixels)
+        picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
         for warning in picture.warnings:
-            report.warn(task.name, warning)
+            if not (remove and warning in picture.dropped):  # what keeps a source is said when it is kept
+                report.warn(task.name, warning)
         return _Read(picture, in_bytes, time.perf_counter() - start)
 
     def work(items: Sequence[_Read]) -> list[_Done]:
@@ -192,7 +194,9 @@ def compress(
     def write(task: Task, product: _Done) -> Fields:
         start = time.perf_counter()
         done = product.done
-        deliver(task, done.data, force=force, remove=remove)
+        deliver(task, done.data, force=force, remove=remove and not product.dropped)
+        if remove and product.dropped:
+            report.keep(task.name, product.dropped)
         fields = {
             "input": input_name(task),
             "output": output_name(task),
@@ -208,6 +212,7 @@ def compress(
             "gray": done.codes.gray,
             "alpha": product.alpha,
             "icc": product.icc,
+            "dropped": list(product.dropped),
             "header_bytes": done.header_bytes,
             "sections_bytes": done.sections_bytes,
             "payload_bytes": done.payload_bytes,

@@ -122,6 +122,8 @@ def decompress(
     chosen = picture_format or _format_of(output)
     part = None if region is None else _region(region)
     factor = float(Fraction(scale.value))
+    only_a_part = ["only a region of it is written"] if part is not None else []
+    only_a_part += ["it is written at a reduced size"] if factor != 1 else []
     destination = Destination(output, output_dir, stdout, remove)
     rename = swap_suffix(SUFFIX, f".{chosen.value}")
     tasks, total = plan(files, destination, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
@@ -180,9 +182,12 @@ def decompress(
     def write(task: Task, product: _Decoded) -> Fields:
         start = time.perf_counter()
         encoded, warnings = picture_bytes(product.picture, chosen.value)
-        for warning in warnings:
+        dropped = [*warnings, *only_a_part] if remove else []
+        for warning in () if dropped else warnings:
             report.warn(task.name, warning)
-        deliver(task, encoded, force=force, remove=remove)
+        deliver(task, encoded, force=force, remove=remove and not dropped)
+        if dropped:
+            report.keep(task.name, dropped)
         return {
             "input": input_name(task),
             "output": output_name(task),

@@ -299,14 +299,14 @@ class _Packing:
 
     def _read(self, member: Member) -> tuple[Picture, int] | Exception:
         """The picture and the bytes of its file."""
-        from gmvqzip.images.picture import read_picture
+        from gmvqzip.images.preparing import read_prepared
 
         try:
             if member.name in self.writer:
                 raise FormatError(f"the pack has a picture named {safe_name(member.name)}: skipped")
             source = read_source(member.source)
             size = len(source) if isinstance(source, bytes) else source.stat().st_size
-            return read_picture(source, strip=self.strip, max_pixels=self.max_pixels), size
+            return read_prepared(source, strip=self.strip, max_pixels=self.max_pixels), size
         except Exception as error:
             return error
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,6 +102,7 @@ class Report:
         self.as_json = as_json
         self.failures = 0
         self.skipped = 0
+        self.kept = 0
         self._failed: list[str] = []
         self._tally = Tally()
         self._progress = progress and not quiet
@@ -117,6 +118,12 @@ class Report:
     def warn(self, name: str, text: str) -> None:
         """Warn about a file that is processed all the same."""
         self.note(f"{safe_name(name)}: warning: {text}", level=0)
+
+    def keep(self, name: str, dropped: Sequence[str]) -> None:
+        """Say, whatever else is said, that a source is not removed as it was asked for, and count it."""
+        with self._lock:
+            self.kept += 1
+            self._write(f"gmvqzip: {safe_name(name)}: the source is not removed: {'; '.join(dropped)}")
 
     def fail(self, name: str, error: BaseException) -> None:
         """Say that a file failed, and count it."""
@@ -166,6 +173,8 @@ class Report:
             parts += [f"{tally.seconds():.1f} s", tally.figures()]
         if self.skipped:
             parts.append(f"{self.skipped:,} skipped")
+        if self.kept:
+            parts.append(f"{self.kept:,} sources not removed")
         return ", ".join(parts)
 
     @contextmanager

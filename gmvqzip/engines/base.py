@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.errors import ModelError
+from gmvqzip.forks import call_after_fork, fork_lock, one_thread_after_fork
 from gmvqzip.format.tiles import Box
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
@@ -111,10 +113,13 @@ def torch_device(name: str) -> torch.device:
     """The device of that name. Raises ModelError if it is not there."""
     import torch
 
+    one_thread_after_fork()
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelError("no CUDA device was found: use --device cpu or auto")
+    if name == "cuda" and _cuda_lost():
+        raise ModelError("CUDA was used before this process was forked: start processes by spawn, or use device cpu")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() and not _cuda_lost() else "cpu"
     here = place()
     if name == "cuda" and here.world > 1:  # processes of torchrun share the GPUs of their machine
         return torch.device(name, here.local_rank % torch.cuda.device_count())
@@ -147,26 +152,51 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether a processor multiplies in bfloat16 faster than in float32. A GPU is fast enough in float32."""
-    import torch
+    """Whether a network's convolutions are faster in bfloat16 than in float32; see `models.precision`."""
+    from gmvqzip.models import precision
 
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return device.type == "cpu" and supported is not None and bool(supported())
+    return precision.fast_bfloat16(device)
+
+
+_once_lock = fork_lock()  # of all instances: values are few, and made rarely
+_all_once: weakref.WeakSet[Once] = weakref.WeakSet()
 
 
 class Once:
     """Values that are made when first asked for, once, by whichever thread comes first."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._values: dict[str, Any] = {}
+        _all_once.add(self)
 
     def get(self, name: str, make: Any) -> Any:
         """The value of that name, made by `make()` if it is new."""
-        with self._lock:
+        with _once_lock:
             if name not in self._values:
                 self._values[name] = make()
             return self._values[name]
+
+    def forget(self) -> None:
+        """Drop all values; they are made anew when they are asked for."""
+        self._values.clear()
+
+
+def _forget_cuda() -> None:
+    """In a forked child: what lies on a GPU is out of its reach."""
+    torch = sys.modules.get("torch")
+    if torch is not None and _cuda_lost():
+        for once in list(_all_once):
+            once.forget()
+
+
+def _cuda_lost() -> bool:
+    """Whether this process was forked from one that used CUDA, which no child can go on with."""
+    import torch
+
+    return bool(getattr(torch.cuda, "_is_in_bad_fork", lambda: False)())
+
+
+call_after_fork(_forget_cuda)
 
 
 def image_tensor(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from gmvqzip.errors import ImageError
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
+from gmvqzip.images.notes import Notes
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -42,12 +43,10 @@ class Planes:
     icc: bytes | None
 
 
-def separate(
-    image: Image.Image, info: dict[str, Any], file_format: str | None, *, strip: bool, notes: list[str]
-) -> Planes:
+def separate(image: Image.Image, info: dict[str, Any], file_format: str | None, *, strip: bool, notes: Notes) -> Planes:
     """The planes of a loaded, upright image. `info` and `file_format` are those of the image as it was opened.
 
-    `notes` gets a line for everything that is lost. ImageError: samples without an 8-bit meaning.
+    `notes` hears of everything that is lost or changed. ImageError: samples without an 8-bit meaning.
     """
     icc = _profile(info.get("icc_profile"), notes)
     palette = image.mode in ("P", "PA")
@@ -66,7 +65,7 @@ def separate(
 
     gray = image.mode == "L"
     if icc is not None and icc[PROFILE_SPACE] != (b"GRAY" if gray else b"RGB "):
-        notes.append("the colour profile does not belong to these samples: dropped")
+        notes.drop("the colour profile does not belong to these samples: dropped")
         icc = None
     if strip and icc is not None:
         image, icc = _to_srgb(image, icc, notes), None
@@ -83,15 +82,15 @@ def _three_channels(image: Image.Image) -> Pixels:
     return pixels
 
 
-def _profile(icc: Any, notes: list[str]) -> bytes | None:
+def _profile(icc: Any, notes: Notes) -> bytes | None:
     """The colour profile where it looks like one and is not too long to be kept."""
     if not isinstance(icc, bytes) or not icc:
         return None
     if len(icc) < PROFILE_HEADER or icc[PROFILE_MAGIC] != b"acsp":
-        notes.append("the colour profile is damaged: dropped")
+        notes.drop("the colour profile is damaged: dropped")
         return None
     if len(icc) > MAX_PROFILE_BYTES:
-        notes.append(f"the colour profile is longer than {MAX_PROFILE_BYTES} bytes: dropped")
+        notes.drop(f"the colour profile is longer than {MAX_PROFILE_BYTES} bytes: dropped")
         return None
     return icc
 
@@ -117,7 +116,7 @@ def _is_gray(pixels: Pixels) -> bool:
 
 
 def _deep_gray(
-    image: Image.Image, info: dict[str, Any], file_format: str | None, notes: list[str]
+    image: Image.Image, info: dict[str, Any], file_format: str | None, notes: Notes
 ) -> tuple[Image.Image, Pixels | None]:
     """Gray of 16 bits -> 8 bits. Integers of 32 bits and floats have no agreed white: refused."""
     if image.mode == "F" or (image.mode == "I" and file_format not in ("PNG", "PPM")):
@@ -126,15 +125,15 @@ def _deep_gray(
     samples = np.asarray(image).astype(np.int64)
     transparent = info.get("transparency")
     alpha = np.where(samples == transparent, 0, 255).astype(np.uint8) if isinstance(transparent, int) else None
-    notes.append(DEPTH_NOTE)
+    notes.drop(DEPTH_NOTE)
     return Image.fromarray(from_16_bit(np.clip(samples, 0, 65535))), alpha
 
 
-def _print_to_screen(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
+def _print_to_screen(image: Image.Image, icc: bytes | None, notes: Notes) -> Image.Image:
     """CMYK or LAB -> sRGB, through the profile where there is one that fits."""
     from PIL import ImageCms
 
-    notes.append(f"{image.mode} converted to RGB")
+    notes.drop(f"{image.mode} converted to RGB")
     try:
         if image.mode == "LAB":
             return _cms_convert(image, ImageCms.createProfile("LAB"))
@@ -143,11 +142,11 @@ def _print_to_screen(image: Image.Image, icc: bytes | None, notes: list[str]) ->
     except (ImageCms.PyCMSError, OSError) as error:
         if image.mode == "LAB":
             raise ImageError(f"LAB samples cannot be converted here ({error})") from error
-        notes.append("the colour profile cannot be used: converted without it")
+        notes.drop("the colour profile cannot be used: converted without it")
     return image.convert("RGB")
 
 
-def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
+def _to_srgb(image: Image.Image, icc: bytes, notes: Notes) -> Image.Image:
     from PIL import ImageCms
 
     try:
@@ -156,7 +155,7 @@ def _to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
             return image  # sRGB already: the conversion would only add rounding
         converted = _cms_convert(image, profile)
     except (ImageCms.PyCMSError, OSError):
-        notes.append("the colour profile cannot be used: dropped, colours may be off")
+        notes.drop("the colour profile cannot be used: dropped, colours may be off")
         return image
     return converted.getchannel(1) if image.mode == "L" else converted
 

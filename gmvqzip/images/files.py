@@ -7,11 +7,11 @@ import errno
 import os
 import secrets
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from gmvqzip.errors import OutputError
+from gmvqzip.forks import fork_lock
 
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".gmvqzip-", ".part"
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV})
@@ -178,7 +178,7 @@ def _copy_metadata(descriptor: int, source: Path | None, target: Path) -> None:
             os.fchmod(descriptor, 0o666 & ~_umask())
 
 
-_umask_lock = threading.Lock()
+_umask_lock = fork_lock()
 
 
 def _umask() -> int:

@@ -1,14 +1,13 @@
 """Reading pictures: whatever Pillow opens becomes 8-bit RGB or gray with its alpha plane and colour profile.
 
 Every failure is an ImageError of one line. What is lost on the way (further frames, 16-bit depth, ...) is said in
-`Picture.warnings`.
+`Picture.warnings`, and again in `Picture.dropped` where the source has something that the picture has not.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +19,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from gmvqzip.errors import ImageError
+from gmvqzip.forks import fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.images import colour
-from gmvqzip.images.colour import DEPTH_NOTE, Pixels
+from gmvqzip.images.colour import DEPTH_NOTE, Pixels, Planes
+from gmvqzip.images.notes import Notes
 
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM")  # tried first: Pillow loads their readers in any case
 OTHER_FORMATS = (
@@ -70,6 +71,7 @@ class Picture:
     alpha: Pixels | None = None  # uint8 [H, W]; None where fully opaque
     icc: bytes | None = None  # profile of the pixels' own colour space (RGB, or GRAY where gray)
     warnings: list[str] = field(default_factory=list)  # what was lost or changed in reading, one line each
+    dropped: list[str] = field(default_factory=list)  # those of them for which the source must be kept
 
     @property
     def width(self) -> int:
@@ -168,14 +170,14 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture:
     _check_size(*image.size, max_pixels)
-    notes: list[str] = []
+    notes = Notes()
     with _calm_pillow(max_pixels):
         try:
             _note_frames(image, notes)
             stored = str(getattr(image, "tile", ""))  # how the samples lie in the file; gone after loading
             image.load()
             if ";16" in stored and not image.mode.startswith("I"):
-                notes.append(DEPTH_NOTE)
+                notes.drop(DEPTH_NOTE)
             info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
             upright = _upright(image, notes)
             if "LA;16" in stored:  # gray with alpha of 16 bits, which Pillow gives as RGBA
@@ -187,40 +189,44 @@ def _from_pillow(image: Image.Image, *, strip: bool, max_pixels: int) -> Picture
             raise ImageError("not enough memory to unpack the picture") from error
         except Exception as error:
             raise ImageError(f"the picture is damaged or cut: {_line(error)}") from error
-    return Picture(planes.pixels, planes.gray, planes.alpha, planes.icc, notes)
+    return _finished(planes, notes)
 
 
-def _note_frames(image: Image.Image, notes: list[str]) -> None:
+def _note_frames(image: Image.Image, notes: Notes) -> None:
     frames = int(getattr(image, "n_frames", 1))
     if frames > 1 and image.format != "MPO":  # MPO: a photograph with its preview
         what = "pages" if image.format == "TIFF" else "frames"
-        notes.append(f"only one of {frames} {what} is kept: number {image.tell() + 1}")
+        notes.drop(f"only one of {frames} {what} is kept: number {image.tell() + 1}")
 
 
-def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+def _upright(image: Image.Image, notes: Notes) -> Image.Image:
     try:
         turn = TURNS.get(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception as error:  # a damaged EXIF block must not cost the picture
-        notes.append(f"the EXIF block is damaged ({_line(error)}): no rotation applied")
+        notes.drop(f"the EXIF block is damaged ({_line(error)}): no rotation applied")
         return image
     return image if turn is None else image.transpose(turn)
 
 
 def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
-    shape, notes = array.shape, list[str]()
+    shape, notes = array.shape, Notes()
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 2, 3, 4)):
         raise ImageError(f"an array of shape {shape} is no picture; give [H, W], [H, W, 3] or [H, W, 4]")
     _check_size(shape[1], shape[0], max_pixels)
     if array.dtype == np.uint16:
         array = colour.from_16_bit(array)
-        notes.append(DEPTH_NOTE)
+        notes.drop(DEPTH_NOTE)
     elif array.dtype != np.uint8:
         raise ImageError(f"an array of {array.dtype} is no picture; give uint8 (0..255) or uint16")
     planes = array if array.ndim == 3 else array[:, :, None]
     colours = 1 if planes.shape[2] <= 2 else 3
     alpha = planes[:, :, colours] if planes.shape[2] > colours else None
     pixels = np.repeat(planes[:, :, :1], 3, axis=2) if colours == 1 else planes[:, :, :3]
-    return Picture(np.array(pixels, order="C"), colours == 1, colour.drop_opaque(alpha), None, notes)
+    return _finished(Planes(np.array(pixels, order="C"), colours == 1, colour.drop_opaque(alpha), None), notes)
+
+
+def _finished(planes: Planes, notes: Notes) -> Picture:
+    return Picture(planes.pixels, planes.gray, planes.alpha, planes.icc, notes.lines, notes.dropped)
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -234,7 +240,7 @@ def to_pil(picture: Picture) -> Image.Image:
     return image
 
 
-_calm_lock = threading.Lock()
+_calm_lock = fork_lock()
 _calm_limits: list[int] = []  # one for each thread inside
 _calm_before: tuple[int | None, warnings.catch_warnings[None]] | None = None
 

@@ -42,14 +42,18 @@ def dump_hyperprior(name: str, model: HyperpriorModel, card: Mapping[str, Any]) 
 
 def load_context(info: ModelInfo, config: HyperpriorConfig) -> ContextModel:
     """The integer context model of a file; needs no torch. Raises ModelError."""
-    found = read_tensors(info, None, prefix=_CONTEXT)
-    tensors = {name.removeprefix(_CONTEXT): value for name, value in found.items()}
     try:
-        return ContextModel(tensors, _shapes(config.hyper), _shapes(config.quarter), config.context_width)
+        return ContextModel(read_context(info), _shapes(config.hyper), _shapes(config.quarter), config.context_width)
     except KeyError as error:
         raise ModelError(f"model {info.name!r} lacks tensor {_CONTEXT + error.args[0]!r}") from None
     except ModelError as error:
         raise ModelError(f"model {info.name!r}, {_CONTEXT}*: {error}") from None
+
+
+def read_context(info: ModelInfo) -> dict[str, NDArray[Any]]:
+    """The integer tensors of a file, unchecked, by the names that `ContextModel` knows. Raises ModelError."""
+    found = read_tensors(info, None, prefix=_CONTEXT)
+    return {name.removeprefix(_CONTEXT): value for name, value in found.items()}
 
 
 def load_precisions(info: ModelInfo, config: HyperpriorConfig) -> NDArray[np.float32]:

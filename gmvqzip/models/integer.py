@@ -29,7 +29,9 @@ _MAX_SHIFT = 24
 _MAX_WEIGHT = 127
 _MAX_BIAS = 1 << 28
 _MAX_MEAN = (1 << 15) - 1
-_NATS = math.log2(math.e)  # bits
+SCORES_PER_NAT = 2.0**SCORE_BITS * math.log2(math.e)
+PRECISION_UNIT = SCORES_PER_NAT * 2.0**SHIFT / 2 / LATENT_UNIT**2
+SLOPE_UNIT = SCORES_PER_NAT * 2.0**SHIFT / LATENT_UNIT
 
 Tensors = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -133,13 +135,11 @@ def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:
 
 def _group_tensors(groups: GroupGMVQ) -> Tensors:
     """Codebooks, biases and context weights of groups, as `entropy.mixture` reads them."""
-    unit = 2.0**SCORE_BITS * _NATS  # scores per nat
-    precision_unit, slope_unit = unit * 2.0**SHIFT / 2 / LATENT_UNIT**2, unit * 2.0**SHIFT / LATENT_UNIT
     return {
         "codebook": _rounded(groups.codewords(), LATENT_UNIT, LIMITS["codebook"], np.int16),
-        "bias": _rounded(groups.code_bias, unit, LIMITS["bias"], np.int32),
-        "precision": _rounded(groups.log_precision.exp(), precision_unit, LIMITS["precision"], np.int32),
-        "slope": _rounded(groups.slope, slope_unit, LIMITS["slope"], np.int32),
+        "bias": _rounded(groups.code_bias, SCORES_PER_NAT, LIMITS["bias"], np.int32),
+        "precision": _rounded(groups.log_precision.exp(), PRECISION_UNIT, LIMITS["precision"], np.int32),
+        "slope": _rounded(groups.slope, SLOPE_UNIT, LIMITS["slope"], np.int32),
     }
 
 

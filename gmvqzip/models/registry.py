@@ -42,11 +42,21 @@ class ModelInfo:
 def search_path() -> list[Path]:
     """Folders that are searched for models, first hit wins: $GMVQZIP_MODELS, the user's data folder, the package."""
     package = Path(__file__).resolve().parent.parent
-    home = os.environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
+    data = user_folder("XDG_DATA_HOME", ".local/share")
     own = [Path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
     # A wheel carries the models as gmvqzip/_models; a source checkout has them beside the package.
     shipped = package / "_models"
-    return [*own, Path(home) / "gmvqzip" / "models", shipped if shipped.is_dir() else package.parent / "models"]
+    own += [] if data is None else [data / "models"]
+    return [*own, shipped if shipped.is_dir() else package.parent / "models"]
+
+
+def user_folder(variable: str, below_home: str) -> Path | None:
+    """The user's folder of this program in the one that an environment variable names, or in one below the home.
+
+    None for a user without a home and without the variable, as in containers, where Path.expanduser raises.
+    """
+    base = os.environ.get(variable) or os.path.expanduser(f"~/{below_home}")  # noqa: PTH111
+    return None if base.startswith("~") else Path(base) / "gmvqzip"
 
 
 def read_info(path: str | os.PathLike[str]) -> ModelInfo:
@@ -89,9 +99,16 @@ def installed() -> list[ModelInfo]:
 def _readable() -> Iterator[ModelInfo]:
     """Every readable model file on the search path, also those whose name an earlier one has taken."""
     for folder in search_path():
-        for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []:
+        for path in _model_files(folder):
             with suppress(ModelError):  # a damaged file must not hide the others; naming it gives its error
                 yield read_info(path)
+
+
+def _model_files(folder: Path) -> list[Path]:
+    """The model files in a folder; none where it is missing, or closed to us."""
+    with suppress(OSError):
+        return sorted(folder.glob(f"*{_SUFFIX}"))
+    return []
 
 
 def find(name_or_path: str | os.PathLike[str]) -> ModelInfo:
@@ -101,7 +118,7 @@ def find(name_or_path: str | os.PathLike[str]) -> ModelInfo:
         return read_info(text)
     for folder in search_path():
         path = folder / f"{text}{_SUFFIX}"
-        if path.is_file():
+        if path in _model_files(folder):
             return read_info(path)
     for info in installed():
         if info.name == text:

@@ -16,7 +16,7 @@ from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.packindex import PACK_MODEL_BYTES, Kind
 from gmvqzip.format.packrecord import seal_record
 from gmvqzip.format.sections import SECTION_ICC
-from gmvqzip.images.picture import read_picture
+from gmvqzip.images.preparing import read_prepared
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.pack.appending import Appender
 from gmvqzip.rates import DEFAULT_EFFORT
@@ -67,7 +67,7 @@ class PackWriter:
     ) -> int:
         """Compress (name, picture) pairs, those of equal size together; returns bytes."""
         codec = codecs.load(self.model, device=self.device)
-        read = [read_picture(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
+        read = [read_prepared(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
         total = 0
         encoded = codec.encode_pictures(read, quality=quality, effort=effort)
         for (name, _), picture, codes in zip(pictures, read, encoded, strict=True):

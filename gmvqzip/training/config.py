@@ -13,6 +13,7 @@ from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.kinds import read_config
+from gmvqzip.models.precision import PRECISIONS
 from gmvqzip.quantizers import METHODS, GMVQSettings, QuantizerSettings
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -45,7 +46,7 @@ class TrainConfig:
     seconds: float | None = None  # length of the run in seconds of training time
     seed: int = 0
     distortion: str = "rgb"  # hyperprior: rgb, the squared error, or eye, that of eyes (`gmvqzip.models.distortion`)
-    precision: str = "bf16"  # autocast of the convolutions: bf16 or fp32; the quantiser is always float32
+    precision: str = "auto"  # of convolutions and Muon's products: bf16, fp32, or the faster; quantisers are float32
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
     muon_rate: float = 0.005  # peak learning rate of Muon
     adam_rate: float = 2e-3  # peak learning rate of AdamW
@@ -84,8 +85,8 @@ class TrainConfig:
         if sum(length is not None for length in (self.steps, self.epochs, self.seconds)) != 1:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         for name, value, allowed in (
-            ("precision", self.precision, ("bf16", "fp32")),
             ("distortion", self.distortion, ("rgb", "eye")),
+            ("precision", self.precision, PRECISIONS),
             ("optimizer", self.optimizer, ("muon", "adamw")),
             ("reconstruction", self.reconstruction, ("mse", "log")),
             ("temperature_fall", self.temperature_fall, ("exponential", "cosine")),

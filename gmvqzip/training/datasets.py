@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gmvqzip.errors import TrainingError
+from gmvqzip.models.registry import user_folder
 from gmvqzip.training import celeba, cifar10, folder
 from gmvqzip.training import download as downloads
 from gmvqzip.training.imagesets import UniformSet
@@ -20,14 +21,10 @@ CIFAR10_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
-def cache_folder() -> Path:
-    """The user's cache folder of this program."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmvqzip"
-
-
 def search_places(kind: str) -> list[Path]:
     """Where the data set is looked for when no path is given, in this order."""
-    roots = [Path("data"), cache_folder()]
+    cache = user_folder("XDG_CACHE_HOME", ".cache")
+    roots = [Path("data")] if cache is None else [Path("data"), cache]
     if os.environ.get(DATA_VARIABLE):
         roots.insert(0, Path(os.environ[DATA_VARIABLE]))
     return [root / kind for root in roots]

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.images.picture import picture_size, read_picture
+from gmvqzip.images.picture import picture_size
+from gmvqzip.images.preparing import read_prepared
 from gmvqzip.training.imagesets import ImageSet, MixedSet, Pixels, StreamedSet, scaled_bytes
 from gmvqzip.training.splits import DataSplits, hold_out, memory_budget, read_each
 
@@ -34,7 +35,7 @@ def list_pictures(root: Path) -> list[Path]:
 
 def read_for_training(path: Path) -> Pixels:
     """The picture as RGB uint8 [H, W, 3], alpha ignored, reduced to about STORED_PIXELS. ImageError."""
-    pixels = read_picture(path).pixels
+    pixels = read_prepared(path).pixels
     excess = pixels.shape[0] * pixels.shape[1] / STORED_PIXELS
     if excess <= 1:
         return pixels

@@ -49,15 +49,26 @@ _ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_s
 class HyperpriorTrainer(TrainingLoop):
     """A run of a hyperprior model: its parameters, their running average, optimisers of the present phase."""
 
-    def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        pictures: PictureSet,
+        folder: Path,
+        device: torch.device,
+        start: HyperpriorModel | None = None,
+    ) -> None:
+        """start: a trained model to go on from, of the same network; it skips what the phases' ends say is over."""
         super().__init__(config, pictures, folder, device)
         if not isinstance(config.network, HyperpriorConfig):
             raise TrainingError("a hyperprior model needs a hyperprior network's configuration")
         self.network_config = config.network
-        self.model = HyperpriorModel(config.network)
+        self.model = start or HyperpriorModel(config.network)
         self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.train()
         self.phase = SCALAR
+        if start is not None and not config.scalar_until:
+            self.phase = PRIOR if config.prior_until else CODES
+        self.model.set_rounding(self.phase != SCALAR)
         self.average: HyperpriorModel | None = None
         self._averaged, self._skipped = 0, 0
         self._typical = 0.0  # loss; 0 where none is known
@@ -106,7 +117,7 @@ class HyperpriorTrainer(TrainingLoop):
         trade = self.network_config.lambda_of(quality)
         eyes = self._for_eyes(len(image))
         position = torch.where(eyes, quality + SECOND, quality) if self.network_config.distortions == 2 else quality
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with self._autocast():
             output = self.model(image, position, scalar=self.phase == SCALAR)
         error = (output.reconstruction - image).square().mean((1, 2, 3))
         distortion = PEAK**2 * error
@@ -114,7 +125,7 @@ class HyperpriorTrainer(TrainingLoop):
             distortion = distortion.masked_scatter(eyes, eye_distortion(output.reconstruction[eyes], image[eyes]))
         pixels = image.shape[2] * image.shape[3]
         rate = (output.bits + output.hyper_bits) / pixels
-        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP)
+        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
         loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
         if self.phase == CODES:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
@@ -235,7 +246,8 @@ class HyperpriorTrainer(TrainingLoop):
         ]
         optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)]
         if wide:
-            optimizers.append(Muon(wide, lr=config.muon_rate, weight_decay=config.weight_decay))
+            decay, kind = config.weight_decay, self.precision.product_type
+            optimizers.append(Muon(wide, lr=config.muon_rate, weight_decay=decay, product_type=kind))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["peak"] = group["lr"]

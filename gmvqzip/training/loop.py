@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gmvqzip.errors import TrainingError
+from gmvqzip.models.precision import training_precision
 from gmvqzip.quantizers import ranks
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
@@ -20,8 +21,9 @@ from gmvqzip.training.config import TrainConfig, config_from_dict
 from gmvqzip.training.evaluation import to_tensor
 
 CHECKPOINT_SECONDS = 300.0
-# What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence.
-_MAY_DIFFER = {"steps", "epochs", "seconds", "muon_rate", "adam_rate", "clip"}
+# What may change where a run is resumed: a longer run goes on from a shorter one, lower rates after a divergence, and
+# another precision on another machine.
+_MAY_DIFFER = {"steps", "epochs", "seconds", "muon_rate", "adam_rate", "clip", "precision"}
 
 
 class PictureSet(Protocol):
@@ -54,6 +56,8 @@ class TrainingLoop(ABC):
     def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
         distributed.check_batch(config.batch_size)
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
+        # Of the first process, for all: what Muon makes of a gradient must be the same on each.
+        self.precision = distributed.from_writer(lambda: training_precision(config.precision, device))
         torch.manual_seed(config.seed)
         self.step, self.elapsed = 0, 0.0
 
@@ -150,6 +154,10 @@ class TrainingLoop(ABC):
         torch.set_rng_state(state["generator"])
         if state["cuda_generators"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generators"][0], self.device)
+
+    def _autocast(self) -> torch.autocast:
+        """The network's forward pass in the run's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision.convolutions)
 
     def _share(self, step: int, alignment: int) -> torch.Tensor:
         """This process's share [B, 3, H, W] of batch `step`. Raises TrainingError where the network cannot take it."""

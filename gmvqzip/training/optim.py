@@ -13,10 +13,13 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients of Jordan et 
 _NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix of `matrix` [R, C], roughly: singular values end between 0.7 and 1.2."""
+def orthogonalise(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """The nearest semi-orthogonal matrix of `matrix` [R, C], roughly: singular values end between 0.7 and 1.2.
+
+    dtype: of the products.
+    """
     a, b, c = _NEWTON_SCHULZ
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     x = x / (x.norm() + 1e-7)
     transposed = x.shape[0] > x.shape[1]
     if transposed:
@@ -35,8 +38,17 @@ class Muon(torch.optim.Optimizer):
     sqrt(max(1, rows / columns)).
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        product_type: torch.dtype = torch.bfloat16,
+    ) -> None:
+        """product_type: of the matrices in the iteration; not part of the state, which is float32."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.product_type = product_type
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -50,7 +62,8 @@ class Muon(torch.optim.Optimizer):
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(gradient)
                 state["momentum"].lerp_(gradient, 1 - group["momentum"])
-                update = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]))  # Nesterov
+                ahead = gradient.lerp(state["momentum"], group["momentum"])  # Nesterov
+                update = orthogonalise(ahead, self.product_type)
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
@@ -64,11 +77,12 @@ def build_optimizers(
     weight_decay: float,
     use_muon: bool,
     codebook_rate: float | None = None,
+    product_type: torch.dtype = torch.bfloat16,
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a network, with each group's peak rate kept under the key "peak".
 
     With Muon: the wide convolutions of encoder and decoder go to it; stems, heads, biases, codebooks go to AdamW.
-    codebook_rate: AdamW's rate for codebooks; None: `adam_rate`.
+    codebook_rate: AdamW's rate for codebooks; None: `adam_rate`. product_type: of Muon's matrices.
     """
     wide: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -87,7 +101,7 @@ def build_optimizers(
     if codebooks:
         optimizers[0].add_param_group({"params": codebooks, "lr": codebook_rate})
     if wide:
-        optimizers.append(Muon(wide, lr=muon_rate, weight_decay=weight_decay))
+        optimizers.append(Muon(wide, lr=muon_rate, weight_decay=weight_decay, product_type=product_type))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

@@ -77,6 +77,7 @@ def train_model(
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
     trainer = kind(config, data.train, folder, device)
+    callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
         trainer.resume()
         callbacks.say(f"resumed at step {trainer.step}")
@@ -102,7 +103,11 @@ def train_model(
         if not trainer.ready:
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
         on_evaluation()
-        history = {"steps_done": trainer.step, "seconds_trained": round(trainer.elapsed, 1)}
+        history = {
+            "steps_done": trainer.step,
+            "seconds_trained": round(trainer.elapsed, 1),
+            "precision_used": str(trainer.precision),
+        }
         say = callbacks.say
         if isinstance(trainer, HyperpriorTrainer):
             blob, card = export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)

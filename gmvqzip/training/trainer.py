@@ -42,6 +42,7 @@ class Trainer(TrainingLoop):
             weight_decay=config.weight_decay,
             use_muon=config.optimizer == "muon",
             codebook_rate=config.codebook_rate,
+            product_type=self.precision.product_type,
         )
         self._averaged = 0  # steps in the running average
         self._collected: dict[int, list[Tensor]] = {}
@@ -69,7 +70,7 @@ class Trainer(TrainingLoop):
         self._start_stages()
         image = self._share(self.step, self.network.config.alignment)
         tau = self._prepare(progress)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with self._autocast():
             output: NetworkOutput = self.network(image, temperature=tau, modes=self._modes())
         error = ranks.mean(((output.reconstruction - image) ** 2).mean())
         distortion = 0.5 * error.log() if config.reconstruction == "log" else config.reconstruction_weight * error

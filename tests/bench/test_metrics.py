@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import scene
 from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 
 from gmvqzip.bench import metrics
-from gmvqzip.bench.metrics import Pixels, decibels, ms_ssim, psnr, scales_of
+from gmvqzip.bench.metrics import SSIMULACRA2_SIDE, Pixels, decibels, ms_ssim, psnr, scales_of, ssimulacra2
 from gmvqzip.errors import ImageError
 
 WEIGHTS = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
@@ -128,6 +130,51 @@ class TestPsnr:
                 measure(scene(20, 20), scene(20, 21))
             with pytest.raises(ImageError, match="cannot be compared"):
                 measure(scene(20, 20)[..., 0], scene(20, 20)[..., 0])
+
+
+class TestSsimulacra2:
+    @pytest.fixture(autouse=True)
+    def package(self) -> None:
+        pytest.importorskip("ssimulacra2")
+
+    def test_itself_is_100(self) -> None:
+        picture = scene(225, 230)
+        assert ssimulacra2(picture, picture) == 100
+
+    def test_falling_with_noise(self) -> None:
+        original = scene(240, 232)
+        values = [ssimulacra2(original, damaged(original, strength)) for strength in (0, 5, 20, 80)]
+        assert values == sorted(values, reverse=True)
+        assert values[0] < 100 and values[-1] < 0
+
+    def test_the_package_s_number_for_files(self, tmp_path: Path) -> None:
+        from ssimulacra2 import compute_ssimulacra2
+
+        original = scene(226, 251)
+        decoded = damaged(original, 4)
+        for name, pixels in (("a.png", original), ("b.png", decoded)):
+            Image.fromarray(pixels).save(tmp_path / name)
+        assert ssimulacra2(original, decoded) == compute_ssimulacra2(tmp_path / "a.png", tmp_path / "b.png")
+
+    def test_where_the_metric_says_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        small = scene(SSIMULACRA2_SIDE - 1, 300)
+        with pytest.raises(ImageError, match="300x224 is too small for SSIMULACRA2: a side must have 225 pixels"):
+            ssimulacra2(small, small)
+        monkeypatch.setattr(metrics, "_half_of_memory", lambda: 50e6)
+        large = np.zeros((300, 400, 3), np.uint8)
+        with pytest.raises(ImageError, match=r"400x300 is too large for SSIMULACRA2 here: it takes 0\.1 GB of memory"):
+            ssimulacra2(large, large)
+
+    def test_fewer_scales_shift_the_weights(self) -> None:
+        """Why small pictures are left out: from 224 pixels on, one scale's weights are another's."""
+        from ssimulacra2 import compute_ssimulacra2
+
+        picture = scene(SSIMULACRA2_SIDE, SSIMULACRA2_SIDE)
+        other = damaged(picture, 10)
+        parts = [metrics._as_file(part) for part in (picture, other, picture[:-1], other[:-1])]
+        whole, cut = compute_ssimulacra2(*parts[:2]), compute_ssimulacra2(*parts[2:])
+        assert whole == ssimulacra2(picture, other)
+        assert abs(whole - cut) > 10  # of one row in 225
 
 
 def test_decibels() -> None:

@@ -182,6 +182,29 @@ class TestRemoval:
         assert not link.is_symlink()
         assert picture.is_file()
 
+    def test_a_source_that_is_not_kept_whole_stays(self, cli: Cli, tmp_path: Path, pixels: np.ndarray) -> None:
+        first, second = Image.fromarray(pixels), Image.fromarray(pixels[::-1])
+        for name in ("doc.tif", "anim.gif", "anim.png"):
+            first.save(tmp_path / name, save_all=True, append_images=[second])
+            done = cli("compress", "--rm", tmp_path / name, "-o", tmp_path / f"{name}.gmvq", "--quiet")
+            assert (done.code, done.err.count("\n")) == (0, 1), done.err
+            assert "the source is not removed: only one of 2" in done.err
+            assert (tmp_path / name).is_file() and (tmp_path / f"{name}.gmvq").is_file()
+        first.save(tmp_path / "whole.tif")
+        assert cli("compress", "--rm", tmp_path / "whole.tif").code == 0
+        assert not (tmp_path / "whole.tif").exists()
+        done = cli("compress", "-v", "--rm", "-f", tmp_path / "doc.tif", tmp_path / "anim.gif")
+        assert "2 sources not removed" in done.err
+
+    def test_a_file_that_is_not_decompressed_whole_stays(self, cli: Cli, tmp_path: Path, pixels: np.ndarray) -> None:
+        Image.fromarray(np.dstack([pixels, pixels[:, :, 0]])).save(tmp_path / "a.png")
+        cli("compress", tmp_path / "a.png")
+        for options in (("--format", "jpg"), ("--region", "0,0,8,8"), ("--scale", "1/2")):
+            done = cli("decompress", "-f", "--rm", *options, tmp_path / "a.gmvq")
+            assert (done.code, done.err.count("\n")) == (0, 1), done.err
+            assert "the source is not removed" in done.err
+            assert (tmp_path / "a.gmvq").is_file()
+
 
 class TestDisks:
     def test_an_output_directory_that_is_missing(self, cli: Cli, picture: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +207,63 @@ class TestFindById:
         install(own, "a", identity("12345678"))
         (own / "0.safetensors").write_bytes(b"nothing")
         assert find_by_id(bytes.fromhex("1234")).name == "a"
+
+
+class TestNoHome:
+    """A user id that nobody has, and no HOME: what containers with a random one are like."""
+
+    @pytest.fixture(autouse=True)
+    def homeless(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import pwd
+
+        def unknown(number: int) -> object:
+            raise KeyError(f"getpwuid(): uid not found: {number}")
+
+        for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "GMVQZIP_DATA"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+    def test_folders_that_cannot_be_named_are_left_out(self, own: Path) -> None:
+        from gmvqzip.training.datasets import search_places
+
+        assert search_path()[:-1] == [own]
+        assert search_places("x") == [Path("data/x")]
+
+    def test_the_shipped_models_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("GMVQZIP_MODELS", raising=False)
+        monkeypatch.setattr(registry, "search_path", search_path)
+        assert "photo" in {info.name for info in installed()}
+
+    def test_a_folder_of_its_own(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        assert tmp_path / "gmvqzip" / "models" in search_path()
+
+    def test_commands(self, picture: Path, tiny_path: Path) -> None:
+        script = (
+            "import pwd, sys\ndef unknown(number): raise KeyError(number)\npwd.getpwuid = unknown\n"
+            "from gmvqzip.__main__ import main; sys.argv[0] = 'gmvqzip'; main()"
+        )
+        environment = {"PATH": os.environ["PATH"], "GMVQZIP_MODELS": str(tiny_path.parent)}
+        if "PYTHONPATH" in os.environ:
+            environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        packed = picture.with_suffix(".gmvq")
+        for arguments in (("models", "list"), ("compress", picture), ("decompress", packed, "-c")):
+            command = [sys.executable, "-c", script, *map(str, arguments)]
+            done = subprocess.run(command, env=environment, capture_output=True, check=False)
+            assert (done.returncode, done.stderr) == (0, b""), arguments
+
+
+def test_a_folder_that_is_closed_to_us_hides_nothing(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(own, "a", identity("aa"))
+    assert find("a").name == "a"
+    glob = Path.glob
+
+    def closed(folder: Path, pattern: str) -> object:
+        if folder == own:
+            raise PermissionError(13, "Permission denied")
+        return glob(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", closed)
+    assert installed() == []
+    with pytest.raises(ModelError, match="no model named 'a'"):
+        find("a")

@@ -134,7 +134,7 @@ class TestToml:
         ({"hold": 1.5}, "hold must be at most 1"),
         ({"muon_rate": float("inf")}, "muon_rate must be at least 0"),
         ({"cosine": 1}, "cosine must be true or false"),
-        ({"precision": "fp16"}, "precision must be one of bf16, fp32, not 'fp16'"),
+        ({"precision": "fp16"}, "precision must be one of auto, bf16, fp32, not 'fp16'"),
         ({"precision": 16}, "precision must be a text"),
         ({"optimizer": "sgd"}, "optimizer must be one of muon, adamw"),
         ({"dataset": "imagenet"}, "dataset must be one of cifar10, celeba, folder"),

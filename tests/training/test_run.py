@@ -84,7 +84,7 @@ class TestWholeRun:
         assert len(recorder.steps) == 16
         assert [step for step, _ in recorder.evaluations] == [10, 16]
         assert recorder.trained == 1
-        assert recorder.lines == ["aggregated prior over 20 training pictures"]
+        assert recorder.lines == ["precision: fp32", "aggregated prior over 20 training pictures"]
 
 
 class TestStopAndResume:
@@ -99,7 +99,7 @@ class TestStopAndResume:
         assert len(steps_of(tmp_path)) == 9
         again = Recorder()
         card = train(tmp_path, config, recorder=again, resume=True)
-        assert again.lines[0] == "resumed at step 9"
+        assert again.lines[1] == "resumed at step 9"
         assert card is not None
         assert card["results"] == finished[1]["results"]
         assert steps_of(tmp_path) == steps_of(finished[0])
@@ -212,7 +212,7 @@ class TestFullDisk:
         monkeypatch.setattr(torch, "save", real)
         recorder = Recorder()
         assert train(tmp_path, resume=True, recorder=recorder) is not None
-        assert recorder.lines[0] == "resumed at step 10"
+        assert recorder.lines[1] == "resumed at step 10"
 
     def test_at_the_log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def write(self: RunLog, *arguments: Any) -> None:

@@ -1,0 +1,24 @@
+"""What reading a picture changed, and what of it was left behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Notes:
+    """One line for each thing that reading lost or changed, in order."""
+
+    lines: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        """Something was changed, and nothing lost that a user would miss."""
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def drop(self, line: str) -> None:
+        """Something of the source is not in the picture: who has this source must not lose it."""
+        self.say(line)
+        if line not in self.dropped:
+            self.dropped.append(line)
