@@ -16,7 +16,9 @@ from torch import Tensor
 
 PEAK = 255.0
 CHROMA_WEIGHT = 1 / 6  # of the squared errors of Cb and Cr, beside 1 of Y
-POINT = 1.1  # squared errors of 8-bit samples that a point of SSIMULACRA2 is worth; measured along curves of photographs
+POINT = (
+    1.1  # squared errors of 8-bit samples that a point of SSIMULACRA2 is worth; measured along curves of photographs
+)
 
 _ABSORBANCE = (
     (0.30, 0.622, 0.078),
@@ -41,7 +43,11 @@ _RINGING = {
     (4, 0): (0.9677937080626833, 0.9981766977854967), (4, 1): (0.0, 44.835625328877896),
     (4, 2): (0.9863978034400682, 171.2667255897307),
 }  # fmt: skip
-_BLUR = {(0, 1): (0.0, 17.445833984131262), (1, 1): (0.0, 1.027889937768264), (4, 2): (0.9834382792465353, 0.9807858872435379)}
+_BLUR = {
+    (0, 1): (0.0, 17.445833984131262),
+    (1, 1): (0.0, 1.027889937768264),
+    (4, 2): (0.9834382792465353, 0.9807858872435379),
+}
 _SCALES = 5
 
 

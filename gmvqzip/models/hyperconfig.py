@@ -21,7 +21,6 @@ KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
-MAX_OCTAVES = 8
 Number = TypeVar("Number", float, Any)
 
 
@@ -49,7 +48,6 @@ class HyperpriorConfig:
     lambda_last: float = 0.045  # lambda of the highest quality; between them it grows geometrically
     linear: bool = False  # a linear way beside the network, in both directions
     edge_kernel: int = 3  # side of the kernels of the first and of the last layer: 1 or 3
-    octaves: float = 0.0  # by which context layers see the latent, and predict it, in larger units at the highest quality
     distortions: int = 1  # how many distortions the qualities exist for, as in training; a file has one
     kind: str = KIND
     version: int = VERSION
@@ -77,8 +75,8 @@ class HyperpriorConfig:
             raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
         if max(self.latents, self.hyper_latents) > MAX_CHANNELS:
             raise ModelError(f"model configuration: more than {MAX_CHANNELS} channels in the latent or hyper-latent")
-        if self.edge_kernel not in (1, 3) or not 0 <= self.octaves <= MAX_OCTAVES or self.distortions not in (1, 2):
-            raise ModelError(f"model configuration: edge_kernel 1 or 3, octaves 0 to {MAX_OCTAVES}, distortions 1 or 2")
+        if self.edge_kernel not in (1, 3) or self.distortions not in (1, 2):
+            raise ModelError("model configuration: edge_kernel must be 1 or 3, and distortions 1 or 2")
         if not isinstance(self.linear, bool):
             raise ModelError("model configuration: linear must be true or false")
         if not 0 < self.lambda_first < self.lambda_last < 1e6:

@@ -47,8 +47,3 @@ class Modulation(nn.Module):
         scale, shift = self.scale(quality).to(x.dtype), self.shift(quality).to(x.dtype)
         modulated: Tensor = x * (1 + scale) + shift
         return modulated
-
-
-def position(quality: Tensor) -> Tensor:
-    """The quality in [0, 1] of a quality of any distortion."""
-    return torch.where(quality >= SECOND, quality - SECOND, quality)

@@ -223,6 +223,16 @@ def preset(name: str) -> TrainConfig:
 _HYPERPRIOR = HyperpriorConfig(
     quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)), lambda_last=0.08, linear=True
 )
+_WIDE = HyperpriorConfig(
+    strides=(8, 16),
+    channels=(128, 192),
+    encoder_blocks=(4, 3),
+    decoder_blocks=(3, 2),
+    quarter=(GroupsConfig(40),),
+    lambda_last=1.0,
+    linear=True,
+    edge_kernel=1,
+)
 PRESETS: dict[str, TrainConfig] = {
     "paper-cifar10": TrainConfig(
         network=NetworkConfig(
@@ -269,6 +279,22 @@ PRESETS: dict[str, TrainConfig] = {
         hold=0.5,
         floor=0.03,
         ema_decay=0.995,
+    ),
+    "trunk": TrainConfig(
+        network=replace(_WIDE, distortions=2),
+        dataset="folder",
+        crop=128,
+        batch_size=16,
+        steps=1_000_000,
+        muon_rate=0.004,
+        weight_decay=0.1,
+        warmup=0.0005,
+        hold=1.0,
+        ema_decay=0.999,
+        scalar_until=0.98,
+        prior_until=0.99,
+        evaluate_every=4000,
+        evaluate_images=8,
     ),
     "faces": TrainConfig(
         network=_HYPERPRIOR,

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.distortion import PEAK, POINT, colour_error, structure
+from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.quality import SECOND
 from gmvqzip.quantizers import ranks
@@ -33,6 +33,8 @@ from gmvqzip.training.optim import Muon, rate_factor
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
+_SCALED = 4  # batches whose latents start the scales
+_HEAD_START = 0.1  # factor of the weights of means and scales at the start
 _COLLECTED = 24  # batches whose residuals start the codebooks
 _LOSS_SCALE = 0.1
 _DISTANCE_WEIGHT = 1.0  # of the distance of residuals and codewords, mean over groups
@@ -112,6 +114,8 @@ class HyperpriorTrainer(TrainingLoop):
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._enter_phase(progress)
+        if self.step == 0 and self.phase == SCALAR:
+            self._start_scales()
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
         trade = self.network_config.lambda_of(quality)
@@ -186,6 +190,17 @@ class HyperpriorTrainer(TrainingLoop):
         if self.phase == PRIOR and progress >= self.config.prior_until:
             self.phase, self._typical = CODES, 0.0
             self.average, self._averaged = None, 0
+
+    @torch.no_grad()
+    def _start_scales(self) -> None:
+        """The context's first guess of each channel's log2 scale: that of the latents of the first batches."""
+        pictures = [self._share(turn, self.network_config.alignment) for turn in range(_SCALED)]
+        lowest = torch.zeros(len(pictures[0]), device=self.device)
+        latents = torch.cat([ranks.gathered(self.model.transform.analyse(image, lowest)[0]) for image in pictures])
+        scale = latents.std((0, 2, 3)).clamp_min(0.05).log2()
+        for step in self.model.steps():
+            step.head.conv.weight.mul_(_HEAD_START)
+            step.head.conv.bias[len(scale) :] = scale  # type: ignore[index]
 
     def start_codes(self) -> None:
         """From the scalar form to codebooks: averaged weights, ordered channels, k-means start."""
@@ -343,6 +358,7 @@ def order_channels(model: HyperpriorModel, residuals: list[Tensor]) -> None:
     features = config.context_width
     for step in model.steps():
         _reorder(step.head.conv, torch.cat([order, order + config.latents]))
+        step.growth.anchors.copy_(step.growth.anchors[:, order])
         if not step.first:
             spatial = step.spatial.conv.weight
             spatial[:, features:] = spatial[:, features:][:, order].clone()
