@@ -3,8 +3,7 @@
     python scripts/speed.py [PICTURE] [--model photo] [--threads 2] [--repeat 5]
 
 Prints one JSON object. Times are medians in seconds; `in_process` has the model loaded; `whole_process` runs the
-command line in fresh processes, next to `python -c "import torch"`, and gives the peak memory of each; `start_up` is
-the time of `--help` and `info` next to the import of the libraries that a command line needs.
+command line in fresh processes, next to `python -c "import torch"`, and gives the peak memory of each.
 """
 
 from __future__ import annotations
@@ -136,30 +135,6 @@ def whole_process(path: Path, model: str, threads: int, repeat: int) -> dict[str
         }
 
 
-def start_up(path: Path, model: str, repeat: int) -> dict[str, Any]:
-    """Median wall seconds of fresh processes, in turn, and their ratio to importing Typer and Rich's progress bar."""
-    with tempfile.TemporaryDirectory() as folder:
-        packed = Path(folder) / "a.gmvq"
-        program = [sys.executable, "-m", "gmvqzip"]
-        subprocess.run([*program, "compress", "--quiet", str(path), "-o", str(packed), "-m", model], check=True)
-        commands = {
-            "base": [sys.executable, "-c", "import typer, rich.progress"],
-            "help": [*program, "--help"],
-            "info": [*program, "info", str(packed)],
-        }
-        times: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(repeat + 1):
-            for name, command in commands.items():
-                start = time.perf_counter()
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                times[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(values[1:]) for name, values in times.items()}
-    return {
-        "seconds": {name: round(value, 3) for name, value in median.items()},
-        "ratio_to_base": {name: round(median[name] / median["base"], 2) for name in ("help", "info")},
-    }
-
-
 def main() -> None:
     """Print the figures of one picture as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,7 +158,6 @@ def main() -> None:
             "picture": str(options.picture or "docs/pictures/otter.jpg, resized"),
             "size": size,
             "threads": options.threads,
-            "start_up": start_up(path, options.model, options.repeat),
             "whole_process": whole_process(path, options.model, options.threads, options.repeat),
             "in_process": in_process(path, options.model, options.threads, options.repeat),
             "peak_memory_of_this_process_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -7,5 +7,9 @@ environment=${GMVQZIP_TEST_ENV:-.venv-test}
 "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
 "$environment/bin/ruff" check .
 "$environment/bin/ruff" format --check .
-"$environment/bin/mypy"
-"$environment/bin/python" -m pytest "$@"
+"$environment/bin/mypy" & # beside the tests
+types=$!
+tests=0
+"$environment/bin/python" -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal "$@" || tests=$?
+wait "$types"
+exit "$tests"

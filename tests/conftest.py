@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ from PIL import Image
 
 from gmvqzip.models.config import GridConfig, NetworkConfig
 
+# The tests are run by several processes, one for each core: more threads would only wait for one another.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 # A loaded machine must not fail a test: how long an example takes is no property of the code.
 settings.register_profile("quiet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quiet")
@@ -68,6 +72,16 @@ def run_in_process(arguments: tuple[object, ...], streams: Foreground) -> Outcom
     finally:
         sys.stdin, sys.stdout, sys.stderr, sys.argv = before
     return Outcome(code, out.held.getvalue(), err.held.getvalue().decode())
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Signals end this process and its children as from a terminal, also where the tests run under `nohup`."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

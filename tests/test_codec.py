@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from pathlib import Path
 from threading import Thread
@@ -26,6 +27,7 @@ def _installed(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GMVQZIP_MODELS", str(tiny_path.parent))
 
 
+@functools.cache  # it holds the time of its making
 def srgb() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

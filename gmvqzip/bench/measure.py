@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gmvqzip.bench.codecs import BenchCodec
-from gmvqzip.bench.metrics import Pixels, decibels, ms_ssim, psnr, scales_of
+from gmvqzip.bench.metrics import Pixels, decibels, ms_ssim, no_ssimulacra2, psnr, scales_of, ssimulacra2
 from gmvqzip.errors import GmvqError, ImageError
 from gmvqzip.images.picture import Picture, read_picture, to_pil
 
@@ -28,11 +28,12 @@ class Point:
     psnr: float  # dB
     ms_ssim: float
     ms_ssim_db: float  # -10 log10(1 - MS-SSIM)
+    ssimulacra2: float | None  # None: the picture, or this machine, has none
     encode_seconds: float
     decode_seconds: float
 
 
-FIGURES = ("file_bytes", "bpp", "psnr", "ms_ssim", "ms_ssim_db", "encode_seconds", "decode_seconds")
+FIGURES = tuple(entry.name for entry in fields(Point) if entry.name not in ("codec", "quality"))
 
 
 def read_pixels(source: Path | bytes, *, max_pixels: int) -> Pixels:
@@ -81,6 +82,7 @@ def look(codec: BenchCodec, pixels: Pixels, quality: float, coded: tuple[bytes, 
         psnr=psnr(pixels, decoded),
         ms_ssim=similarity,
         ms_ssim_db=decibels(1 - similarity),
+        ssimulacra2=ssimulacra2(pixels, decoded) if no_ssimulacra2(*pixels.shape[:2]) is None else None,
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
     )
@@ -95,7 +97,8 @@ def measure(codec: BenchCodec, pixels: Pixels, qualities: Iterable[float]) -> li
 def mean_points(pictures: Sequence[Sequence[Point]]) -> list[Point]:
     """The means over pictures for each codec and quality, in the order of the first picture.
 
-    Each figure is the plain mean of the pictures' figures: PSNR and MS-SSIM in dB are means of decibels.
+    Each figure is the plain mean of the pictures' figures: PSNR and MS-SSIM in dB are means of decibels. SSIMULACRA2 is
+    the mean over the pictures that have it, None where no one has.
     """
     found: dict[tuple[str, float], list[Point]] = {}
     for points in pictures:
@@ -104,8 +107,15 @@ def mean_points(pictures: Sequence[Sequence[Point]]) -> list[Point]:
     return [Point(codec, quality, **_means(points)) for (codec, quality), points in found.items()]
 
 
+def ssimulacra2_text(point: Point) -> str:
+    """A point's SSIMULACRA2 for people."""
+    return "-" if point.ssimulacra2 is None else f"{point.ssimulacra2:.2f}"
+
+
 def _means(points: Sequence[Point]) -> dict[str, Any]:
-    return {name: float(np.mean([getattr(point, name) for point in points])) for name in FIGURES}
+    found = {name: [getattr(point, name) for point in points] for name in FIGURES}
+    known = {name: [value for value in values if value is not None] for name, values in found.items()}
+    return {name: float(np.mean(values)) if values else None for name, values in known.items()}
 
 
 def _line(error: Exception) -> str:

@@ -68,8 +68,7 @@ def ssimulacra2(original: Pixels, decoded: Pixels) -> float:
     """SSIMULACRA2 of two pictures [H, W, 3] of sRGB, by the package `ssimulacra2`: at most 100, where they are equal.
 
     Near 30 is low quality, 50 medium, 70 high, 90 not told from the original; it has no lower end, and below 0 it ranks
-    little. Raises ImportError where the package is missing, and ImageError for a picture that it cannot measure, for
-    the reason in `no_ssimulacra2`.
+    little. Raises ImageError where it cannot be measured, for the reason in `no_ssimulacra2`.
     """
     _check_same(original, decoded)
     if (reason := no_ssimulacra2(*original.shape[:2])) is not None:
@@ -80,11 +79,15 @@ def ssimulacra2(original: Pixels, decoded: Pixels) -> float:
 
 
 def no_ssimulacra2(height: int, width: int) -> str | None:
-    """Why a picture of this size has no SSIMULACRA2, None where it has.
+    """Why a picture of this size has no SSIMULACRA2 here, None where it has.
 
     Of a picture with fewer than six scales the metric gives the weights of one scale to another, by its definition:
     such numbers are on no scale of quality.
     """
+    try:
+        import ssimulacra2  # noqa: F401
+    except ImportError as error:
+        return f"{error.name} is not installed: pip install {error.name}"
     if min(height, width) < SSIMULACRA2_SIDE:
         return f"{width}x{height} is too small for SSIMULACRA2: a side must have {SSIMULACRA2_SIDE} pixels"
     if height * width * _SSIMULACRA2_MEMORY > _half_of_memory():

@@ -12,6 +12,7 @@ from string import Template
 from PIL import Image, features
 
 from gmvqzip.bench.codecs import BenchCodec
+from gmvqzip.bench.measure import ssimulacra2_text
 from gmvqzip.bench.metrics import Pixels
 from gmvqzip.bench.search import Found
 
@@ -28,7 +29,8 @@ $images
 <input type="range" min="0" max="100" step="0.1" value="50" aria-label="part of the original that is shown">
 </div></div>
 <p class="figures" aria-live="polite"></p>
-<table><thead><tr><th>codec</th><th>setting</th><th>bytes</th><th>bpp</th><th>PSNR, dB</th><th>MS-SSIM</th></tr></thead>
+<table><thead><tr><th>codec</th><th>setting</th><th>bytes</th><th>bpp</th><th>PSNR, dB</th><th>MS-SSIM</th>
+<th>SSIMULACRA2</th></tr></thead>
 <tbody>
 $rows
 </tbody></table>
@@ -83,6 +85,8 @@ def figures_text(codec: BenchCodec, found: Found, limit: int) -> str:
         f"{codec.title}, {codec.label(point.quality)}: {point.file_bytes:,.0f} bytes, {point.bpp:.3f} bpp, "
         f"PSNR {point.psnr:.2f} dB, MS-SSIM {point.ms_ssim:.4f}"
     )
+    if point.ssimulacra2 is not None:
+        text += f", SSIMULACRA2 {ssimulacra2_text(point)}"
     return text if found.fits else f"{text}. It cannot reach {limit:,} bytes: this is its smallest file."
 
 
@@ -110,5 +114,6 @@ def _row(codec: BenchCodec, found: Found, limit: int) -> str:
         f"{point.bpp:.3f}",
         f"{point.psnr:.2f}",
         f"{point.ms_ssim:.4f}",
+        ssimulacra2_text(point),
     )
     return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"

@@ -1,4 +1,4 @@
-"""Rate-distortion curves as a picture: PSNR and MS-SSIM over bits per pixel, drawn with Pillow."""
+"""Rate-distortion curves as a picture: PSNR, MS-SSIM and SSIMULACRA2 over bits per pixel, drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont, features
 
 from gmvqzip.bench.rates import Curve
-from gmvqzip.bench.results import METRICS, Results
+from gmvqzip.bench.results import METRICS, UNITS, Results
 
 WIDTH, HEIGHT = 720, 600  # pixels of one panel
 OVERSAMPLING = 2  # drawn larger and reduced: Pillow's lines have no smooth edges
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 44, 56
 # Okabe and Ito's colours, which the colour-blind tell apart; black, the first, is gmvqzip.
-COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#888888")
 _RATE_TICKS = tuple(digit * 10.0**power for power in range(-3, 3) for digit in (1, 2, 5))
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 _MOST_TICKS = 9
@@ -64,17 +64,24 @@ class _Pen:
 
 
 def plot(results: Results) -> bytes:
-    """A PNG of the mean curves of all codecs, one panel for each measure."""
-    size = (WIDTH * len(METRICS), HEIGHT)
+    """A PNG of the mean curves of all codecs, one panel for each metric that there are points of; none below 0."""
+    panels = {metric: [_drawn(results.curve(codec.name, metric)) for codec in results.codecs] for metric in METRICS}
+    panels = {metric: curves for metric, curves in panels.items() if any(curves)}
+    size = (WIDTH * len(panels), HEIGHT)
     canvas = Image.new("RGB", (size[0] * OVERSAMPLING, size[1] * OVERSAMPLING), "white")
     pen = _Pen(canvas)
     titles = [codec.title for codec in results.codecs]
-    for panel, (metric, title) in enumerate(METRICS.items()):
-        curves = [results.curve(codec.name, metric) for codec in results.codecs]
-        _draw_panel(pen, panel * WIDTH, f"{title} in dB", curves, titles, len(results.pictures))
+    for panel, (metric, curves) in enumerate(panels.items()):
+        title = METRICS[metric] + (" in dB" if UNITS[metric] else "")
+        _draw_panel(pen, panel * WIDTH, title, curves, titles, results.measured_by(metric))
     file = io.BytesIO()
     canvas.resize(size, Image.Resampling.LANCZOS).save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def _drawn(curve: Curve) -> Curve:
+    """The points worth a place: SSIMULACRA2 below 0 ranks little and goes far."""
+    return [point for point in curve if point[1] >= 0]
 
 
 def _draw_panel(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import IO, Any
 
 import PIL
 from PIL import features
 
 from gmvqzip.bench.codecs import BenchCodec
-from gmvqzip.bench.measure import Point, mean_points
-from gmvqzip.bench.rates import Curve, RateDifference, Window, rate_difference
+from gmvqzip.bench.measure import Point, mean_points, ssimulacra2_text
+from gmvqzip.bench.metrics import no_ssimulacra2
+from gmvqzip.bench.rates import Curve, Range, RateDifference, Window, rate_difference
 
-METRICS = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM"}
-PLAIN_WIDTH = 110  # characters of a line where standard output is no terminal
+METRICS = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
+UNITS = {"psnr": " dB", "ms_ssim_db": " dB", "ssimulacra2": ""}
+PLAIN_WIDTH = 120  # characters of a line where standard output is no terminal
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,46 @@ class Results:
     codecs: Sequence[BenchCodec]
     missing: Mapping[str, str]  # codec -> why it was not measured
     pictures: Sequence[PictureResult]
-    window: Window | None = None
+    window: Window | None = None  # that rates are compared in at equal PSNR and MS-SSIM
+    ssimulacra2: Range = (30, 80)  # low quality to very high: rates at equal SSIMULACRA2 are compared over it
     run: Mapping[str, Any] = field(default_factory=dict)  # what else should stand in the JSON: model, threads, ...
 
     def means(self) -> list[Point]:
         """The means over pictures of each codec and quality."""
         return mean_points([picture.points for picture in self.pictures])
 
+    def metrics(self) -> list[str]:
+        """The keys of METRICS that at least one picture was measured by."""
+        return [metric for metric in METRICS if self.measured_by(metric)]
+
+    def not_measured(self) -> dict[str, str]:
+        """What is missing, codecs and metrics, each with why."""
+        without = [picture for picture in self.pictures if not _has(picture, "ssimulacra2")]
+        if not without:
+            return dict(self.missing)
+        reason = no_ssimulacra2(without[0].height, without[0].width) or "no reason is known"
+        part = "" if len(without) == len(self.pictures) else f"of {len(without)} of {len(self.pictures)} pictures: "
+        return {**self.missing, "ssimulacra2": part + reason}
+
+    def measured_by(self, metric: str) -> int:
+        """How many pictures have a figure of the metric, a key of METRICS."""
+        return sum(_has(picture, metric) for picture in self.pictures)
+
     def curve(self, codec: str, metric: str) -> Curve:
-        """Mean (bpp, quality in dB) of a codec, rising; metric: a key of METRICS."""
-        return sorted((point.bpp, getattr(point, metric)) for point in self.means() if point.codec == codec)
+        """Mean (bpp, quality) of a codec, rising, over the pictures measured by the metric, a key of METRICS."""
+        means = mean_points([picture.points for picture in self.pictures if _has(picture, metric)])
+        return sorted((point.bpp, getattr(point, metric)) for point in means if point.codec == codec)
 
     def differences(self) -> Iterator[tuple[str, str, RateDifference]]:
-        """(anchor, metric, rate difference of the first codec against it) for all others and both metrics."""
+        """(anchor, metric, rate difference of the first codec against it) for all others and all metrics measured."""
         tested, *anchors = (codec.name for codec in self.codecs)
         for anchor in anchors:
-            for metric in METRICS:
+            for metric in self.metrics():
                 curves = self.curve(anchor, metric), self.curve(tested, metric)
-                yield anchor, metric, rate_difference(*curves, self.window)
+                if metric == "ssimulacra2":
+                    yield anchor, metric, rate_difference(*curves, wanted=self.ssimulacra2)
+                else:
+                    yield anchor, metric, rate_difference(*curves, self.window)
 
     def to_json(self) -> str:
         """One object: codecs, means, rate differences, and all points of each picture."""
@@ -68,8 +94,9 @@ class Results:
                 **self.run,
                 "libraries": libraries(),
                 "codecs": {codec.name: codec.title for codec in self.codecs},
-                "missing": dict(self.missing),
+                "missing": self.not_measured(),
                 "bpp_window": self.window,
+                "ssimulacra2_range": self.ssimulacra2,
                 "mean": [shown(point) for point in self.means()],
                 "rate_differences": [
                     {"anchor": anchor, "metric": metric, **asdict(found)}
@@ -100,7 +127,7 @@ class Results:
             if len(self.codecs) > 1:
                 console.print(self._difference_table())
         lines = [line.rstrip() for line in captured.get().splitlines()]
-        lines += [f"not measured: {name}: {reason}" for name, reason in self.missing.items()]
+        lines += [f"not measured: {name}: {reason}" for name, reason in self.not_measured().items()]
         print("\n".join(lines), file=file, flush=True)
 
     def _mean_table(self) -> Any:
@@ -108,7 +135,8 @@ class Results:
 
         count = len(self.pictures)
         table = Table(title=f"means over {count} picture{'s' * (count != 1)}", title_justify="left", box=_box())
-        for title in ("codec", "setting", "bpp", "PSNR", "MS-SSIM", "in dB", "encode s", "decode s"):
+        perceptual = ["SSIMULACRA2"] if "ssimulacra2" in self.metrics() else []
+        for title in ("codec", "setting", "bpp", "PSNR", "MS-SSIM", "in dB", *perceptual, "encode s", "decode s"):
             table.add_column(title, justify="left" if title in ("codec", "setting") else "right", no_wrap=True)
         points = self.means()
         for codec in self.codecs:
@@ -121,6 +149,7 @@ class Results:
                     f"{p.psnr:.3f}",
                     f"{p.ms_ssim:.5f}",
                     f"{p.ms_ssim_db:.3f}",
+                    *([ssimulacra2_text(p)] if perceptual else []),
                     f"{p.encode_seconds:.3f}",
                     f"{p.decode_seconds:.3f}",
                     end_section=number == len(own) - 1,
@@ -130,7 +159,7 @@ class Results:
     def _difference_table(self) -> Any:
         from rich.table import Table
 
-        window = f", from {self.window[0]:g} to {self.window[1]:g} bpp" if self.window else ""
+        window = f"\nPSNR and MS-SSIM from {self.window[0]:g} to {self.window[1]:g} bpp" if self.window else ""
         title = f"rate of {self.codecs[0].title} at equal quality (BD-rate){window}"
         table = Table(title=title, title_justify="left", box=_box())
         table.add_column("against")
@@ -139,31 +168,38 @@ class Results:
         table.add_column("range")
         titles = {codec.name: codec.title for codec in self.codecs}
         for anchor, metric, found in self.differences():
-            table.add_row(titles[anchor], METRICS[metric], *difference_text(found))
+            wanted = self.ssimulacra2 if metric == "ssimulacra2" else None
+            table.add_row(titles[anchor], METRICS[metric], *difference_text(found, UNITS[metric], wanted))
         return table
 
 
-def difference_text(found: RateDifference) -> tuple[str, str]:
-    """The rate difference, and the range it stands for or why there is none."""
+def difference_text(found: RateDifference, unit: str, wanted: Range | None) -> tuple[str, str]:
+    """The rate difference, and the range it stands for or why there is none; wanted: the range of quality asked for."""
     if found.percent is None or found.low is None or found.high is None:
         return "-", found.note
     if found.overlap is None:
-        return f"{found.percent:+.2f} %", f"at {found.low:.2f} dB, the single rate"
-    return f"{found.percent:+.2f} %", f"{found.low:.2f} to {found.high:.2f} dB, {found.overlap:.0%} of all"
+        return f"{found.percent:+.2f} %", f"at {found.low:.2f}{unit}, the single rate"
+    whole = "all" if wanted is None else f"{wanted[0]:g} to {wanted[1]:g}"
+    return f"{found.percent:+.2f} %", f"{found.low:.2f} to {found.high:.2f}{unit}, {found.overlap:.0%} of {whole}"
+
+
+def _has(picture: PictureResult, metric: str) -> bool:
+    return all(getattr(point, metric) is not None for point in picture.points)
 
 
 def libraries() -> dict[str, str]:
-    """The versions of the libraries that hold the other codecs, as far as they are here."""
+    """The versions of the libraries that hold the other codecs and SSIMULACRA2, as far as they are here."""
     found: dict[str, str] = {"pillow": PIL.__version__}
     for name in ("jpg", "libjpeg_turbo", "webp", "avif"):
         version = features.version(name)
         if version is not None:
             found[name] = version
-    try:
-        import imagecodecs
-    except ImportError:
-        return found
-    return found | {"imagecodecs": imagecodecs.__version__, "jxl": imagecodecs.jpegxl_version()}
+    for name in ("imagecodecs", "pyjpegli", "ssimulacra2"):
+        with suppress(ImportError):
+            found[name] = import_module(name).__version__
+    if "imagecodecs" in found:
+        found["jxl"] = import_module("imagecodecs").jpegxl_version()
+    return found
 
 
 def _box() -> Any:

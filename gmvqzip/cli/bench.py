@@ -1,4 +1,4 @@
-"""gmvqzip bench: side by side with JPEG, WebP, AVIF and JPEG XL."""
+"""gmvqzip bench: side by side with JPEG, jpegli, WebP, AVIF and JPEG XL."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from gmvqzip.bench.metrics import Pixels
 
 QUALITIES = "1,10,20,30,40,50,60,70,80,90,95"
+SSIMULACRA2 = "30-80"
 PAGE_PICTURES = 8
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(k|M|bpp)?")
 _BYTES = {None: 1, "k": 1000, "M": 1_000_000}
-_RATES = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
+_SPAN = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
 _MEASURE_PANEL = "What is measured"
 
 
@@ -39,8 +40,8 @@ def bench(
         typer.Option(
             "--codecs",
             metavar="NAME,...",
-            help="Codecs to compare with: jpeg, webp, avif (tuned for PSNR), avif-iq (AVIF tuned for the eye), jxl. "
-            "Default: all but avif-iq.",
+            help="Codecs to compare with: jpeg, jpegli, webp, avif (4:4:4, tuned for PSNR), avif-iq (4:4:4, tuned for "
+            "the eye), avif-420 (as Pillow does by default), jxl. Default: all but avif-iq.",
             rich_help_panel=_MEASURE_PANEL,
         ),
     ] = None,
@@ -58,10 +59,20 @@ def bench(
         typer.Option(
             "--bpp",
             metavar="LOW-HIGH",
-            help="Compare rates within these bits per pixel only.",
+            help="At equal PSNR and MS-SSIM, compare rates within these bits per pixel only.",
             rich_help_panel=_MEASURE_PANEL,
         ),
     ] = None,
+    ssimulacra2: Annotated[
+        str,
+        typer.Option(
+            "--ssimulacra2",
+            metavar="LOW-HIGH",
+            help="At equal SSIMULACRA2, compare rates over this range of it. Near 30 is low quality, 50 medium, 70 "
+            "high, 90 not told from the original.",
+            rich_help_panel=_MEASURE_PANEL,
+        ),
+    ] = SSIMULACRA2,
     json_file: Annotated[
         str | None,
         typer.Option(
@@ -127,14 +138,15 @@ def bench(
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
 ) -> int:
-    """Compare gmvqzip with other codecs on pictures: rate, PSNR, MS-SSIM, time, BD-rate.
+    """Compare gmvqzip with other codecs on pictures: rate, PSNR, MS-SSIM, SSIMULACRA2, time, BD-rate.
 
     Every codec gets the same pixels, 8-bit sRGB: gray as three equal channels, transparency over white. Sizes are of
-    whole files. A codec whose encoder is missing is named.
+    whole files. A codec whose encoder is missing is named, and so are pictures that SSIMULACRA2 cannot measure.
     """
     report = Report(verbose=verbose, quiet=quiet, progress=not no_progress)
     wanted = numbers(qualities)
     window = rates(bpp) if bpp is not None else None
+    scores = score_range(ssimulacra2)
     limit = size_limit(at) if at is not None else None
     if at is not None and html_file is None:
         raise UsageError("--at is the size for --html: name a file for that")
@@ -182,14 +194,14 @@ def bench(
     if not results:
         return report.finish(total)
     run = {"gmvqzip": __version__, "model": codec.name, "model_id": codec.model_id, "threads": threads}
-    found = Results(chosen, missing, results, window, run)
+    found = Results(chosen, missing, results, window, scores, run)
     _write(json_file, lambda: (found.to_json() + "\n").encode(), force=force)
     if plot_file is not None:
         from gmvqzip.bench.plot import plot
 
         _write(plot_file, lambda: plot(found), force=force)
     if page is not None:
-        notes = [f"Not compared: {name}: {reason}." for name, reason in missing.items()]
+        notes = [f"Not measured: {name}: {reason}." for name, reason in found.not_measured().items()]
         _write(html_file, lambda: page.html(notes).encode(), force=force)
     if not quiet and json_file != STREAM:
         found.print_tables(sys.stdout)
@@ -206,11 +218,24 @@ def numbers(text: str) -> list[float]:
 
 def rates(text: str) -> tuple[float, float]:
     """A range of bits per pixel such as 0.1-0.5. Raises UsageError."""
-    match = _RATES.fullmatch(text)
-    low, high = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    low, high = _span(text)
     if not 0 < low < high:
         raise UsageError(f"--bpp {text}: give a range of bits per pixel such as 0.1-0.5")
     return low, high
+
+
+def score_range(text: str) -> tuple[float, float]:
+    """A range of SSIMULACRA2 such as 30-80, within 0 to 100: below, it ranks little. Raises UsageError."""
+    low, high = _span(text)
+    if not low < high <= 100:
+        raise UsageError(f"--ssimulacra2 {text}: give a range within 0 to 100 such as {SSIMULACRA2}")
+    return low, high
+
+
+def _span(text: str) -> tuple[float, float]:
+    """Two numbers such as 0.1-0.5; two zeros where the text is none."""
+    match = _SPAN.fullmatch(text)
+    return (float(match[1]), float(match[2])) if match else (0.0, 0.0)
 
 
 def size_limit(text: str) -> SizeLimit:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,25 +11,48 @@ from PIL import Image
 from gmvqzip.errors import ImageError
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
 from gmvqzip.images.notes import Notes
+from gmvqzip.images.profiles import GRAY_SPACE, RGB_SPACE, is_profile, print_to_screen, profile_space, to_srgb
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 DEPTH_NOTE = "16 bits per channel reduced to 8"
 BAND_ROWS = 256  # of a picture that are worked on at once where copies would be as large as the picture
-PROFILE_HEADER = 128  # bytes of the fixed header of an ICC profile
-PROFILE_SPACE = slice(16, 20)  # its colour space signature
-PROFILE_MAGIC = slice(36, 40)  # b"acsp"
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of each EXIF orientation upright."""
 
 
-def from_16_bit(samples: np.ndarray[Any, Any]) -> Pixels:
-    """0..65535 -> 0..255, rounded (a division by 257)."""
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def to_8_bit(samples: np.ndarray[Any, Any], bits: int) -> Pixels:
+    """0 to 2^bits - 1 -> 0 to 255, rounded; bits up to 16."""
+    if bits == 8:
+        return samples.astype(np.uint8)
+    most = (1 << bits) - 1
+    return ((samples.astype(np.uint32) * 510 + most) // (2 * most)).astype(np.uint8)
 
 
 def drop_opaque(alpha: Pixels | None) -> Pixels | None:
     """The alpha plane, or None where it is 255 everywhere."""
     return None if alpha is None or bool((alpha == 255).all()) else np.array(alpha, order="C")
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A picture as its file has it: samples of 8 bits, in any colours, perhaps turned."""
+
+    image: Image.Image  # of any mode of 8 bits; its own transparency counts where `alpha` is None
+    alpha: Pixels | None  # [H, W]
+    icc: Any = None  # what the file gives as its colour profile
+    orientation: int = 1  # as in EXIF
+    palette: bool = False  # colours were named by numbers: nothing says whether gray is meant
 
 
 @dataclass(frozen=True)
@@ -41,35 +63,50 @@ class Planes:
     gray: bool
     alpha: Pixels | None  # [H, W]
     icc: bytes | None
+    as_rgb: bool = False  # gray, but stored as RGB
 
 
-def separate(image: Image.Image, info: dict[str, Any], file_format: str | None, *, strip: bool, notes: Notes) -> Planes:
-    """The planes of a loaded, upright image. `info` and `file_format` are those of the image as it was opened.
-
-    `notes` hears of everything that is lost or changed. ImageError: samples without an 8-bit meaning.
-    """
-    icc = _profile(info.get("icc_profile"), notes)
-    palette = image.mode in ("P", "PA")
+def unpack_pillow(image: Image.Image, file_format: str | None, notes: Notes) -> Unpacked:
+    """What a loaded image of Pillow has. ImageError: samples without an 8-bit meaning."""
+    icc, palette = image.info.get("icc_profile"), image.mode in ("P", "PA")
     if image.mode.startswith("I") or image.mode == "F":
-        image, alpha = _deep_gray(image, info, file_format, notes)
+        image, alpha = _deep_gray(image, file_format, notes)
     else:
         image, alpha = _split_alpha(image)
-    if palette:
-        image = image.convert("RGB")
-        if icc is None and _is_gray(np.asarray(image)):
-            image = image.getchannel(0)
+    return Unpacked(image, alpha, icc, palette=palette)
+
+
+def separate(unpacked: Unpacked, *, strip: bool, notes: Notes) -> Planes:
+    """The planes of a picture, upright. `notes` hears of everything that is lost or changed."""
+    image, alpha = unpacked.image, unpacked.alpha
+    turn = TURNS.get(unpacked.orientation)
+    if turn is not None:
+        image = image.transpose(turn)
+        alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).transpose(turn))
+    icc = _profile(unpacked.icc, notes)
     if image.mode in ("CMYK", "LAB"):
-        image, icc = _print_to_screen(image, icc, notes), None
+        image, icc = print_to_screen(image, icc, notes), None
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode in GRAY_MODES else "RGB")
-
     gray = image.mode == "L"
-    if icc is not None and icc[PROFILE_SPACE] != (b"GRAY" if gray else b"RGB "):
+    if icc is not None and profile_space(icc) != (GRAY_SPACE if gray else RGB_SPACE):
         notes.drop("the colour profile does not belong to these samples: dropped")
         icc = None
     if strip and icc is not None:
-        image, icc = _to_srgb(image, icc, notes), None
-    return Planes(_three_channels(image), gray, drop_opaque(alpha), icc)
+        image, icc = to_srgb(image, icc, notes), None
+    pixels = _three_channels(image)
+    planes = Planes(pixels, image.mode == "L", drop_opaque(alpha), icc)
+    if not planes.gray and is_gray(pixels):
+        return replace(planes, gray=True, as_rgb=not unpacked.palette or icc is not None)
+    return planes
+
+
+def is_gray(pixels: Pixels) -> bool:
+    """Whether the three channels [H, W, 3] are equal."""
+    if not (pixels[0, 0, 0] == pixels[0, 0, 1] == pixels[0, 0, 2]):
+        return False
+    bands = (pixels[top : top + BAND_ROWS] for top in range(0, len(pixels), BAND_ROWS))
+    return all(bool((band[..., :1] == band[..., 1:]).all()) for band in bands)
 
 
 def _three_channels(image: Image.Image) -> Pixels:
@@ -86,7 +123,7 @@ def _profile(icc: Any, notes: Notes) -> bytes | None:
     """The colour profile where it looks like one and is not too long to be kept."""
     if not isinstance(icc, bytes) or not icc:
         return None
-    if len(icc) < PROFILE_HEADER or icc[PROFILE_MAGIC] != b"acsp":
+    if not is_profile(icc):
         notes.drop("the colour profile is damaged: dropped")
         return None
     if len(icc) > MAX_PROFILE_BYTES:
@@ -111,61 +148,13 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
     return image.convert("RGB"), alpha
 
 
-def _is_gray(pixels: Pixels) -> bool:
-    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
-
-
-def _deep_gray(
-    image: Image.Image, info: dict[str, Any], file_format: str | None, notes: Notes
-) -> tuple[Image.Image, Pixels | None]:
+def _deep_gray(image: Image.Image, file_format: str | None, notes: Notes) -> tuple[Image.Image, Pixels | None]:
     """Gray of 16 bits -> 8 bits. Integers of 32 bits and floats have no agreed white: refused."""
     if image.mode == "F" or (image.mode == "I" and file_format not in ("PNG", "PPM")):
         kind = "floating-point" if image.mode == "F" else "32-bit integer"
         raise ImageError(f"{kind} samples have no agreed black and white; convert to 8 or 16 bits first")
     samples = np.asarray(image).astype(np.int64)
-    transparent = info.get("transparency")
+    transparent = image.info.get("transparency")
     alpha = np.where(samples == transparent, 0, 255).astype(np.uint8) if isinstance(transparent, int) else None
     notes.drop(DEPTH_NOTE)
-    return Image.fromarray(from_16_bit(np.clip(samples, 0, 65535))), alpha
-
-
-def _print_to_screen(image: Image.Image, icc: bytes | None, notes: Notes) -> Image.Image:
-    """CMYK or LAB -> sRGB, through the profile where there is one that fits."""
-    from PIL import ImageCms
-
-    notes.drop(f"{image.mode} converted to RGB")
-    try:
-        if image.mode == "LAB":
-            return _cms_convert(image, ImageCms.createProfile("LAB"))
-        if icc is not None and icc[PROFILE_SPACE] == b"CMYK":
-            return _cms_convert(image, ImageCms.ImageCmsProfile(io.BytesIO(icc)))
-    except (ImageCms.PyCMSError, OSError) as error:
-        if image.mode == "LAB":
-            raise ImageError(f"LAB samples cannot be converted here ({error})") from error
-        notes.drop("the colour profile cannot be used: converted without it")
-    return image.convert("RGB")
-
-
-def _to_srgb(image: Image.Image, icc: bytes, notes: Notes) -> Image.Image:
-    from PIL import ImageCms
-
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return image  # sRGB already: the conversion would only add rounding
-        converted = _cms_convert(image, profile)
-    except (ImageCms.PyCMSError, OSError):
-        notes.drop("the colour profile cannot be used: dropped, colours may be off")
-        return image
-    return converted.getchannel(1) if image.mode == "L" else converted
-
-
-def _cms_convert(image: Image.Image, profile: Any) -> Image.Image:
-    from PIL import ImageCms
-
-    converted = ImageCms.profileToProfile(
-        image, profile, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB"
-    )
-    if converted is None:
-        raise ImageError("the colour conversion gave no picture")
-    return converted
+    return Image.fromarray(to_8_bit(np.clip(samples, 0, 65535), 16)), alpha

@@ -24,7 +24,7 @@ def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:
     if not seen.any():
         return np.full_like(pixels, NOTHING_SEEN)
     levels = [Image.fromarray(np.dstack([pixels, np.where(seen, np.uint8(255), np.uint8(0))]))]
-    while levels[-1].getextrema()[3][0] == 0:  # type: ignore[index]
+    while levels[-1].getchannel("A").getextrema()[0] == 0:
         level = levels[-1].reduce(2)  # weighted by alpha
         level.putalpha(level.getchannel("A").point(lambda weight: 255 if weight else 0))
         levels.append(level)

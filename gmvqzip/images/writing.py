@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,7 +52,7 @@ def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[st
         picture = _over_white(picture, picture.alpha)
         notes.append(f"{name} holds no transparency: laid over white")
     icc = picture.icc
-    if icc is not None and (name in ("ppm", "npy") or (name == "webp" and picture.gray)):
+    if icc is not None and (name in ("ppm", "npy") or (name == "webp" and picture.one_channel)):
         icc = None
         notes.append(f"{name} cannot hold this colour profile: dropped")
     if file.seekable():
@@ -97,13 +98,13 @@ def _over_white(picture: Picture, alpha: Pixels) -> Picture:
         weight = alpha[band, :, None].astype(np.uint16)
         blend = picture.pixels[band] * weight + WHITE * (255 - weight)  # at most 255 * 255: fits 16 bits
         pixels[band] = (blend + np.uint16(127)) // 255
-    return Picture(pixels, gray=picture.gray, icc=picture.icc)
+    return replace(picture, pixels=pixels, alpha=None)
 
 
 def _planes(picture: Picture) -> Pixels:
-    array = picture.pixels[:, :, :1] if picture.gray else picture.pixels
+    array = picture.pixels[:, :, :1] if picture.one_channel else picture.pixels
     if picture.alpha is not None:
         array = np.concatenate([array, picture.alpha[:, :, None]], axis=2)
-    elif picture.gray:
+    elif picture.one_channel:
         array = array[:, :, 0]
     return np.ascontiguousarray(array)

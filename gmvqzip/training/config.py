@@ -30,6 +30,7 @@ _FRACTIONS = (
     "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full",
     "ema_decay", "scalar_until", "prior_until",
 )  # fmt: skip
+FROM_SCRATCH = "none"  # as a start
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class TrainConfig:
     network: NetworkConfig | HyperpriorConfig
     quantizer: QuantizerSettings = field(default_factory=GMVQSettings)
     dataset: str = "folder"  # cifar10, celeba or folder
+    start: str = FROM_SCRATCH  # name or path of a trained model of the same network to go on from; or none
     crop: int | None = None  # side of the training crops in pixels; None keeps the data set's own size
     batch_size: int = 64  # pictures a step
     steps: int | None = 2000  # length of the run in steps; exactly one of steps, epochs and seconds is set
@@ -121,6 +123,12 @@ class TrainConfig:
         """The same run with another length; exactly one argument is given."""
         return replace(self, steps=steps, epochs=epochs, seconds=seconds)
 
+    def started(self, start: str) -> TrainConfig:
+        """The same run from a trained model, under a schedule that suits it; or as it is, from nothing."""
+        if start == FROM_SCRATCH:
+            return replace(self, start=start)
+        return replace(self, start=start, **_tuning(self))
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `config_from_dict` reads it back."""
         values = asdict(self)
@@ -187,20 +195,28 @@ def _read_quantizer(data: Mapping[str, Any]) -> QuantizerSettings:
     return METHODS[method](**values)
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a TOML file with the fields of `TrainConfig`, tables `[network]` and `[quantizer]`, or `preset = NAME`.
-
-    With `preset`, the file's other fields replace the preset's, table by table; a quantiser with a `method` of its own
-    replaces the preset's as a whole.
-    """
+def read_toml(path: Path) -> dict[str, Any]:
+    """The contents of a TOML file. Raises TrainingError."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path} is not valid TOML: {error}") from None
-    if "preset" in data:
-        base = preset(str(data.pop("preset"))).to_dict()
+
+
+def load_config(path: Path, start: str | None = None) -> TrainConfig:
+    """Read a TOML file with the fields of `TrainConfig`, tables `[network]` and `[quantizer]`, or `preset = NAME`.
+
+    With `preset`, the file's other fields replace the preset's, table by table; a quantiser with a `method` of its own
+    replaces the preset's as a whole. start: in the place of the file's, which goes before the preset's own.
+    """
+    data = read_toml(path)
+    name = str(data["preset"]) if "preset" in data else None
+    chosen = data["start"] = start or data.get("start", DEFAULT_STARTS.get(name or "", FROM_SCRATCH))
+    if name is not None:
+        del data["preset"]
+        base = preset(name).started(str(chosen)).to_dict()
         if "epochs" in data or "seconds" in data:
             base["steps"] = None
         own = data.get("quantizer")
@@ -208,8 +224,12 @@ def load_config(path: Path) -> TrainConfig:
             base["quantizer"] = {}
         for key, value in data.items():
             base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
-        data = base
-    return config_from_dict(data)
+        return config_from_dict(base)
+    config = config_from_dict(data)
+    if chosen == FROM_SCRATCH:
+        return config
+    given = set(data) | ({"steps"} if "epochs" in data or "seconds" in data else set())
+    return replace(config, **{key: value for key, value in _tuning(config).items() if key not in given})
 
 
 def preset(name: str) -> TrainConfig:
@@ -218,6 +238,25 @@ def preset(name: str) -> TrainConfig:
         return PRESETS[name]
     except KeyError:
         raise TrainingError(f"no preset {name!r}; there are {', '.join(PRESETS)}") from None
+
+
+DEFAULT_STARTS = {"photo": "photo", "faces": "photo"}  # of presets, where nothing else is asked for
+
+
+def _tuning(config: TrainConfig) -> dict[str, Any]:
+    """What a run from a trained model has in the place of a preset's own settings."""
+    if isinstance(config.network, HyperpriorConfig):
+        return {"scalar_until": 0.0, "prior_until": 0.0, "steps": 3000}
+    return {
+        "muon_rate": 0.3 * config.muon_rate,
+        "adam_rate": 0.3 * config.adam_rate,
+        "hold": 0.0,
+        "temperature_start": config.temperature_end,
+        "hard_after": 0.0,
+        "rate_from": 0.0,
+        "rate_full": 0.0,
+        "reseed_every": 0,
+    }
 
 
 _HYPERPRIOR = HyperpriorConfig(

@@ -111,7 +111,7 @@ def _picture(seen: Seen) -> str:
 def picture_uri(picture: Picture) -> str:
     """The picture without loss, transparency and profile included, as a data URI: WebP, or PNG where WebP cannot."""
     small = max(picture.width, picture.height) <= WEBP_SIDE
-    kind = "webp" if features.check("webp") and small and not (picture.gray and picture.icc) else "png"
+    kind = "webp" if features.check("webp") and small and not (picture.one_channel and picture.icc) else "png"
     data, _ = picture_bytes(picture, kind)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 

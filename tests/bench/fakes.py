@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ class Quantiser:
     """Levels rounded to a step that falls with quality; a file is the pixels, cut or padded to a given size."""
 
     name = "fake"
+    options: Mapping[str, object] = {}
 
     def __init__(self, size: Callable[[float], int], ladder: Sequence[float] = range(1, 101)) -> None:
         self.title = "a fake <codec>"
@@ -42,9 +43,11 @@ class Model:
     def __init__(self, qualities: Sequence[int] = ()) -> None:
         self.qualities = qualities
         self.asked: list[int | None] = []
+        self.efforts: list[int | None] = []
 
-    def compress(self, image: Pixels, *, quality: int | None = None) -> bytes:
+    def compress(self, image: Pixels, *, quality: int | None = None, effort: int | None = None) -> bytes:
         self.asked.append(quality)
+        self.efforts.append(effort)
         return bytes(image.shape[:2]) + bytes(quality or 0)
 
     def decompress(self, data: bytes) -> Image.Image:

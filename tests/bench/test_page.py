@@ -13,7 +13,7 @@ from fakes import Quantiser, scene
 from PIL import Image, features
 
 from gmvqzip.bench.codecs import Jpeg
-from gmvqzip.bench.measure import measure
+from gmvqzip.bench.measure import Point, measure
 from gmvqzip.bench.page import Page, data_uri
 from gmvqzip.bench.plot import COLOURS, HEIGHT, WIDTH, plot, quality_ticks
 from gmvqzip.bench.results import PictureResult, Results
@@ -136,6 +136,19 @@ class TestPlot:
         assert counts[0] > 60
         assert counts[1] > (1000 if len(qualities) > 1 else 60)  # lines, or dots alone
         assert counts[2] == 0
+
+    def test_a_panel_for_each_metric_measured_and_nothing_below_0(self) -> None:
+        points = [
+            Point(codec, quality, 100, rate, 30 + quality, 0.9, 10 + quality, score, 1, 1)
+            for codec in ("fake", "jpeg")
+            for quality, rate, score in ((1, 0.1, -400.0), (2, 0.2, 10.0), (3, 0.3, 50.0))
+        ]
+        results = Results([Quantiser(len), Jpeg()], {}, [PictureResult("a", 300, 300, points)])  # type: ignore[arg-type]
+        with_score = plot(results)
+        with Image.open(io.BytesIO(with_score)) as image:
+            assert image.size == (3 * WIDTH, HEIGHT)
+        raised = [replace(point, ssimulacra2=max(point.ssimulacra2 or 0, -1)) for point in points]
+        assert plot(replace(results, pictures=[PictureResult("a", 300, 300, raised)])) == with_score
 
     def test_without_freetype(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(features, "check", lambda name: False)

@@ -94,6 +94,46 @@ class TestBdRate:
         assert (found.percent, found.note) == (None, "the curves reach no common quality in the window")
 
 
+@pytest.mark.usefixtures("package")
+class TestRangeOfQuality:
+    anchor = tuple((10 ** (score / 50), score) for score in (-40.0, -5.0, 20.0, 45.0, 70.0, 95.0))
+
+    @pytest.mark.parametrize("factor", [0.6, 1.0, 1.3])
+    def test_rates_times_a_factor(self, factor: float) -> None:
+        found = rate_difference(self.anchor, [(rate * factor, score) for rate, score in self.anchor], wanted=(30, 80))
+        assert found.percent == pytest.approx(100 * (factor - 1), abs=1e-6)
+        assert (found.low, found.high, found.overlap) == (30, 80, 1)
+
+    def test_only_the_range_counts(self) -> None:
+        """log10 rate lower by (score - 20) / 500: the mean over 30 to 80 is that of 55, whatever lies outside."""
+        tested = [(rate * 10 ** (-(score - 20) / 500), score) for rate, score in self.anchor]
+        assert rate_difference(self.anchor, tested, wanted=(30, 80)).percent == pytest.approx(100 * (10**-0.07 - 1))
+        assert rate_difference(self.anchor, tested, wanted=(0, 40)).percent == pytest.approx(0)
+
+    def test_a_part_of_the_range(self) -> None:
+        tested = [(rate * 0.9, score) for rate, score in self.anchor if score < 80]
+        found = rate_difference(self.anchor, tested, wanted=(30, 80))
+        assert (found.percent, found.low, found.high) == (pytest.approx(-10), 30, 70)
+        assert found.overlap == pytest.approx(0.8)
+
+    def test_too_small_a_part_is_said(self) -> None:
+        tested = [(rate * 0.9, score) for rate, score in self.anchor if score < 50]
+        found = rate_difference(self.anchor, tested, wanted=(30, 80))
+        assert (found.percent, found.low) == (None, None)
+        assert found.note == "of 30 to 80 both curves reach 30.00 to 45.00 only: less than half"
+        assert rate_difference(self.anchor, tested, wanted=(20, 70)).percent == pytest.approx(-10)  # just half
+
+    def test_none_of_the_range(self) -> None:
+        tested = [(rate * 0.9, score - 70) for rate, score in self.anchor]
+        found = rate_difference(self.anchor, tested, wanted=(30, 80))
+        assert (found.percent, found.note) == (None, "the curves reach no common quality from 30 to 80")
+
+    def test_a_single_rate(self) -> None:
+        at = rate_difference(self.anchor, [(0.5 * 10 ** (45 / 50), 45.0)], wanted=(30, 80))
+        assert (at.percent, at.low, at.high, at.overlap) == (pytest.approx(-50), 45, 45, None)
+        assert rate_difference(self.anchor, [(1, 12.5)], wanted=(30, 80)).note == "its 12.50 is outside 30 to 80"
+
+
 def test_too_few_points() -> None:
     anchor = [(rate, straight(rate)) for rate in RATES]
     for count in range(2, LEAST_POINTS):

@@ -16,11 +16,12 @@ from gmvqzip.bench.measure import measure
 from gmvqzip.bench.metrics import psnr
 
 KNOWN = rivals(threads=1)
+PACKAGES = {"jxl": "imagecodecs", "jpegli": "pyjpegli"}
 
 
 def working(name: str) -> BenchCodec:
-    if name == "jxl":
-        pytest.importorskip("imagecodecs")
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
     elif name != "jpeg" and not features.check(name.split("-")[0]):
         pytest.skip(f"Pillow is built without {name} here")
     codec = KNOWN[name]
@@ -60,13 +61,23 @@ def test_what_the_files_are() -> None:
     with Image.open(io.BytesIO(KNOWN["jpeg"].encode(picture, 50))) as jpeg:
         assert (jpeg.format, jpeg.info["progressive"]) == ("JPEG", 1)
         assert [layer[1:3] for layer in jpeg.layer] == [(2, 2), (1, 1), (1, 1)]  # 4:2:0
-    for name, chroma in (("avif", (1, 1)), ("avif-iq", (1, 1))):
+    with Image.open(io.BytesIO(working("jpegli").encode(picture, 50))) as jpeg:
+        assert [layer[1:3] for layer in jpeg.layer] == [(2, 2), (1, 1), (1, 1)]
+    for name, chroma in (("avif", (1, 1)), ("avif-iq", (1, 1)), ("avif-420", (0, 0))):
         data = working(name).encode(picture, 50)
         place = data.index(b"av1C") + 4
         assert data[4:12] == b"ftypavif"
-        assert (data[place + 2] >> 3 & 1, data[place + 2] >> 2 & 1) == (1 - chroma[0], 1 - chroma[1])  # 4:4:4
+        assert (data[place + 2] >> 3 & 1, data[place + 2] >> 2 & 1) == (1 - chroma[0], 1 - chroma[1])
     assert working("webp").encode(picture, 50)[12:16] == b"VP8 "
     assert working("jxl").encode(picture, 50)[:2] == b"\xff\x0a"
+
+
+def test_avif_420_is_what_pillow_does_without_options() -> None:
+    """Except for tiles, which a picture of this size has none of."""
+    picture, file = scene(64, 48), io.BytesIO()
+    codec = working("avif-420")
+    Image.fromarray(picture).save(file, "AVIF", quality=60, max_threads=1)
+    assert codec.encode(picture, 60) == file.getvalue()
 
 
 def test_tuning_for_psnr_gives_more_psnr() -> None:
@@ -88,6 +99,10 @@ class TestMissing:
     def test_a_package_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "imagecodecs", None)
         assert why_missing(KNOWN["jxl"]) == "imagecodecs is not installed: pip install imagecodecs"
+
+    def test_jpegli_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pyjpegli", None)
+        assert why_missing(KNOWN["jpegli"]) == "pyjpegli is not installed: pip install pyjpegli"
 
     def test_an_encoder_does_not_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, **__: object) -> None:
@@ -120,6 +135,12 @@ class TestGmvq:
         codec.encode(scene(12, 12), 50)
         assert model.asked == [50]
         assert codec.label(50) == "q 50"
+
+    def test_the_effort(self) -> None:
+        model = Model(range(1, 101))
+        for effort in (None, 2):
+            Gmvq(model, effort).encode(scene(12, 12), 50)
+        assert model.efforts == [None, 2]
 
     def test_the_nearest_of_a_few_rates(self) -> None:
         assert settings(Gmvq(Model([30, 10, 20])), [1, 12, 19, 90]) == [10, 20, 30]

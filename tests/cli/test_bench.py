@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from gmvqzip.bench.codecs import Jpeg
-from gmvqzip.bench.metrics import ms_ssim, psnr
+from gmvqzip.bench.metrics import ms_ssim, psnr, ssimulacra2
+from gmvqzip.bench.plot import WIDTH
 from gmvqzip.codec import Codec
 
 Cli = Callable[..., Any]
@@ -113,8 +114,82 @@ class TestMissing:
         reason = "imagecodecs is not installed: pip install imagecodecs"
         assert done.code == 0
         assert f"not measured: jxl: {reason}" in done.out.decode()
-        assert json.loads((tmp_path / "out.json").read_text())["missing"] == {"jxl": reason}
-        assert "Not compared: jxl: imagecodecs is not installed" in (tmp_path / "out.html").read_text()
+        assert json.loads((tmp_path / "out.json").read_text())["missing"]["jxl"] == reason
+        assert "Not measured: jxl: imagecodecs is not installed" in (tmp_path / "out.html").read_text()
+
+
+class TestSsimulacra2:
+    """Of pictures large enough; the package may be missing."""
+
+    QUICK = ("--codecs", "jpeg", "--qualities", "10,30,60,90")
+
+    @pytest.fixture
+    def large(self, tmp_path: Path) -> Path:
+        with Image.open(Path(__file__).parents[2] / "docs" / "pictures" / "otter.jpg") as image:
+            image.convert("RGB").crop((100, 100, 340, 326)).save(tmp_path / "large.png")
+        return tmp_path / "large.png"
+
+    @pytest.fixture
+    def outputs(self, tmp_path: Path) -> tuple[object, ...]:
+        names = {"--json": "out.json", "--html": "out.html", "--plot": "out.png"}
+        return tuple(part for option, name in names.items() for part in (option, tmp_path / name))
+
+    def test_everywhere(
+        self,
+        cli: Cli,
+        pictures: list[Path],
+        large: Path,
+        outputs: tuple[object, ...],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for package in ("ssimulacra2", "bjontegaard"):
+            pytest.importorskip(package)
+        monkeypatch.setattr("gmvqzip.codec.load", lambda model, *, device: Rated())
+        done = cli("bench", large, pictures[0], *self.QUICK, *outputs, "--ssimulacra2", "20-70", "--bpp", "0.2-9")
+        assert done.code == 0
+        found, text = json.loads((tmp_path / "out.json").read_text()), done.out.decode()
+        whole, small = (image["points"] for image in found["images"])
+        pixels = np.asarray(Image.open(large))
+        for point in whole[4:]:  # of JPEG
+            decoded = Jpeg().decode(Jpeg().encode(pixels, point["quality"]))
+            assert point["ssimulacra2"] == ssimulacra2(pixels, decoded)
+        assert [point["ssimulacra2"] for point in small] == [None] * 8
+        assert [mean["ssimulacra2"] for mean in found["mean"]] == [point["ssimulacra2"] for point in whole]
+        assert all(f" {point['ssimulacra2']:.2f} " in text for point in whole)
+        assert found["ssimulacra2_range"] == [20, 70]
+        (difference,) = [one for one in found["rate_differences"] if one["metric"] == "ssimulacra2"]
+        assert difference["percent"] == pytest.approx(100)
+        assert 20 <= difference["low"] < difference["high"] <= 70
+        assert "% of 20 to 70" in text and "PSNR and MS-SSIM from 0.2 to 9 bpp" in text
+        line = "of 1 of 2 pictures: 64x48 is too small for SSIMULACRA2: a side must have 225 pixels"
+        assert found["missing"] == {"ssimulacra2": line}
+        assert f"not measured: ssimulacra2: {line}" in text
+        page = (tmp_path / "out.html").read_text()
+        assert f"SSIMULACRA2 {found['images'][0]['equal_size'][1]['ssimulacra2']:.2f}" in page
+        assert page.count("<td>-</td>") == 2  # the small picture's
+        with Image.open(tmp_path / "out.png") as image:
+            assert image.width == 3 * WIDTH
+
+    def test_without_the_package(
+        self,
+        cli: Cli,
+        large: Path,
+        outputs: tuple[object, ...],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "ssimulacra2", None)
+        done = cli("bench", large, *self.QUICK, *outputs)
+        reason = "ssimulacra2 is not installed: pip install ssimulacra2"
+        found, text = json.loads((tmp_path / "out.json").read_text()), done.out.decode()
+        assert (done.code, found["missing"]) == (0, {"ssimulacra2": reason})
+        assert text.splitlines()[-1] == f"not measured: ssimulacra2: {reason}"
+        assert "SSIMULACRA2" not in text
+        assert {one["metric"] for one in found["rate_differences"]} == {"psnr", "ms_ssim_db"}
+        assert f"Not measured: ssimulacra2: {reason}" in (tmp_path / "out.html").read_text()
+        with Image.open(tmp_path / "out.png") as image:
+            assert image.width == 2 * WIDTH
 
 
 class Rated:
@@ -207,13 +282,17 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--codecs", "jpeg,gif"], "--codecs gif: choose jpeg, webp, avif, avif-iq, jxl"),
+            (["--codecs", "jpeg,gif"], "--codecs gif: choose jpeg, jpegli, webp, avif, avif-iq, avif-420, jxl"),
             (["--qualities", "10,x"], "--qualities 10,x: give numbers from 1 to 100"),
             (["--qualities", "0"], "--qualities 0: give numbers"),
             (["--qualities", "101"], "--qualities 101: give numbers"),
             (["--qualities", ""], "--qualities : give numbers"),
             (["--bpp", "0.5"], "--bpp 0.5: give a range"),
             (["--bpp", "0.5-0.1"], "--bpp 0.5-0.1: give a range"),
+            (["--ssimulacra2", "30"], "--ssimulacra2 30: give a range within 0 to 100"),
+            (["--ssimulacra2", "80-30"], "--ssimulacra2 80-30: give a range"),
+            (["--ssimulacra2", "50-101"], "--ssimulacra2 50-101: give a range"),
+            (["--ssimulacra2=-10-30"], "--ssimulacra2 -10-30: give a range"),
             (["--at", "1k"], "--at is the size for --html"),
             (["--html", "x.html", "--at", "1q"], "--at 1q: give bytes or bits per pixel"),
             (["--html", "x.html", "--at", "0bpp"], "--at 0bpp: give bytes or bits per pixel"),

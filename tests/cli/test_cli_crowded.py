@@ -209,7 +209,7 @@ class TestManyReaders:
         fresh, start = Codec(shared.info, "cpu"), threading.Barrier(200)
 
         def read(number: int) -> bool:
-            start.wait(60)
+            start.wait()
             return np.array_equal(np.asarray(fresh.decompress(files[number % 8])), wanted[number % 8])
 
         with ThreadPoolExecutor(200) as pool:

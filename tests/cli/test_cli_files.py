@@ -287,6 +287,7 @@ class TestDisks:
             shutil.rmtree(folder)
 
 
+@pytest.mark.usefixtures("default_signals")
 class TestSignals:
     @pytest.mark.parametrize(
         ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str

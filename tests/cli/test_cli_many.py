@@ -155,31 +155,33 @@ class TestHeld:
         assert (held, report.failures) == (0, 0)
 
 
-# Every sync takes a while, so that a signal comes in the middle.
-SLOW = """
-import os, time
+# A signal comes at a sync in the middle. Each file takes two, and at most 16 files are at it; those behind it are slow.
+INTERRUPTED = """
+import itertools, os, sys, time
 from gmvqzip.__main__ import main
-fsync = os.fsync
-os.fsync = lambda descriptor: (time.sleep(0.05), fsync(descriptor))
+fsync, calls, number = os.fsync, itertools.count(1), int(sys.argv.pop(1))
+def counted(descriptor):
+    call = next(calls)
+    if call == 33:
+        os.kill(os.getpid(), number)
+    if call >= 33:
+        time.sleep(0.3)
+    fsync(descriptor)
+os.fsync = counted
 main()
 """
 
 
 class TestGoingOn:
+    @pytest.mark.usefixtures("default_signals")
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
     def test_after_an_interruption(self, tree: Path, tiny: Codec, tiny_path: Path, number: int) -> None:
         out = tree.with_name("out")
         arguments = ["compress", "-r", str(tree), "--output-dir", str(out), "--jobs", "2"]
         environment = {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent)}
-        process = subprocess.Popen([sys.executable, "-c", SLOW, *arguments], env=environment, stderr=subprocess.PIPE)
-        with process:
-            end = time.monotonic() + 60
-            while len(outputs(out)) < 5 and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.002)
-            process.send_signal(number)
-            assert process.stderr is not None
-            process.stderr.read()
-        assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+        command = [sys.executable, "-c", INTERRUPTED, str(int(number)), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert done.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
         first = outputs(out)
         assert 5 <= len(first) < COUNT
         assert all(data == tiny.compress(shot(which)) for which, data in first.items())

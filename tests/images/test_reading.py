@@ -106,7 +106,7 @@ def test_arrays():
     two = read_picture(np.stack([gray, gray + 1], axis=2))
     assert two.gray and np.array_equal(two.alpha, gray + 1)
     four = read_picture(np.stack([gray, gray, gray, gray + 9], axis=2))
-    assert not four.gray and np.array_equal(four.alpha, gray + 9)
+    assert four.gray and four.as_rgb and np.array_equal(four.alpha, gray + 9)
     deep = read_picture(np.array([[0, 128, 129, 65535]], dtype=np.uint16))
     assert deep.pixels[0, :, 0].tolist() == [0, 0, 1, 255] and "16 bits" in deep.warnings[0]
     own = np.zeros((4, 4, 3), dtype=np.uint8)
@@ -186,8 +186,8 @@ def test_sixteen_bits(encoded):
         assert picture.warnings == ["16 bits per channel reduced to 8"]
     for colour_type, channels in ((2, 3), (4, 2), (6, 4)):
         picture = read_picture(deep_png(np.repeat(ramp[:, :, None], channels, axis=2), colour_type))
-        assert np.abs(picture.pixels[:, :, 0] - expected).max() <= 1
-        assert picture.gray == (channels == 2)
+        assert np.array_equal(picture.pixels[:, :, 0], expected)
+        assert picture.gray and picture.as_rgb == (channels != 2)
         assert (picture.alpha is not None) == (channels in (2, 4))
         assert picture.warnings == ["16 bits per channel reduced to 8"]
 
@@ -198,7 +198,7 @@ def pgm_16(samples: np.ndarray) -> bytes:
 
 
 def test_samples_without_a_white_are_refused(encoded):
-    for samples, words in ((np.zeros((4, 4), np.float32), "floating"), (np.zeros((4, 4), np.int32), "32-bit")):
+    for samples, words in ((np.full((4, 4), 1.5, np.float32), "floating"), (np.zeros((4, 4), np.int32), "32-bit")):
         image = Image.fromarray(samples)
         assert words in line_of(encoded(image, "TIFF"))
         assert words in line_of(image)
@@ -244,7 +244,9 @@ def test_files_that_are_no_pictures(tmp_path):
 
 
 def test_programs_are_not_run_for_a_picture():
-    assert "not a picture" in line_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    assert "PostScript, which is not read" in line_of(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA"])

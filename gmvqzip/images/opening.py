@@ -1,0 +1,132 @@
+"""Letting Pillow open a file: within our limits, without its warnings, with the add-ons that are installed."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import BinaryIO
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from gmvqzip.errors import ImageError
+from gmvqzip.forks import fork_lock
+from gmvqzip.format.container import MAGIC
+from gmvqzip.format.limits import MAX_PROFILE_BYTES
+from gmvqzip.images.formats import ADD_ONS, ADDED_FORMATS, COMMON_FORMATS, LAST_FORMAT, OTHER_FORMATS, refusal
+
+MAX_SOURCE_BYTES = 2**30  # of what comes through a pipe or from a device: it must end somewhere
+_HEAD_BYTES = 32
+_READ_BYTES = 2**20  # at once, so that a signal ends it
+
+
+def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """Let Pillow read the header. To be called in `calm_pillow`. Raises ImageError."""
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    if not head:
+        raise ImageError("the file is empty")
+    if head.startswith(MAGIC):
+        raise ImageError("this is a .gmvq file already: decompress it to get a picture")
+    try:
+        try:
+            return Image.open(file, formats=COMMON_FORMATS)
+        except UnidentifiedImageError:
+            register_add_ons()
+            return Image.open(file, formats=_uncommon_formats())
+    except UnidentifiedImageError:
+        raise ImageError(refusal(head)) from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more than the limit of {max_pixels} pixels: raise it with --max-pixels") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # on damaged files the readers of Pillow raise almost anything
+        raise ImageError(f"the picture is damaged or cut: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@cache
+def register_add_ons() -> None:
+    """Let Pillow know its own rarer formats, and those of the add-ons that can be imported."""
+    Image.init()
+    for name, (module, _) in ADD_ONS.items():
+        if name in Image.OPEN:
+            continue
+        try:
+            added = importlib.import_module(module)  # pillow_jxl registers itself
+            if name == "HEIF":
+                added.register_heif_opener()
+        except Exception:  # not there, or broken: then the format cannot be read, and that is said where it matters
+            continue
+
+
+def _uncommon_formats() -> list[str]:
+    return [name for name in (*OTHER_FORMATS, *ADDED_FORMATS, LAST_FORMAT) if name in Image.OPEN]
+
+
+def read_bounded(file: BinaryIO, limit: int = MAX_SOURCE_BYTES) -> bytes:
+    """All that a file object gives. ImageError: more than `limit` bytes, or text."""
+    parts: list[bytes] = []
+    total = 0
+    while part := file.read(_READ_BYTES):
+        if not isinstance(part, bytes):
+            raise ImageError("the file object gives text: open it in binary mode")
+        parts.append(part)
+        total += len(part)
+        if total > limit:
+            raise ImageError(f"more than {limit} bytes came from a pipe or device: save it as a file first")
+    return b"".join(parts)
+
+
+def rewindable(file: BinaryIO) -> BinaryIO:
+    """The file itself where it stands at its beginning and can go back there; otherwise the rest of it in memory."""
+    if not isinstance(file.read(0), bytes):
+        raise ImageError("the file object gives text: open it in binary mode")
+    if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
+        return file
+    return io.BytesIO(read_bounded(file))
+
+
+_calm_lock = fork_lock()
+_calm_limits: list[int] = []  # one for each thread inside
+_calm_before: tuple[int | None, int, warnings.catch_warnings[None]] | None = None
+
+
+@contextmanager
+def calm_pillow(max_pixels: int) -> Iterator[None]:
+    """Put our limits in the place of Pillow's own, and hush Pillow's warnings, while any thread is inside.
+
+    All are global in Pillow and Python; the list of those inside keeps threads from restoring them under each other.
+    """
+    global _calm_before
+    with _calm_lock:
+        if _calm_before is None:
+            hush = warnings.catch_warnings()
+            _calm_before = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, hush)
+            hush.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
+        _calm_limits.append(max_pixels)
+        Image.MAX_IMAGE_PIXELS = _pillow_limit()
+    try:
+        yield
+    finally:
+        with _calm_lock:
+            _calm_limits.remove(max_pixels)
+            if _calm_limits:
+                Image.MAX_IMAGE_PIXELS = _pillow_limit()
+            elif _calm_before is not None:
+                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, hush = _calm_before
+                hush.__exit__(None, None, None)
+                _calm_before = None
+
+
+def _pillow_limit() -> int:
+    return (max(_calm_limits) + 1) // 2  # Pillow refuses what is beyond twice its limit

@@ -1,0 +1,103 @@
+"""Starting a run from a trained model: which one, whether it fits, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+
+from gmvqzip.entropy.tables import TOTAL
+from gmvqzip.errors import ModelError, TrainingError
+from gmvqzip.models import registry
+from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.kinds import read_config
+from gmvqzip.models.network import StagedAutoencoder
+from gmvqzip.models.registry import ModelInfo
+from gmvqzip.models.revive import revive_hyperprior
+from gmvqzip.models.store import load_network, load_tables
+from gmvqzip.quantizers import GMVQ, GMVQSettings
+from gmvqzip.training.config import FROM_SCRATCH, TrainConfig
+
+Network = NetworkConfig | HyperpriorConfig
+
+
+def find_start(config: TrainConfig) -> ModelInfo | None:
+    """The model that a run starts from, checked against the run's network; None where it starts from nothing.
+
+    Raises TrainingError where it is not found, or of another network.
+    """
+    if config.start == FROM_SCRATCH:
+        return None
+    try:
+        info = registry.find(config.start)
+        different = differences(config.network, read_config(info.config))
+    except ModelError as error:
+        raise TrainingError(f"cannot start from {config.start}: {error}") from None
+    if different:
+        raise TrainingError(
+            f"cannot start from {info.name}, whose network differs: {different}; choose its preset, or --start none"
+        )
+    return info
+
+
+def differences(wanted: Network, found: Network) -> str:
+    """What a model's configuration has that is not wanted, field by field in one line; empty where they are equal."""
+    if type(wanted) is not type(found):
+        kinds = ("a hyperprior" if isinstance(network, HyperpriorConfig) else "staged" for network in (found, wanted))
+        return "it is {}, not {}".format(*kinds)
+    pairs = ((item.name, getattr(found, item.name), getattr(wanted, item.name)) for item in fields(wanted))
+    return ", ".join(f"{name} {_text(has)}, not {_text(wants)}" for name, has, wants in pairs if has != wants)
+
+
+def _text(value: Any) -> str:
+    """A field's value for people: a table as its numbers, joined by x."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    if is_dataclass(value):
+        return "x".join(str(getattr(value, item.name)) for item in fields(value))
+    return str(value)
+
+
+def started_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorModel:
+    """A hyperprior model to train on. Raises TrainingError where its file is damaged, or from another version."""
+    try:
+        return revive_hyperprior(info, config)
+    except ModelError as error:
+        raise TrainingError(f"cannot start from {info.name}: {error}") from None
+
+
+def started_network(info: ModelInfo, config: TrainConfig) -> StagedAutoencoder:
+    """A staged model to train on under GM-VQ: weights, codebooks, precisions, and priors from its tables.
+
+    Raises TrainingError where its file is damaged, or the run has another quantiser, or an older one's weights.
+    """
+    if not isinstance(config.network, NetworkConfig) or config.quantizer.method != GMVQSettings.method:
+        raise TrainingError(f"a run with quantizer {config.quantizer.method} starts from nothing: --start none")
+    network = StagedAutoencoder(config.network, config.quantizer)
+    try:
+        network.load_state_dict(load_network(info).state_dict())
+        tables = load_tables(info)
+    except ModelError as error:
+        raise TrainingError(f"cannot start from {info.name}: {error}") from None
+    for quantizer, table in zip(network.quantizers(), tables, strict=True):
+        if isinstance(quantizer, GMVQ):
+            quantizer.average_posterior.copy_(torch.from_numpy(table) / TOTAL)
+    return network
+
+
+def described(info: ModelInfo | None, trained_on: str, note: str) -> dict[str, Any]:
+    """A card's fields `trained_on` and `note`, which go on to say those of the model started from, and its name."""
+    if info is None:
+        return {"trained_on": trained_on, "note": note}
+    before: Mapping[str, Any] = info.card
+    parts = [trained_on, f"started from {info.name} ({info.model_id[:8]}), trained on {before.get('trained_on', '?')}"]
+    notes = [note, f"of {info.name}: {before['note']}" if before.get("note") else ""]
+    return {
+        "trained_on": "; ".join(part for part in parts if part),
+        "note": "; ".join(part for part in notes if part),
+        "started_from": {"name": info.name, "model_id": info.model_id},
+    }
