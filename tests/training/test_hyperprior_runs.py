@@ -20,6 +20,7 @@ from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer,
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.run import train_model
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.stopping import CODEBOOKS, Stopping
 
 
 def made(folder: Path, config: TrainConfig = TINY) -> HyperpriorTrainer:
@@ -61,6 +62,25 @@ def test_a_resumed_run_has_the_same_losses(tmp_path: Path, until: int) -> None:
     first = run(made(tmp_path / "cut"), until=until)
     again = made(tmp_path / "cut")
     again.resume()
+    assert first + run(again) == expected
+
+
+def test_the_start_of_the_codebooks_may_be_left(tmp_path: Path) -> None:
+    """It takes much longer than a step; the checkpoint from before it is as good as one of any other step."""
+    expected = run(made(tmp_path / "whole"))
+
+    class AtTheCodebooks(Stopping):
+        @property
+        def asked(self) -> bool:  # type: ignore[override]
+            return self.doing == CODEBOOKS
+
+    cut = made(tmp_path / "cut")
+    cut.stopping = AtTheCodebooks()
+    first = run(cut)
+    assert len(first) == 6
+    again = made(tmp_path / "cut")
+    again.resume()
+    assert again.step == 6
     assert first + run(again) == expected
 
 
