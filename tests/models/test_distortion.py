@@ -60,7 +60,7 @@ def test_a_step_along_the_gradient_is_a_better_picture() -> None:
     before.backward()
     assert decoded.grad is not None
     after = structure((decoded + 0.01 * decoded.grad / decoded.grad.abs().amax()).detach(), original)
-    assert float(after) > float(before)
+    assert float(after) > float(before.detach())
 
 
 def test_errors_of_colour_count_less() -> None:
