@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from gmvqzip.quantizers import ranks
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients of Jordan et al. 2024, "Muon"
 _NEWTON_SCHULZ_STEPS = 5
@@ -74,28 +77,43 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step from the gradients in place; `closure` is not supported and must be None."""
+        """One step from the gradients in place; `closure` is not supported and must be None.
+
+        Where processes share a batch, each orthogonalises its part of the matrices for all.
+        """
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
-                momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                if not group["lr"]:
-                    continue
-                ahead = _columns(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov
-                update = orthogonalise(ahead.flatten(1), self.product_type).view_as(ahead)
-                scale = max(1.0, len(update) / update[0].numel()) ** 0.5
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            ahead = [self._ahead(parameter, group["momentum"]) for parameter in parameters]
+            if not group["lr"]:
+                continue
+            updates = ranks.divided(partial(orthogonalise, dtype=self.product_type), ahead, [_work(x) for x in ahead])
+            for parameter, update in zip(parameters, updates, strict=True):
+                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                _columns(parameter).add_(update, alpha=-group["lr"] * scale)
+                columns = _columns(parameter)
+                columns.add_(update.view_as(columns), alpha=-group["lr"] * scale)
+
+    def _ahead(self, parameter: Tensor, momentum: float) -> Tensor:
+        """Nesterov's momentum [out, kh*kw*in] of a parameter, which is brought up to date."""
+        if parameter.grad is None:
+            raise ValueError("a parameter without a gradient has no momentum")
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        held = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
+        held.lerp_(parameter.grad, 1 - momentum)
+        return _columns(parameter.grad.lerp(held, momentum)).flatten(1)
 
 
 def _columns(weight: Tensor) -> Tensor:
     """[out, in, kh, kw] -> [out, kh, kw, in]: a matrix as it lies, channels last; orthogonalising it knows no order."""
     return weight.movedim(1, -1)
+
+
+def _work(matrix: Tensor) -> float:
+    """Products that its orthogonalisation takes, up to a factor."""
+    rows, columns = sorted(matrix.shape)
+    return float(rows**2 * columns)
 
 
 def build_optimizers(
