@@ -21,12 +21,13 @@ from gmvqzip import rates
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.coding import CodesCodec
 from gmvqzip.compressed import Compressed
-from gmvqzip.engines.base import Search, Stages
+from gmvqzip.engines.base import Search, Stages, check_device_name
 from gmvqzip.engines.batching import analyse_all
 from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
+from gmvqzip.errors import ImageError, ModelError, one_line
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
@@ -116,7 +117,7 @@ class Codec(CodesCodec):
         gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
         the first bad picture.
         """
-        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
     def decompress(
@@ -157,7 +158,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
-        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
         return self.encode_pictures(pictures, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:
@@ -305,6 +306,16 @@ class Codec(CodesCodec):
         return Picture(pixels, gray=codes.gray)
 
 
+def _all_prepared(images: Sequence[Any], *, strip: bool, max_pixels: int) -> list[Picture]:
+    try:
+        if hasattr(images, "read"):  # the lines of a file are none
+            raise TypeError
+        sources = iter(images)
+    except TypeError:
+        raise ImageError(f"{one_line(images)} are no pictures: give a sequence of them") from None
+    return [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in sources]
+
+
 def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.uint8] | None:
     """A part of a transparency plane [H, W]; shrunk, each square of its pixels is their mean."""
     return None if plane is None else shrunk(plane[box.cells()], shrink)
@@ -328,6 +339,7 @@ def load(model: str | os.PathLike[str] = registry.DEFAULT_MODEL, *, device: str 
 
 def load_info(info: registry.ModelInfo, *, device: str = "auto") -> Codec:
     """The codec of a known model; the same one for the same file, identity and device."""
+    check_device_name(device)
     key = (Path(info.path).absolute(), info.model_id, device)
     with _loaded_lock:
         if key not in _loaded:
@@ -388,4 +400,6 @@ def encode(
 
 def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
     """The picture of these codes; they name their model."""
+    if not isinstance(codes, Codes):
+        raise ModelError(f"{one_line(codes)} are no codes: give what `encode` returns")
     return load_for(bytes.fromhex(codes.model_id), model=model, device=device).decode(codes)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, message_of, truth, whole_number
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.format.metadata import Metadata
 from gmvqzip.format.source import open_file
@@ -27,7 +27,7 @@ from gmvqzip.images import colour, png
 from gmvqzip.images.colour import Pixels, Planes
 from gmvqzip.images.metadata import embed, metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
-from gmvqzip.images.opening import calm_pillow, one_line, open_image, rewindable
+from gmvqzip.images.opening import calm_pillow, open_image, rewindable
 from gmvqzip.images.profiles import RGB_SPACE, profile_space
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
@@ -72,6 +72,7 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
     profile and all metadata. ImageError: unreadable, cut, damaged, empty, more than `max_pixels`, or a kind of sample
     with no 8-bit meaning.
     """
+    max_pixels, strip = whole_number(max_pixels, "max_pixels", ImageError), truth(strip, "strip", ImageError)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
@@ -84,7 +85,7 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
                 return _from_file(file, strip=strip, max_pixels=max_pixels)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not hasattr(source, "read"):
+    if not callable(getattr(source, "read", None)):
         raise ImageError(f"a picture cannot be made of a {type(source).__name__}; give a path, bytes, image or array")
     return _from_file(rewindable(source), strip=strip, max_pixels=max_pixels)
 
@@ -138,7 +139,7 @@ def _as_image_error() -> Iterator[None]:
     except MemoryError as error:
         raise ImageError("not enough memory to unpack the picture") from error
     except Exception as error:  # on damaged files the readers of Pillow raise almost anything
-        raise ImageError(f"the picture is damaged or cut: {one_line(error)}") from error
+        raise ImageError(f"the picture is damaged or cut: {message_of(error)}") from error
 
 
 def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, strip: bool, max_pixels: int) -> Picture:
@@ -177,7 +178,7 @@ def _orientation(image: Image.Image, notes: Notes) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception as error:  # a damaged EXIF block must not cost the picture
-        notes.drop(f"the EXIF block is damaged ({one_line(error)}): no rotation applied")
+        notes.drop(f"the EXIF block is damaged ({message_of(error)}): no rotation applied")
         return 1
 
 
