@@ -27,7 +27,7 @@ from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
-from gmvqzip.errors import ImageError, ModelError, one_line
+from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
@@ -35,7 +35,7 @@ from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, open_source, read_source
 from gmvqzip.format.tiles import Box
 from gmvqzip.images.picture import Picture, to_pil
-from gmvqzip.images.preparing import read_prepared
+from gmvqzip.images.preparing import read_all_prepared, read_prepared
 from gmvqzip.images.scaling import resize
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
@@ -77,8 +77,7 @@ class Codec(CodesCodec):
         """Compress a picture into the bytes of a `.gmvq` file.
 
         image: a path, a binary file object, encoded bytes, a PIL image, or a uint8 array [H, W], [H, W, 3] or
-        [H, W, 4]; strip: convert to sRGB, drop the ICC profile and all metadata (EXIF, XMP,
-        IPTC, resolution, texts, times), which are kept otherwise.
+        [H, W, 4]; strip: convert to sRGB, drop the ICC profile and all metadata, which are kept otherwise.
 
         Of these at most one: quality, 1 to 100, without effect where the model has a single rate; target_bpp, bits of
         the whole file per pixel, and target_size, bytes of the whole file: never exceeded, and missed by at most 3 %
@@ -117,7 +116,7 @@ class Codec(CodesCodec):
         gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
         the first bad picture.
         """
-        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
+        pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
     def decompress(
@@ -158,7 +157,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
-        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
+        pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
         return self.encode_pictures(pictures, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:
@@ -172,7 +171,7 @@ class Codec(CodesCodec):
         """
         wish = Wish(**rate)
         goal = wish.goal(picture.width, picture.height)
-        sections = make_sections(picture.alpha, picture.icc, picture.metadata)
+        sections = sections_of(picture)
         if goal is None:
             return self.compress_pictures([picture], tile=tile, **rate)[0]
 
@@ -202,7 +201,7 @@ class Codec(CodesCodec):
         done: dict[int, Compressed] = {}
         for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort), tile):
             picture = pictures[number]
-            done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc, picture.metadata))
+            done[number] = self.pack_codes(codes, sections_of(picture))
         return [done[number] for number in range(len(pictures))]
 
     def decompress_picture(
@@ -231,7 +230,8 @@ class Codec(CodesCodec):
             pieces = tiling.paint_part(fetch, index, header.quality, box)
             pixels = render(pieces, box, gray=header.gray, shrink=shrink)
             plane = _part(extras.alpha, box, shrink)
-            return Picture(pixels, header.gray, plane, extras.icc, metadata=extras.metadata)
+            picture = Picture(pixels, header.gray)
+            return replace(picture, **extras._asdict() | {"alpha": plane})
 
     def restore(
         self, box: container.Container, codes: Codes, *, region: Region | None = None, scale: float = 1
@@ -240,7 +240,7 @@ class Codec(CodesCodec):
         part, shrink = checked_part(region, scale, codes.width, codes.height)
         extras = read_extras(box)  # before the pixels: a damaged section is found at once
         picture = self.decode_picture(codes, region=region, scale=scale)
-        return replace(picture, alpha=_part(extras.alpha, part, shrink), icc=extras.icc, metadata=extras.metadata)
+        return replace(picture, **extras._asdict() | {"alpha": _part(extras.alpha, part, shrink)})
 
     # Picture <-> codes: the network.
 
@@ -306,14 +306,9 @@ class Codec(CodesCodec):
         return Picture(pixels, gray=codes.gray)
 
 
-def _all_prepared(images: Sequence[Any], *, strip: bool, max_pixels: int) -> list[Picture]:
-    try:
-        if hasattr(images, "read"):  # the lines of a file are none
-            raise TypeError
-        sources = iter(images)
-    except TypeError:
-        raise ImageError(f"{one_line(images)} are no pictures: give a sequence of them") from None
-    return [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in sources]
+def sections_of(picture: Picture) -> dict[int, bytes]:
+    """The sections that a picture's file has beside those of its codes."""
+    return make_sections(picture.alpha, picture.icc, picture.metadata, picture.as_rgb)
 
 
 def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.uint8] | None:

@@ -323,7 +323,7 @@ class _Packing:
     def _add(
         self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Sequence[Codes | Exception]]]
     ) -> Iterator[Fields | None]:
-        from gmvqzip.entropy.extras import make_sections
+        from gmvqzip.codec import sections_of
 
         start = time.perf_counter()
         encoded = self._encode([picture for _, picture, _ in ready], mapped)
@@ -331,7 +331,7 @@ class _Packing:
             try:
                 if isinstance(codes, Exception):
                     raise codes
-                sections = make_sections(picture.alpha, picture.icc, picture.metadata)
+                sections = sections_of(picture)
                 size = self.writer.add_codes(member.name, self.codec, codes, sections)
             except OutputError:
                 raise  # the pack itself cannot be written

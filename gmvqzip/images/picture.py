@@ -22,13 +22,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 from gmvqzip.errors import ImageError, message_of, truth, whole_number
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.format.metadata import Metadata
+from gmvqzip.format.sections import is_for_rgb
 from gmvqzip.format.source import open_file
 from gmvqzip.images import colour, png
 from gmvqzip.images.colour import Pixels, Planes
 from gmvqzip.images.metadata import embed, metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
 from gmvqzip.images.opening import calm_pillow, open_image, rewindable
-from gmvqzip.images.profiles import RGB_SPACE, profile_space
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
 from gmvqzip.images.tiffdirectory import TIFF_STARTS, read_directory
@@ -62,7 +62,7 @@ class Picture:
     @property
     def one_channel(self) -> bool:
         """Whether it goes out with one channel: gray, neither given as RGB nor with a profile of RGB."""
-        return self.gray and not self.as_rgb and (self.icc is None or profile_space(self.icc) != RGB_SPACE)
+        return self.gray and not self.as_rgb and (self.icc is None or not is_for_rgb(self.icc))
 
 
 def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
