@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.distortion import PEAK, POINT, colour_error, structure
+from gmvqzip.models.distortion import PEAK, eye_distortion
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.quality import SECOND
@@ -46,7 +46,6 @@ _RATE_RAMP = 500  # steps over which the rate comes in
 _OUTLIER, _OUTLIER_FROM = 4.0, 300  # a loss so many times the typical one is skipped, from this step on
 _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
-_COLOUR_SHARE = 0.4  # of the colour-weighted squared error in the distortion for eyes
 _LINEAR_FACTOR = 0.1  # of AdamW's rate for the linear way, whose weights are small and exact from the start
 # Parts of names of parameters that AdamW trains although they are wide convolutions.
 _ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
@@ -210,9 +209,11 @@ class HyperpriorTrainer(TrainingLoop):
     def _start_scales(self) -> None:
         """The context's first guess of each channel's log2 scale: that of the latents of the first batches."""
         pictures = [self._share(turn, self.network_config.alignment) for turn in range(_SCALED)]
-        lowest = torch.zeros(len(pictures[0]), device=self.device)
-        latents = torch.cat([ranks.gathered(self.model.transform.analyse(image, lowest)[0]) for image in pictures])
-        scale = latents.std((0, 2, 3)).clamp_min(0.05).log2()
+        latents = []
+        for image in pictures:
+            latent, _ = self.model.transform.analyse(image, torch.zeros(len(image), device=self.device))
+            latents.append(ranks.gathered(latent).transpose(0, 1).flatten(1))
+        scale = torch.cat(latents, 1).std(1).clamp_min(0.05).log2()
         for step in self.model.steps():
             step.head.conv.weight.mul_(_HEAD_START)
             step.head.conv.bias[len(scale) :] = scale  # type: ignore[index]
@@ -337,12 +338,6 @@ class HyperpriorTrainer(TrainingLoop):
             self.average.load_state_dict(state["average"])
         self.optimizers = self._make_optimizers()
         restore_optimizers(self.optimizers, state["optimizers"])
-
-
-def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
-    """The distortion [B] of pictures [B, 3, H, W] that stands for eyes, in squared errors of 8-bit samples."""
-    structural = POINT * (100 - structure(decoded.float(), original))
-    return _COLOUR_SHARE * PEAK**2 * colour_error(decoded, original) + (1 - _COLOUR_SHARE) * structural
 
 
 @torch.no_grad()
