@@ -132,8 +132,7 @@ def test_the_document_says_what_each_format_holds():
     seen = set()
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split("|")]
-        names = [name for name in cells[1].split(",")[0:9]] if len(cells) == 12 else []
-        for name in (name.strip() for name in names):
+        for name in map(str.strip, cells[1].split(",") if len(cells) == 12 else ()):
             if name in set(FORMATS):
                 kind = FORMATS[Format(name)]
                 held = {part for part, cell in zip(parts, cells[3:10], strict=True) if cell in ("yes", "as text")}
@@ -158,7 +157,8 @@ def test_every_format_comes_back(pictures, name, kind):
     if picture.alpha is not None:
         if not FORMATS[name].alpha:
             return
-        assert np.array_equal(again.alpha, picture.alpha)
+        slack = 2 if "quality" in FORMATS[name].options else 0
+        assert np.abs(again.alpha.astype(int) - picture.alpha).max() <= slack
     most = 40 if "quality" in FORMATS[name].options else 0
     seen = np.ones((17, 23), bool) if picture.alpha is None else picture.alpha > 0
     assert np.abs(again.pixels.astype(int) - picture.pixels)[seen].max() <= most
