@@ -14,7 +14,8 @@ from gmvqzip.cli.plan import AlreadyThere, Task, check_target
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import OutputError
+from gmvqzip.errors import FormatError, ImageError, OutputError
+from gmvqzip.format.source import read_bounded
 
 _HEAD_BYTES = 64  # more than any header: a foreign file is refused before the rest is read
 
@@ -90,14 +91,14 @@ def read_gmvq(task: Task) -> bytes:
     with task.source.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         read_header(head)
-        return head + file.read()
+        return head + (file.read() if task.source.is_file() else read_bounded(file, FormatError))
 
 
 def read_stdin() -> bytes:
     """All of standard input."""
     if sys.stdin is None:
         raise OutputError("standard input is closed: name a file")
-    return sys.stdin.buffer.read()
+    return read_bounded(sys.stdin.buffer, OutputError)
 
 
 def threads_for_jobs(threads: int | None, jobs: int) -> Callable[[], None]:
@@ -129,7 +130,10 @@ def write_stdout(data: bytes) -> None:
 
 def read_source(source: Path) -> Path | bytes:
     """The path itself, or the bytes where it is no regular file: pipes and devices can be read only once."""
-    return source if source.is_file() else source.read_bytes()
+    if source.is_file():
+        return source
+    with source.open("rb") as file:
+        return read_bounded(file, ImageError)
 
 
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:

@@ -18,12 +18,12 @@ from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
-    IMAGE_SUFFIXES,
     KEEP_HINT,
     SUFFIX,
     Destination,
     Task,
     check_overwriting,
+    image_suffixes,
     image_to_gmvq,
     plan,
     undone,
@@ -299,7 +299,7 @@ def _plan(
     )  # fmt: skip
     destination = Destination(outputs.output, outputs.output_dir, outputs.stdout, outputs.remove)
     hint = KEEP_HINT if outputs.output_name is None and not keep_ending else ""
-    return plan(paths, destination, report, recursive=recursive, suffixes=IMAGE_SUFFIXES, rename=rename, hint=hint)
+    return plan(paths, destination, report, recursive=recursive, suffixes=image_suffixes(), rename=rename, hint=hint)
 
 
 def _read(task: Task, *, outputs: options.Outputs, strip: bool, max_pixels: int, report: Report) -> _Read:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, IMAGE_SUFFIXES, PACK_SUFFIXES
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIXES
 from gmvqzip.cli.report import safe_name
 from gmvqzip.cli.run import UsageError
+from gmvqzip.images.formats import ADDED_ENDINGS, ENDINGS
 from gmvqzip.images.outputs import OTHER_ENDINGS, Format
 
-_KNOWN = IMAGE_SUFFIXES | GMVQ_SUFFIXES | PACK_SUFFIXES | {".npz"}
-_KNOWN |= {f".{ending}" for ending in (*Format, *OTHER_ENDINGS)}
+_PICTURES = ENDINGS.union(*ADDED_ENDINGS.values(), Format, OTHER_ENDINGS)
+_KNOWN = GMVQ_SUFFIXES | PACK_SUFFIXES | {".npz"} | {f".{ending}" for ending in _PICTURES}
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _KEPT = "{name}.{ending}"
 

@@ -18,11 +18,11 @@ from gmvqzip.cli.compress import Effort, Quality, Strip
 from gmvqzip.cli.naming import check_ending
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
-    IMAGE_SUFFIXES,
     PACK_SUFFIX,
     PACK_SUFFIXES,
     STREAM,
     Member,
+    image_suffixes,
     inputs,
     members,
 )
@@ -113,7 +113,7 @@ def pack(
         if here.world > 1:
             raise UsageError("--merge is the work of one process: run it without torchrun")
         return _merge(paths, target, report, append=append, force=force)
-    suffixes = GMVQ_SUFFIXES if finished else IMAGE_SUFFIXES
+    suffixes = GMVQ_SUFFIXES if finished else image_suffixes()
     found, total = members(paths, report, suffixes=suffixes, keep_ending=keep_ending)
     if here.world > 1:
         found, target = _share(found, here), _part(target, here)
@@ -290,7 +290,9 @@ class _Packing:
             ahead = self.jobs * _READ_AHEAD
             for start in range(0, len(found), ahead):
                 window = found[start : start + ahead]
-                for member, read in zip(window, pool.map(self._read, window), strict=True):
+                files = all(member.source.is_file() for member in window)
+                mapped = pool.map if files else map  # in this thread, a signal ends the wait for a pipe
+                for member, read in zip(window, mapped(self._read, window), strict=True):
                     if isinstance(read, Exception):
                         self.report.fail(member.shown, read)
                         yield None
@@ -321,7 +323,7 @@ class _Packing:
     def _add(
         self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Sequence[Codes | Exception]]]
     ) -> Iterator[Fields | None]:
-        from gmvqzip.entropy.extras import make_sections
+        from gmvqzip.codec import sections_of
 
         start = time.perf_counter()
         encoded = self._encode([picture for _, picture, _ in ready], mapped)
@@ -329,7 +331,7 @@ class _Packing:
             try:
                 if isinstance(codes, Exception):
                     raise codes
-                sections = make_sections(picture.alpha, picture.icc, picture.metadata)
+                sections = sections_of(picture)
                 size = self.writer.add_codes(member.name, self.codec, codes, sections)
             except OutputError:
                 raise  # the pack itself cannot be written

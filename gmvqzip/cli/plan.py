@@ -9,19 +9,16 @@ from pathlib import Path
 
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
+from gmvqzip.cli.walking import walk
 from gmvqzip.errors import OutputError
 from gmvqzip.images.files import descriptor_of, is_stream
+from gmvqzip.images.formats import ADDED_ENDINGS, ENDINGS, picture_endings
 
 STREAM = "-"  # standard input or output
 SUFFIX = ".gmvq"
 GMVQ_SUFFIXES = frozenset({SUFFIX})
 PACK_SUFFIX = ".gmvqp"
 PACK_SUFFIXES = frozenset({PACK_SUFFIX})
-_IMAGE_ENDINGS = (
-    "apng avif avifs bmp dib gif icb icns ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx pbm pcx "
-    "pgm png pnm ppm psd qoi sgi tga tif tiff vda vst webp xbm xpm"
-)
-IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _IMAGE_ENDINGS.split())
 
 
 KEEP_HINT = "; --keep-ending keeps them apart"
@@ -127,9 +124,16 @@ def members(
     return list(found.values()), total
 
 
+def image_suffixes() -> frozenset[str]:
+    """Endings of the pictures that are taken from directories."""
+    return frozenset(f".{ending}" for ending in picture_endings())
+
+
 def image_to_gmvq(path: Path) -> Path:
     """img.png -> img.gmvq; an ending that is not an image's stays."""
-    return path.with_suffix(SUFFIX) if path.suffix.lower() in IMAGE_SUFFIXES else path.with_name(path.name + SUFFIX)
+    known = ENDINGS.union(*ADDED_ENDINGS.values())
+    is_image = path.suffix.lower().removeprefix(".") in known
+    return path.with_suffix(SUFFIX) if is_image else path.with_name(path.name + SUFFIX)
 
 
 def swap_suffix(old: str, new: str) -> Callable[[Path], Path]:
@@ -222,7 +226,7 @@ def _expand(
             yield name, path, Path()  # as from <(command): it has no name for an output
             continue
         if name and recursive and path.is_dir():
-            found = sorted(_walk(path, suffixes, report))
+            found = sorted(walk(path, suffixes, report))
             if not found:
                 report.note(f"{safe_name(name)}: nothing to do in this directory", level=0)
         else:
@@ -248,16 +252,6 @@ def _problem(name: str) -> Exception | None:
     except (OSError, ValueError) as error:
         return error
     return OutputError("is a directory: add -r to take the files in it") if path.is_dir() else None
-
-
-def _walk(top: Path, suffixes: frozenset[str], report: Report) -> Iterator[Path]:
-    def unreadable(error: OSError) -> None:
-        report.fail(str(error.filename), error)
-
-    for folder, _, names in os.walk(top, onerror=unreadable):  # links to directories are not followed
-        for name in names:
-            if Path(name).suffix.lower() in suffixes:
-                yield Path(folder, name)
 
 
 def _target(source: Path | None, below: Path, destination: Destination, rename: Callable[[Path], Path]) -> Path | None:

@@ -86,11 +86,10 @@ class TrainingDisplay:
         self._last = summary
 
     def results(self, output: Path, card: dict[str, Any]) -> None:
-        """The measured results of the model that was written."""
+        """The measured results of the model that was written, but for those that the verdict's table has."""
         for split, summary in card["results"].items():
-            self.say(f"{split}: {describe_results(summary)}")
-            for line in beside_webp(summary):
-                self.say(line)
+            if split != "validation" or "quality" not in summary:
+                self.say(f"{split}: {describe_results(summary)}")
         self.say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
 
 
@@ -165,18 +164,6 @@ def _point(name: str, bpp: float, psnr: float, bpp_before: float | None = None, 
     if not bpp_before:
         return text
     return f"{text} ({100 * (bpp / bpp_before - 1):+.1f} %, {psnr - psnr_before:+.2f} dB)"
-
-
-def beside_webp(summary: dict[str, Any]) -> list[str]:
-    """A table of a model's qualities beside WebP at equal rates, where the summary has one."""
-    if "webp_psnr_mean" not in summary:
-        return []
-    lines = ["  quality     bpp    PSNR    WebP at this rate"]
-    rows = zip(summary["quality"], summary["bpp"], summary["psnr_mean"], summary["webp_psnr_mean"], strict=True)
-    for quality, bpp, psnr, webp in rows:
-        rival = "not reached" if webp is None else f"{webp:6.2f}  ({psnr - webp:+.2f} dB)"
-        lines.append(f"  {quality:7d}  {bpp:6.3f}  {psnr:6.2f}    {rival}")
-    return lines
 
 
 def describe_results(summary: dict[str, Any], before: dict[str, Any] | None = None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,15 +19,16 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, message_of, truth, whole_number
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.format.metadata import Metadata
+from gmvqzip.format.sections import is_for_rgb
+from gmvqzip.format.source import open_file
 from gmvqzip.images import colour, png
 from gmvqzip.images.colour import Pixels, Planes
 from gmvqzip.images.metadata import embed, metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
-from gmvqzip.images.opening import calm_pillow, one_line, open_image, read_bounded, rewindable
-from gmvqzip.images.profiles import RGB_SPACE, profile_space
+from gmvqzip.images.opening import calm_pillow, open_image, rewindable
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
 from gmvqzip.images.tiffdirectory import TIFF_STARTS, read_directory
@@ -62,7 +62,7 @@ class Picture:
     @property
     def one_channel(self) -> bool:
         """Whether it goes out with one channel: gray, neither given as RGB nor with a profile of RGB."""
-        return self.gray and not self.as_rgb and (self.icc is None or profile_space(self.icc) != RGB_SPACE)
+        return self.gray and not self.as_rgb and (self.icc is None or not is_for_rgb(self.icc))
 
 
 def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -72,6 +72,7 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
     profile and all metadata. ImageError: unreadable, cut, damaged, empty, more than `max_pixels`, or a kind of sample
     with no 8-bit meaning.
     """
+    max_pixels, strip = whole_number(max_pixels, "max_pixels", ImageError), truth(strip, "strip", ImageError)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
@@ -80,13 +81,11 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
         return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
         try:
-            with Path(source).open("rb") as file:
-                whole = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                opened = file if whole else io.BytesIO(read_bounded(file))
-                return _from_file(opened, strip=strip, max_pixels=max_pixels)
+            with open_file(source, ImageError) as file:
+                return _from_file(file, strip=strip, max_pixels=max_pixels)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not hasattr(source, "read"):
+    if not callable(getattr(source, "read", None)):
         raise ImageError(f"a picture cannot be made of a {type(source).__name__}; give a path, bytes, image or array")
     return _from_file(rewindable(source), strip=strip, max_pixels=max_pixels)
 
@@ -140,7 +139,7 @@ def _as_image_error() -> Iterator[None]:
     except MemoryError as error:
         raise ImageError("not enough memory to unpack the picture") from error
     except Exception as error:  # on damaged files the readers of Pillow raise almost anything
-        raise ImageError(f"the picture is damaged or cut: {one_line(error)}") from error
+        raise ImageError(f"the picture is damaged or cut: {message_of(error)}") from error
 
 
 def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, strip: bool, max_pixels: int) -> Picture:
@@ -179,7 +178,7 @@ def _orientation(image: Image.Image, notes: Notes) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception as error:  # a damaged EXIF block must not cost the picture
-        notes.drop(f"the EXIF block is damaged ({one_line(error)}): no rotation applied")
+        notes.drop(f"the EXIF block is damaged ({message_of(error)}): no rotation applied")
         return 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from gmvqzip.errors import ModelError, TrainingError
 from gmvqzip.models import registry
@@ -72,7 +73,7 @@ def _as_start(start: str, default: str) -> TrainConfig:
 def _trained_with(info: ModelInfo) -> TrainConfig:
     """The settings in a model's card."""
     names = {item.name for item in fields(TrainConfig)} - set(_OF_THE_MACHINE)
-    card = info.card.get("training")
+    card: Any = info.card.get("training")
     try:
         return config_from_dict({key: value for key, value in dict(card).items() if key in names})
     except (TrainingError, TypeError, ValueError, AttributeError):

@@ -9,7 +9,7 @@ from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.hyperstore import dump_hyperprior
 from gmvqzip.training.export import Origin
 from gmvqzip.training.splits import DataSplits
-from gmvqzip.training.verdict import Curve, Verdict, blob_curve, chosen, measured_pixels, psnr_at, rival_curves
+from gmvqzip.training.verdict import Curve, Verdict, psnr_at
 
 
 def export_hyperprior(
@@ -17,13 +17,10 @@ def export_hyperprior(
 ) -> tuple[bytes, dict[str, Any], Verdict]:
     """The bytes of a model file, its card, and what it is worth; results are of files coded by that file on the CPU."""
     card = origin.card(data, next(model.parameters()).device)
-    blob = dump_hyperprior(origin.name, model, card)
-    verdict = origin.verdict(data, blob, say)
+    verdict, test = origin.verdict(data, dump_hyperprior(origin.name, model, card), say)
     card["results"] = {"validation": _results(verdict.pictures, verdict.model, verdict.rivals)}
-    if data.test is not None:
-        held = chosen(data.test, measured_pixels(origin.config))
-        say(f"measuring files of {len(held)} test pictures")
-        card["results"]["test"] = _results(len(held), blob_curve(origin.name, blob, held), rival_curves(held))
+    if test is not None:
+        card["results"]["test"] = _results(*test)
     card["verdict"] = verdict.to_dict()
     return dump_hyperprior(origin.name, model, card), card, verdict
 

@@ -14,14 +14,17 @@ import numpy as np
 import torch
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.precision import training_precision
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
 from gmvqzip.training.config import TrainConfig, config_from_dict
 from gmvqzip.training.course import Course
+from gmvqzip.training.crops import Layout
 from gmvqzip.training.evaluation import to_tensor
+from gmvqzip.training.imagesets import Batch
+from gmvqzip.training.memory import keep_freed_memory
+from gmvqzip.training.precision import training_precision
 from gmvqzip.training.stopping import CODEBOOKS, EVALUATING, STEPS, Stopped, Stopping
 
 CHECKPOINT_SECONDS = 300.0
@@ -36,9 +39,18 @@ class PictureSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(
-        self, step: int, batch_size: int, crop: int | None, seed: int, *, part: slice = slice(None)
-    ) -> np.ndarray[Any, Any]: ...
+    def layout(self, batch_size: int, crop: int | None, alignment: int | None) -> Layout: ...
+
+    def drawn(
+        self,
+        step: int,
+        batch_size: int,
+        crop: int | None,
+        seed: int,
+        *,
+        share: Callable[[int], slice] = ...,
+        alignment: int | None = None,
+    ) -> Batch: ...
 
 
 @dataclass
@@ -68,6 +80,7 @@ class TrainingLoop(ABC):
     ) -> None:
         """start: the model that the run goes on from, which is that of `config.start`."""
         distributed.check_batch(config.batch_size)
+        keep_freed_memory()
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
         self.start = start
         # Of the first process, for all: what Muon makes of a gradient must be the same on each.
@@ -75,15 +88,21 @@ class TrainingLoop(ABC):
         torch.manual_seed(config.seed)
         self.step = 0
         self.course = Course(config.seconds, every=config.evaluate_every)
+        self._shown: torch.Tensor | None = None  # of the present batch, where some of it is padding
         self._between = 0.0  # seconds of a step that belong to no step
         self.stopping = Stopping()
         self.saved: int | None = None  # step of the last checkpoint
 
     @property
+    def layout(self) -> Layout:
+        """Which pictures share batches."""
+        return self.pictures.layout(self.config.batch_size, self.config.crop, self.config.network.alignment)
+
+    @property
     def steps(self) -> int | None:
         """Length of the run in steps, None for a run of a given time."""
         if self.config.epochs is not None:
-            return max(1, round(self.config.epochs * len(self.pictures) / self.config.batch_size))
+            return max(1, round(self.config.epochs * self.layout.steps_per_epoch))
         return self.config.steps
 
     @property
@@ -254,12 +273,38 @@ class TrainingLoop(ABC):
     def _share(self, step: int, alignment: int) -> torch.Tensor:
         """This process's share [B, 3, H, W] of batch `step`. Raises TrainingError where the network cannot take it."""
         config = self.config
-        part = ranks.share(config.batch_size)
-        image = to_tensor(
-            self.pictures.batch(step, config.batch_size, config.crop, config.seed, part=part), self.device
+        batch = self.pictures.drawn(
+            step, config.batch_size, config.crop, config.seed, share=ranks.share, alignment=alignment
         )
+        image = to_tensor(batch.pixels, self.device)
         check_size(image, alignment)
+        self._shown = shown_pixels(batch, self.device) if batch.padded else None
         return image
+
+    def _errors(self, reconstruction: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Mean squared error [B] over the pixels that show the pictures [B, 3, H, W] of `_share`: padding is none."""
+        squares: torch.Tensor = (reconstruction - image).square()
+        if self._shown is None:
+            return squares.mean((1, 2, 3))
+        return (squares * self._shown).sum((1, 2, 3)) / (3 * self._shown.sum((1, 2, 3)))
+
+    def _seen(self, reconstruction: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """The reconstruction [B, 3, H, W], without an error where the picture is padded."""
+        return reconstruction if self._shown is None else torch.where(self._shown > 0, reconstruction, image)
+
+    def _pixels(self, image: torch.Tensor) -> torch.Tensor | int:
+        """How many pixels of each of them show the picture, [B] or the same for all."""
+        return image.shape[2] * image.shape[3] if self._shown is None else self._shown.sum((1, 2, 3))
+
+
+def shown_pixels(batch: Batch, device: torch.device) -> torch.Tensor:
+    """1 where the pixels of a batch show a picture, 0 where they pad it, [B, 1, H, W]."""
+    height, width = batch.pixels.shape[1:3]
+    rows, columns = torch.from_numpy(batch.extents).to(device).t()
+    down = torch.arange(height, device=device) < rows[:, None]
+    right = torch.arange(width, device=device) < columns[:, None]
+    shown: torch.Tensor = down[:, None, :, None] & right[:, None, None, :]
+    return shown.float()
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], states: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.course import TRIAL, Course
-from gmvqzip.training.evaluation import first_pictures
 from gmvqzip.training.export import Origin, export_model
 from gmvqzip.training.hyperexport import export_hyperprior
 from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.loop import StepRecord, TrainingLoop
+from gmvqzip.training.patience import Patience
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.start import find_start
@@ -78,6 +78,8 @@ def train_model(
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
     trainer = _made(config, data, folder, device, resume, callbacks, began)
+    if config.crop and {(group.rows, group.columns) for group in trainer.layout.groups} != {(config.crop, config.crop)}:
+        callbacks.say(f"crops: {trainer.layout.describe()}")
     callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
         callbacks.say(f"resumed at step {trainer.step}")
@@ -148,17 +150,14 @@ def _exported(
     """The bytes of the model file of a finished run, its card with measured results, and what it is worth."""
     history = {
         "steps_done": trainer.step,
+        "passes": round(trainer.step / trainer.layout.steps_per_epoch, 2),
         "seconds_trained": round(trainer.course.trained, 1),
         "precision_used": str(trainer.precision),
     }
-    origin = Origin(name, trainer.config, trainer.start, history, note)
+    origin = Origin(name, trainer.config, trainer.start, history, note, Patience(trainer.course.export_end()))
     if isinstance(trainer, HyperpriorTrainer):
         return export_hyperprior(origin, trainer.exported, data, say=say)
     return export_model(origin, trainer.exported, data, trainer.device, say=say)
-
-
-def _crop_for_validation(data: DataSplits, config: TrainConfig) -> int | None:
-    return None if data.validation.array is not None and config.crop is None else config.crop
 
 
 def _count(trainer: HyperpriorTrainer | Trainer, data: DataSplits) -> int:
@@ -173,12 +172,11 @@ def _count(trainer: HyperpriorTrainer | Trainer, data: DataSplits) -> int:
     return course.pictures
 
 
-def _validation(data: DataSplits, config: TrainConfig, count: int) -> Any:
-    batches = data.validation.evaluation_batches(min(32, count), _crop_for_validation(data, config))
-    return first_pictures(batches, count)
+def _validation(data: DataSplits, config: TrainConfig, count: int) -> Iterator[np.ndarray[Any, Any]]:
+    """The first validation pictures, at most as large as the crops."""
+    return data.validation.evaluation_batches(min(32, count), config.crop, count)
 
 
 def _sample(data: DataSplits, config: TrainConfig) -> np.ndarray[Any, Any]:
-    batches = data.validation.evaluation_batches(_SHEET_PICTURES, _crop_for_validation(data, config))
-    first: np.ndarray[Any, Any] = next(iter(batches))
-    return first
+    """Some validation pictures of one shape, for a sheet."""
+    return next(data.validation.evaluation_batches(_SHEET_PICTURES, config.crop, _SHEET_PICTURES))

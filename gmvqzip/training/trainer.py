@@ -88,7 +88,7 @@ class Trainer(TrainingLoop):
         tau = self._prepare(progress)
         with self._autocast():
             output: NetworkOutput = self.network(image, temperature=tau, modes=self._modes())
-        error = ranks.mean(((output.reconstruction - image) ** 2).mean())
+        error = ranks.mean(self._errors(output.reconstruction, image).mean())
         distortion = 0.5 * error.log() if config.reconstruction == "log" else config.reconstruction_weight * error
         loss = distortion + sum((stage.loss for stage in output.stages), torch.zeros(()))
         loss.backward()  # type: ignore[no-untyped-call]

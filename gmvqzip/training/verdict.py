@@ -2,16 +2,15 @@
 
 Codecs are compared by the mean difference in bytes at equal PSNR (BD-rate) over what a model reaches from quality 20
 to 95; rates are interpolated linearly in their logarithm between the points of the mean curves, for which no package is
-needed. The cost is bounded: `measured_pixels` pixels, each coded by the model and by its start at all QUALITIES.
+needed. The cost is bounded by the number of pixels, which are coded by the model and by its start at all QUALITIES.
 """
 
 from __future__ import annotations
 
 import io
-import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,15 @@ from gmvqzip.engines.base import Engine, Search, make_engine
 from gmvqzip.engines.batching import analyse_all
 from gmvqzip.errors import ImageError
 from gmvqzip.format import container
-from gmvqzip.models.registry import ModelInfo, read_info
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.rates import DEFAULT_EFFORT, rounds_of
-from gmvqzip.training.config import TrainConfig
-from gmvqzip.training.imagesets import ImageSet, centre_crop
+from gmvqzip.training.imagesets import ImageSet, centre_window
 
 QUALITIES = (20, 40, 60, 80, 95)
-PIXELS = 1 << 18  # of all pictures measured together, in a run of _SECONDS or of unknown length
-_SECONDS = 600.0
+PIXELS = 1 << 18  # of all pictures measured together, at most
+_TRIAL = 8  # one in so many pictures is measured first, to see what all of them take
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
+_MOST_PSNR = 50.0  # dB
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
 _WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 65, 80, 90, 95, 98)
 _AVIF_QUALITIES = (10, 25, 40, 55, 70, 80, 90, 95)
@@ -67,20 +66,14 @@ class Curve:
         return {"quality": list(self.settings), "bpp": list(self.bpp), "psnr_mean": list(self.psnr)}
 
 
-def measured_pixels(config: TrainConfig) -> int:
-    """Pixels to measure in all, in proportion to the run's time, so that they take well below a tenth of it."""
-    share = 1.0 if config.seconds is None else config.seconds / _SECONDS
-    return round(PIXELS * min(4.0, max(0.125, share)))
-
-
 def chosen(pictures: ImageSet, pixels: int = PIXELS) -> list[Pixels]:
-    """The first of held-back pictures up to about `pixels` pixels, at least one; the middle of a large one."""
+    """Held-back pictures from all over the set, of up to about `pixels` pixels in all; the middle of large ones."""
     found: list[Pixels] = []
     room = pixels
     for picture in _readable(pictures):
         height, width, _ = picture.shape
         if height * width > _LARGEST:
-            picture = centre_crop(picture, int(_LARGEST**0.5))
+            picture = centre_window(picture, int(_LARGEST**0.5))
         if found and picture.size // 3 > room:
             break
         found.append(picture)
@@ -89,23 +82,36 @@ def chosen(pictures: ImageSet, pixels: int = PIXELS) -> list[Pixels]:
 
 
 def _readable(pictures: ImageSet) -> Iterable[Pixels]:
-    for number in range(len(pictures)):
+    for number in np.random.default_rng(0).permutation(len(pictures)).tolist():
         try:
             yield pictures.image(number)
         except ImageError:
             continue
 
 
-def model_curve(info: ModelInfo, pictures: Sequence[Pixels]) -> Curve:
+def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: float) -> list[Pixels]:
+    """The first of `pictures`, as many as `models` models like this one are measured on in about so many seconds."""
+    engine = make_engine(info, "cpu")
+    trial = pictures[: -(-len(pictures) // _TRIAL)]
+    began = time.monotonic()
+    _coded(engine, info, trial, engine.resolve_quality(QUALITIES[len(QUALITIES) // 2]))
+    each = (time.monotonic() - began) / len(trial) * models * len(QUALITIES)
+    return pictures[: max(1, int(seconds / each))]
+
+
+def model_curve(info: ModelInfo, pictures: Sequence[Pixels], search: Search = _SEARCH) -> Curve:
     """Of a model's files as `compress` writes them, on the CPU; a single point where it has a single rate."""
     engine = make_engine(info, "cpu")
     qualities = sorted({engine.resolve_quality(quality) for quality in QUALITIES})
-    return _curve(qualities, [_coded(engine, info, pictures, quality) for quality in qualities])
+    return _curve(qualities, [_coded(engine, info, pictures, quality, search) for quality in qualities])
 
 
-def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int) -> list[tuple[float, float]]:
+def _coded(
+    engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int, search: Search = _SEARCH
+) -> list[tuple[float, float]]:
+    """Bits per pixel and PSNR of each picture."""
     points: list[tuple[float, float]] = [(0.0, 0.0)] * len(pictures)
-    for number, stages in analyse_all(engine, pictures, quality, _SEARCH):
+    for number, stages in analyse_all(engine, pictures, quality, search):
         height, width, _ = pictures[number].shape
         data = container.pack(
             width=width,
@@ -119,16 +125,13 @@ def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality:
         with torch.inference_mode():
             image = engine.synthesise(stages, quality)[:, :height, :width].permute(1, 2, 0).cpu().numpy()
         decoded = np.rint(image * 255).astype(np.uint8)
-        points[number] = 8 * len(data) / (height * width), psnr(pictures[number], decoded)
+        points[number] = 8 * len(data) / (height * width), _psnr(pictures[number], decoded)
     return points
 
 
-def blob_curve(name: str, blob: bytes, pictures: Sequence[Pixels]) -> Curve:
-    """The same of a model file that is not written yet."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.safetensors"
-        path.write_bytes(blob)
-        return model_curve(read_info(path), pictures)
+def _psnr(original: Pixels, decoded: Pixels) -> float:
+    """PSNR in dB; limited, so that a flat picture, which some codec gives back exactly, does not decide the mean."""
+    return min(psnr(original, decoded), _MOST_PSNR)
 
 
 def rival_curves(pictures: Sequence[Pixels], *, single: bool = False) -> dict[str, Curve]:
@@ -147,7 +150,7 @@ def _saved(pixels: Pixels, kind: str, **options: Any) -> tuple[float, float]:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     decoded = np.asarray(Image.open(buffer).convert("RGB"))
-    return 8 * len(buffer.getvalue()) / (pixels.shape[0] * pixels.shape[1]), psnr(pixels, decoded)
+    return 8 * len(buffer.getvalue()) / (pixels.shape[0] * pixels.shape[1]), _psnr(pixels, decoded)
 
 
 def _curve(settings: Sequence[int], rows: Sequence[Sequence[tuple[float, float]]]) -> Curve:
@@ -239,14 +242,14 @@ class Verdict:
     def sentence(self) -> str:
         """Better or worse, by how much, and what to do next."""
         found = self.differences()
-        against = [_words(value, name) for name, value in found.items() if value is not None and name != self.start]
+        change = found.pop(self.start, None)
+        against = [f"{_words(value)} {name}" for name, value in found.items() if value is not None]
         if self.start_curve is not None:
-            change = found[self.start]
-            head = "no gain" if change is None else _words(change, f"{self.start}, which it started from")
-            against = [f"{'worse' if self.worse else 'better'}: {head}", *against]
+            reach = f"{'less' if self.worse else 'more'} PSNR at any size than" if change is None else _words(change)
+            against.insert(0, f"{'worse' if self.worse else 'better'}: {reach} {self.start}, which it started from")
         where = "" if self.single else f", mean over qualities {QUALITIES[0]} to {QUALITIES[-1]}"
-        how = f"at equal PSNR{where} ({self.pictures} held-back pictures)"
-        return f"{', '.join(against) or 'no PSNR in common with any codec'}, {how}. {self._advice()}"
+        how = f"bytes at equal PSNR{where}, {self.pictures} held-back pictures"
+        return f"{', '.join(against) or 'no PSNR in common with other codecs'} ({how}). {self._advice()}"
 
     def _advice(self) -> str:
         if self.worse and self.passes >= _ENOUGH_PASSES:
@@ -286,8 +289,8 @@ class Verdict:
         }
 
 
-def _words(percent: float, name: str) -> str:
+def _words(percent: float) -> str:
     """A difference in bytes for people."""
     if abs(percent) < _SAME:
-        return f"as many bytes as {name}"
-    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than {name}"
+        return "as many bytes as"
+    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than"

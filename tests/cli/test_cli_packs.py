@@ -213,7 +213,17 @@ def test_interrupted(
     Image.fromarray(pixels).save(new / "0.png")
     os.mkfifo(new / "1.png")  # reading it takes for ever
     target = packed_tree if append else tree / "x.gmvqp"
-    arguments = ["pack", str(new), "-o", str(target), "-v", "-q", "50", *["--append"] * append]
+    arguments = [
+        "pack",
+        str(new / "0.png"),
+        str(new / "1.png"),
+        "-o",
+        str(target),
+        "-v",
+        "-q",
+        "50",
+        *["--append"] * append,
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "gmvqzip", *arguments],
         stderr=subprocess.PIPE,
