@@ -160,7 +160,7 @@ LIGHT = (
     ["models", "list"],
     ["models", "show", "MODEL"],
 )
-HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "asyncio", "multiprocessing", "gmvqzip.training")
+HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "asyncio", "multiprocessing")
 LOADED = """
 import json, sys
 from gmvqzip.__main__ import main
