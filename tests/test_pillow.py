@@ -233,7 +233,7 @@ class TestSaving:
         ("options", "line"),
         [
             ({"quality": 0}, "quality 0 is out of range"),
-            ({"quality": "high"}, "quality high is out of range"),
+            ({"quality": "high"}, "quality 'high' is no whole number"),
             ({"effort": 10}, "effort 10 is out of range"),
             ({"target_size": -5}, "target_size -5 is out of range"),
             ({"quality": 50, "target_size": 500}, "contradict each other"),

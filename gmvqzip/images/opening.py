@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, message_of
 from gmvqzip.forks import fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
@@ -43,12 +43,7 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # on damaged files the readers of Pillow raise almost anything
-        raise ImageError(f"the picture is damaged or cut: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"the picture is damaged or cut: {message_of(error)}") from error
 
 
 @cache
@@ -72,10 +67,13 @@ def _uncommon_formats() -> list[str]:
 
 def rewindable(file: BinaryIO) -> BinaryIO:
     """The file itself where it stands at its beginning and can go back there; otherwise the rest of it in memory."""
-    if not isinstance(file.read(0), bytes):
-        raise ImageError("the file object gives text: open it in binary mode")
-    if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
-        return file
+    try:
+        if not isinstance(file.read(0), bytes):
+            raise ImageError("the file object gives text: open it in binary mode")
+        if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
+            return file
+    except (ValueError, TypeError) as error:  # it is closed, or no file
+        raise ImageError(f"the file object cannot be read: {message_of(error)}") from None
     return io.BytesIO(read_bounded(file, ImageError))
 
 
