@@ -17,6 +17,7 @@ LEVELS = {
     "__main__": 8,
     "cli": 7,
     "pack": 6,
+    "facade": 6,
     "pillow": 6,
     "codec": 5,
     "coding": 4,
