@@ -31,6 +31,7 @@ from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
+from gmvqzip.format.sections import SECTION_METADATA
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, open_source, read_source
 from gmvqzip.format.tiles import Box
@@ -183,11 +184,17 @@ class Codec(CodesCodec):
                 return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
             return len(self._seal(codes, sections)[0]), codes
 
-        if self.qualities:
-            most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
-            found = rates.reach_reduced(attempt, goal, wish.rounds, most)
-        else:
-            found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds))
+        try:
+            if self.qualities:
+                most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
+                found = rates.reach_reduced(attempt, goal, wish.rounds, most)
+            else:
+                found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds))
+        except rates.OutOfReach as error:
+            if by_psnr or SECTION_METADATA not in sections:
+                raise
+            taken = len(sections[SECTION_METADATA])
+            raise rates.OutOfReach(f"{error}; its metadata take {taken} bytes, and --strip drops them") from None
         done = self.pack_codes(found.product, sections)
         return replace(done, psnr=found.measured) if by_psnr else done
 

@@ -32,7 +32,7 @@ _FINISHES = 4  # tries at the wanted effort
 _GAIN = 0.75  # of its width a range must lose, or be cut in the middle next
 
 
-class _OutOfReach(ModelError):
+class OutOfReach(ModelError):
     """No file of a picture is within the limit; whatever else is wrong with a model ends the search."""
 
 
@@ -254,7 +254,7 @@ class _Tries(Generic[Product]):
             for candidate in found:
                 if self._grade(candidate)[0] >= least:
                     return candidate
-        raise _OutOfReach(self.goal.refusal(max(found, key=self._grade).measured))
+        raise OutOfReach(self.goal.refusal(max(found, key=self._grade).measured))
 
     def _grade(self, found: Found[Product]) -> tuple[int, float, float]:
         return self.goal.grade(found.setting, self.excesses[found.setting])
@@ -271,7 +271,7 @@ def single(attempt: Attempt[Product], goal: Goal, setting: Setting) -> Found[Pro
         found.append(Found(first, *attempt(first)))
     best = min(found, key=lambda one: goal.excess(one.measured))
     if goal.excess(best.measured) > 0:
-        raise ModelError(f"{goal.refusal(best.measured)}, or take a model with more than a single rate")
+        raise OutOfReach(f"{goal.refusal(best.measured)}, or take a model with more than a single rate")
     return best
 
 
@@ -308,7 +308,7 @@ def reach_reduced(attempt: ReducedAttempt[Product], goal: Goal, rounds: int, mos
     for halvings in range(most_halvings):
         try:
             return reach(partial(_halved, attempt, halvings), goal, rounds)
-        except _OutOfReach:
+        except OutOfReach:
             continue
     return reach(partial(_halved, attempt, most_halvings), goal, rounds)
 

@@ -86,9 +86,10 @@ class TrainingDisplay:
         self._last = summary
 
     def results(self, output: Path, card: dict[str, Any]) -> None:
-        """The measured results of the model that was written."""
+        """The measured results of the model that was written, but for those that the verdict's table has."""
         for split, summary in card["results"].items():
-            self.say(f"{split}: {describe_results(summary)}")
+            if split != "validation" or "quality" not in summary:
+                self.say(f"{split}: {describe_results(summary)}")
         self.say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -106,7 +107,9 @@ def train(
     stop = SignalStop(display.say, display.leave, display.on_phase)
     try:
         with stop:
-            settings = _settings(dataset, preset, config, start, quantizer, steps, epochs, time, batch_size, seed)
+            settings = _settings(
+                dataset, preset, config, start, quantizer, steps, epochs, time, batch_size, seed, display.say
+            )
             output = out or Path(f"{dataset}.safetensors")
             if output.suffix != ".safetensors":
                 raise UsageError(f"--out {output}: a model file must end in .safetensors")
@@ -188,6 +191,7 @@ def _settings(
     time: str | None,
     batch_size: int | None,
     seed: int | None,
+    say: Callable[[str], None] = to_stderr,
 ) -> TrainConfig:
     """The run's configuration from preset or file, then the options that replace single fields."""
     from dataclasses import replace
@@ -204,7 +208,7 @@ def _settings(
     if dataset not in _DEFAULT_PRESETS:
         raise UsageError(f"--dataset {dataset}: choose {', '.join(_DEFAULT_PRESETS)}")
     defaults = _QUANTIZER_PRESETS if quantizer else _DEFAULT_PRESETS
-    settings = choose(preset_name, config_file, start, defaults[dataset], to_stderr)
+    settings = choose(preset_name, config_file, start, defaults[dataset], say)
     changes: dict[str, Any] = {"dataset": dataset}
     if batch_size is not None:
         changes["batch_size"] = batch_size

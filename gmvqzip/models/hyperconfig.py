@@ -47,6 +47,8 @@ class HyperpriorConfig:
     lambda_first: float = 0.0008  # lambda of the lowest quality: loss = lambda * 255^2 * MSE + bits per pixel
     lambda_last: float = 0.045  # lambda of the highest quality; between them it grows geometrically
     linear: bool = False  # a linear way beside the network, in both directions
+    edge_kernel: int = 3  # side of the kernels of the first and of the last layer: 1 or 3
+    distortions: int = 1  # how many distortions the qualities exist for, as in training; a file has one
     kind: str = KIND
     version: int = VERSION
 
@@ -73,6 +75,8 @@ class HyperpriorConfig:
             raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
         if max(self.latents, self.hyper_latents) > MAX_CHANNELS:
             raise ModelError(f"model configuration: more than {MAX_CHANNELS} channels in the latent or hyper-latent")
+        if self.edge_kernel not in (1, 3) or self.distortions not in (1, 2):
+            raise ModelError("model configuration: edge_kernel must be 1 or 3, and distortions 1 or 2")
         if not isinstance(self.linear, bool):
             raise ModelError("model configuration: linear must be true or false")
         if not 0 < self.lambda_first < self.lambda_last < 1e6:
@@ -101,13 +105,13 @@ class HyperpriorConfig:
         inputs': the stem, those between levels, and the hyper-latent's.
         """
         blocks = sum(stride * count for stride, count in zip(self.strides, self.encoder_blocks, strict=True))
-        return blocks + self.strides[0] + sum(self.strides)
+        return blocks + self.strides[0] * (self.edge_kernel // 2) + sum(self.strides)
 
     @property
     def synthesis_reach(self) -> int:
         """Cells of the latent around a block of pixels beyond which nothing changes these."""
         blocks = sum(stride * count for stride, count in zip(self.strides, self.decoder_blocks, strict=True))
-        return -(-(blocks + self.strides[0]) // self.strides[-1])
+        return -(-(blocks + self.strides[0] * (self.edge_kernel // 2)) // self.strides[-1])
 
     def lambda_of(self, quality: Number) -> Number:
         """lambda of a quality in [0, 1], a number or an array of them; it grows geometrically."""

@@ -57,7 +57,9 @@ class HyperpriorModel(nn.Module):
         self.hyper_decoder = HyperDecoder(config)
         self.context = nn.ModuleList([ContextStep(config, first=step == 0) for step in range(STEPS)])
         self.hyper_groups = nn.ModuleList([GroupGMVQ(g.count, g.codes, g.dimensions) for g in config.hyper])
-        self.hyper_scale = nn.ModuleList([QualityVector(2 * g.count) for g in config.hyper])  # log2
+        self.hyper_scale = nn.ModuleList(
+            [QualityVector(2 * g.count, distortions=config.distortions) for g in config.hyper]
+        )  # log2
         self.groups = nn.ModuleList([GroupGMVQ(QUARTERS * g.count, g.codes, g.dimensions) for g in config.quarter])
 
     def steps(self) -> list[ContextStep]:

@@ -18,7 +18,7 @@ from gmvqzip.entropy.context import (
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import LIMITS, SCORE_BITS, SHIFT
 from gmvqzip.errors import ModelError
-from gmvqzip.models.context import ContextLayer
+from gmvqzip.models.context import ContextLayer, ContextStep
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.quality import QualityVector
@@ -57,8 +57,8 @@ def integer_tensors(model: HyperpriorModel) -> Tensors:
         inputs = active if step.first else np.concatenate([active, latent])
         tensors |= _hidden(f"step.{number}.spatial", step.spatial, inputs, step.bias)
         tensors |= _hidden(f"step.{number}.mix", step.mix, active)
-        weight, bias = _heads(step.head, config)
-        tensors |= integer_layer(f"step.{number}.head", weight / ACTIVATION_UNIT, bias[None], active)
+        weight, bias = _heads(step, config)
+        tensors |= integer_layer(f"step.{number}.head", weight / ACTIVATION_UNIT, bias, active)
     tensors["hyper.mean"] = _rounded(model.hyper_mean, LATENT_UNIT, _MAX_MEAN, np.int16)
     tensors["hyper.classes"] = _hyper_classes(model)
     hyper_parts = len(config.hyper)
@@ -99,11 +99,12 @@ def _hidden(name: str, layer: ContextLayer, limits: NDArray[Any], quality: Quali
     return integer_layer(name, weight, bias * ACTIVATION_UNIT, limits)
 
 
-def _heads(layer: ContextLayer, config: HyperpriorConfig) -> tuple[Floats, Floats]:
-    """Weight and bias of means in 1/32 of the step, then of the class of each half of each group, part by part."""
-    weight, bias = _numbers(layer.conv.weight), _bias(layer)
+def _heads(step: ContextStep, config: HyperpriorConfig) -> tuple[Floats, Floats]:
+    """Weight [O, C, 1, 1] and bias [A, O] of means in 1/32 of the step, then of the class of each half of each group,
+    part by part."""
+    weight, bias = _numbers(step.head.conv.weight), _bias(step.head)
     latents = config.latents
-    scale, offset = weight[latents:], bias[latents:]
+    scale, offset = weight[latents:], bias[latents:] + _numbers(step.growth.anchors)
     rows, shifts = [], []
     first = 0
     for part in config.quarter:
@@ -112,15 +113,14 @@ def _heads(layer: ContextLayer, config: HyperpriorConfig) -> tuple[Floats, Float
             start = quarter * latents // QUARTERS + first
             own = slice(start, start + part.count * part.dimensions)
             rows.append(scale[own].reshape(2 * part.count, half, *scale.shape[1:]).mean(1))
-            shifts.append(offset[own].reshape(2 * part.count, half).mean(1))
+            shifts.append(offset[:, own].reshape(len(offset), 2 * part.count, half).mean(2))
         first += part.count * part.dimensions
     classes = CLASSES_PER_OCTAVE * np.concatenate(rows)
-    class_bias = CLASSES_PER_OCTAVE * np.concatenate(shifts) + CLASS_OFFSET
+    class_bias = CLASSES_PER_OCTAVE * np.concatenate(shifts, 1) + CLASS_OFFSET
     means = slice(0, latents)
-    return (
-        np.concatenate([weight[means] * LATENT_UNIT, classes]),
-        np.concatenate([bias[means] * LATENT_UNIT, class_bias]),
-    )
+    biases = np.concatenate([np.tile(bias[means] * LATENT_UNIT, (len(offset), 1)), class_bias], 1)
+    same = bool((biases == biases[0]).all())
+    return np.concatenate([weight[means] * LATENT_UNIT, classes]), biases[:1] if same else biases
 
 
 def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:

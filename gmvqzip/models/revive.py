@@ -19,7 +19,7 @@ from gmvqzip.entropy.context import ACTIVATION_UNIT, LATENT_UNIT
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import load_mixtures
 from gmvqzip.errors import ModelError
-from gmvqzip.models.context import ContextLayer
+from gmvqzip.models.context import ContextLayer, ContextStep
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.hyperstore import load_context, load_precisions, load_transform, read_context
@@ -62,7 +62,7 @@ def _revive_context(model: HyperpriorModel, tensors: Tensors) -> None:
         _set_hidden(step.spatial, tensors, f"step.{number}.spatial", step.bias)
         _set_hidden(step.mix, tensors, f"step.{number}.mix")
         weight, bias = _layer(tensors, f"step.{number}.head")
-        _set_head(step.head, weight * ACTIVATION_UNIT, bias[0], model.config)
+        _set_head(step, weight * ACTIVATION_UNIT, bias, model.config)
 
 
 def _layer(tensors: Tensors, name: str) -> tuple[Floats, Floats]:
@@ -83,22 +83,28 @@ def _set_hidden(layer: ContextLayer, tensors: Tensors, name: str, quality: Quali
         _set(quality.anchors, (bias - common) / ACTIVATION_UNIT)
 
 
-def _set_head(layer: ContextLayer, weight: Floats, bias: Floats, config: HyperpriorConfig) -> None:
+def _set_head(step: ContextStep, weight: Floats, bias: Floats, config: HyperpriorConfig) -> None:
     """Means, and for each channel the log2 scale of the half of its group: the inverse of `integer._heads`."""
     latents = config.latents
-    means, classes = (weight[:latents], bias[:latents]), (weight[latents:], bias[latents:])
-    scale, offset = np.empty_like(means[0]), np.empty_like(means[1])
+    anchors = len(step.growth.anchors)
+    if len(bias) not in (1, anchors):
+        raise ModelError(f"context heads have {len(bias)} anchors of quality, which cannot be trained on")
+    bias = np.broadcast_to(bias, (anchors, bias.shape[1]))
+    means, classes = (weight[:latents], bias[:, :latents].mean(0)), (weight[latents:], bias[:, latents:])
+    scale, offset = np.empty_like(means[0]), np.empty((anchors, latents))
     first = before = 0
     for part in config.quarter:
         width = part.count * part.dimensions
         for quarter in range(QUARTERS):
             start = quarter * latents // QUARTERS + first
             own = np.repeat(np.arange(before, before + 2 * part.count), part.dimensions // 2)
-            scale[start : start + width], offset[start : start + width] = classes[0][own], classes[1][own]
+            scale[start : start + width], offset[:, start : start + width] = classes[0][own], classes[1][:, own]
             before += 2 * part.count
         first += width
-    _set(layer.conv.weight, np.concatenate([means[0] / LATENT_UNIT, scale / CLASSES_PER_OCTAVE]))
-    _set(layer.conv.bias, np.concatenate([means[1] / LATENT_UNIT, (offset - CLASS_OFFSET) / CLASSES_PER_OCTAVE]))
+    growth = (offset - CLASS_OFFSET) / CLASSES_PER_OCTAVE
+    _set(step.head.conv.weight, np.concatenate([means[0] / LATENT_UNIT, scale / CLASSES_PER_OCTAVE]))
+    _set(step.head.conv.bias, np.concatenate([means[1] / LATENT_UNIT, growth[0]]))
+    _set(step.growth.anchors, growth - growth[0])
 
 
 def _revive_hyper(model: HyperpriorModel, tensors: Tensors) -> None:

@@ -15,7 +15,8 @@ from gmvqzip.errors import TrainingError
 
 GAP = 30.0  # seconds between evaluations, at least
 SHARE = 0.05  # of the run's time for evaluations, at most; and of the time so far from one to the next, at least
-EXPORT_SHARE, EXPORT_SECONDS = 0.08, 180.0  # of a run of a given time: kept for its end, the smaller of both
+EXPORT_SHARE, EXPORT_SECONDS = 0.08, (8.0, 180.0)  # of a run of a given time, at least and at most: kept for its end
+EXPORT_MOST = 0.25  # of it, in any case
 FEWEST, TRIAL = 4, 4  # pictures in an evaluation at least, and in the one that measures how long it takes
 KNOWN_AFTER = 3  # steps, of which the fastest says how long a step takes
 _SMOOTHING = 0.1  # of the time of a step
@@ -46,6 +47,15 @@ class Course:
         """Since the run's beginning, without the time between a checkpoint and its resumption."""
         return time.monotonic() - self._began
 
+    def export_end(self) -> float | None:
+        """When an export that begins now should be over, by `time.monotonic`; None where the length is in steps.
+
+        At the end of the run's time, but a run that is late has half of what is kept for its end.
+        """
+        if self.seconds is None:
+            return None
+        return max(self._began + self.seconds, time.monotonic() + export_seconds(self.seconds) / 2)
+
     def resumed(self, elapsed: float, trained: float, progress: float | None) -> None:
         """Go on from a checkpoint; progress: None where it was of a run of another length."""
         self._began -= elapsed
@@ -56,6 +66,8 @@ class Course:
         """A step has just ended that took so long."""
         self.trained += seconds
         self._steps += 1
+        if self._steps == 1:
+            self._evaluated = time.monotonic()  # the first evaluation comes a while after the first step
         self._fastest = min(self._fastest, seconds)
         self._typical += (seconds - self._typical) * (1 if self._steps <= 2 else _SMOOTHING)
         if self.seconds is None:
@@ -67,7 +79,7 @@ class Course:
             self.progress += (1 - self.progress) * seconds / (left + seconds)
 
     def _left_for_steps(self, seconds: float) -> float:
-        end = min(EXPORT_SHARE * seconds, EXPORT_SECONDS) + (self._evaluation or 0.0)
+        end = export_seconds(seconds) + (self._evaluation or 0.0)
         left = seconds - self.elapsed - self.awaited - end
         return left if self._evaluation is None else left * (1 - self._evaluation / (self._gap() + self._evaluation))
 
@@ -104,7 +116,9 @@ class Course:
             return
         missing = (least_steps - step) * self._fastest - self._left_for_steps(self.seconds)
         if missing > 0:
-            needed = (self.seconds + missing) / (1 - EXPORT_SHARE)
+            needed = self.seconds + missing
+            while needed - export_seconds(needed) < self.seconds - export_seconds(self.seconds) + missing:
+                needed *= 1.01
             raise TrainingError(
                 f"{self.seconds:.0f} s are too short for the phases of this training: they need {least_steps} steps at "
                 f"least, and one takes {self._fastest:.2g} s here: give --time {in_words(needed)} or more"
@@ -118,6 +132,11 @@ class Course:
         return (
             steps * self._typical * (1 + evaluation / self._gap()) + self.awaited + evaluation if self._steps else None
         )
+
+
+def export_seconds(seconds: float) -> float:
+    """What a run of so many seconds keeps for its end."""
+    return min(max(EXPORT_SHARE * seconds, EXPORT_SECONDS[0]), EXPORT_SECONDS[1], EXPORT_MOST * seconds)
 
 
 def in_words(seconds: float) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,22 @@ from gmvqzip.models.store import dump_model, round_weights
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import evaluate, first_pictures
 from gmvqzip.training.imagesets import ImageSet
+from gmvqzip.training.patience import Patience
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.start import described
-from gmvqzip.training.verdict import SHARE, Curve, Pixels, Verdict, affordable, chosen, model_curve, rival_curves
+from gmvqzip.training.verdict import Curve, Pixels, Verdict, affordable, chosen, model_curve, rival_curves
 
 SMOOTHING = 0.5  # added to each code's count over the training set (Krichevsky and Trofimov)
 _BATCH_PIXELS = 1 << 18  # pixels per evaluation batch
+_SHARE = 0.7  # of the time that is left, for files; those of other codecs have the rest
 
 
 @dataclass(frozen=True)
 class Origin:
     """What a model comes from, for its file: its name, the run's configuration, the model that it started from.
 
-    history: what the run adds to its configuration, `steps_done` among it; note: on the licence of the data.
+    history: what the run adds to its configuration, `steps_done` among it, and `passes` over the training set; note: on
+    the licence of the data; patience: of the measuring.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Origin:
     start: ModelInfo | None
     history: dict[str, Any]
     note: str = ""
+    patience: Patience = field(default_factory=Patience)
 
     def card(self, data: DataSplits, device: torch.device) -> dict[str, Any]:
         """The card without results."""
@@ -64,9 +69,9 @@ class Origin:
 
             def pictures(held_back: ImageSet) -> list[Pixels]:
                 found, models = chosen(held_back), 2 if self.start else 1
-                if self.config.seconds is not None:
-                    found = affordable(info, found, models, SHARE * self.config.seconds / (2 if data.test else 1))
-                return found
+                both = held_back is data.validation and data.test is not None and not single
+                seconds = self.patience.left(_SHARE / 2 if both else _SHARE)
+                return found if seconds == math.inf else affordable(info, found, models, seconds)
 
             held = pictures(data.validation)
             say(f"measuring files of {len(held)} held-back pictures")
@@ -77,7 +82,7 @@ class Origin:
                 start=self.start.name if self.start else "",
                 start_curve=model_curve(self.start, held) if self.start else None,
                 trained=len(data.train),
-                passes=self.history["steps_done"] * self.config.batch_size / len(data.train),
+                passes=self.history["passes"],
             )
             if data.test is None or single:
                 return verdict, None
@@ -112,12 +117,14 @@ def export_model(
     network = plain_network(network)
     round_weights(network)
     counted = min(len(data.train), origin.config.prior_images or len(data.train))
-    say(f"aggregated prior over {counted} training pictures")
-    seen = evaluate(network, first_pictures(_batches(data.train), counted), device)
+    say(f"aggregated prior over {'up to ' if origin.patience.until else ''}{counted} training pictures")
+    patience = origin.patience
+    seen = evaluate(network, patience.within(first_pictures(_batches(data.train), counted), 0.3), device)
     tables = [frequencies(counts + SMOOTHING) for counts in seen.counts]
-    results = {"training": seen.summary(), "validation": _measure(network, data.validation, tables, device)}
-    if data.test is not None:
-        results["test"] = _measure(network, data.test, tables, device)
+    results = {"training": seen.summary()}
+    for name, pictures in (("validation", data.validation), ("test", data.test)):
+        if pictures is not None:
+            results[name] = _measure(network, patience.within(_batches(pictures), 0.2), tables, device)
     card = origin.card(data, device) | {"results": results}
     verdict, _ = origin.verdict(data, dump_model(origin.name, network, tables, card), say)
     card["verdict"] = verdict.to_dict()
@@ -138,10 +145,13 @@ def _batches(pictures: ImageSet) -> Iterable[np.ndarray[Any, Any]]:
 
 
 def _measure(
-    network: StagedAutoencoder, pictures: ImageSet, tables: list[np.ndarray[Any, Any]], device: torch.device
+    network: StagedAutoencoder,
+    batches: Iterable[np.ndarray[Any, Any]],
+    tables: list[np.ndarray[Any, Any]],
+    device: torch.device,
 ) -> dict[str, Any]:
-    """Results on pictures, with the bits under the frozen tables."""
-    evaluation = evaluate(network, _batches(pictures), device)
+    """Results on batches of pictures, with the bits under the frozen tables."""
+    evaluation = evaluate(network, batches, device)
     bits = sum(
         float((counts * (24 - np.log2(table))).sum()) for counts, table in zip(evaluation.counts, tables, strict=True)
     )

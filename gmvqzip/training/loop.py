@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.precision import training_precision
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training import distributed
@@ -24,6 +23,8 @@ from gmvqzip.training.course import Course
 from gmvqzip.training.crops import Layout
 from gmvqzip.training.evaluation import to_tensor
 from gmvqzip.training.imagesets import Batch
+from gmvqzip.training.memory import keep_freed_memory
+from gmvqzip.training.precision import training_precision
 from gmvqzip.training.stopping import CODEBOOKS, EVALUATING, STEPS, Stopped, Stopping
 
 CHECKPOINT_SECONDS = 300.0
@@ -79,6 +80,7 @@ class TrainingLoop(ABC):
     ) -> None:
         """start: the model that the run goes on from, which is that of `config.start`."""
         distributed.check_batch(config.batch_size)
+        keep_freed_memory()
         self.config, self.pictures, self.folder, self.device = config, pictures, folder, device
         self.start = start
         # Of the first process, for all: what Muon makes of a gradient must be the same on each.
@@ -285,6 +287,10 @@ class TrainingLoop(ABC):
         if self._shown is None:
             return squares.mean((1, 2, 3))
         return (squares * self._shown).sum((1, 2, 3)) / (3 * self._shown.sum((1, 2, 3)))
+
+    def _seen(self, reconstruction: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """The reconstruction [B, 3, H, W], without an error where the picture is padded."""
+        return reconstruction if self._shown is None else torch.where(self._shown > 0, reconstruction, image)
 
     def _pixels(self, image: torch.Tensor) -> torch.Tensor | int:
         """How many pixels of each of them show the picture, [B] or the same for all."""

@@ -22,6 +22,7 @@ from gmvqzip.training.export import Origin, export_model
 from gmvqzip.training.hyperexport import export_hyperprior
 from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.loop import StepRecord, TrainingLoop
+from gmvqzip.training.patience import Patience
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.start import find_start
@@ -77,7 +78,7 @@ def train_model(
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
     trainer = _made(config, data, folder, device, resume, callbacks, began)
-    if len(trainer.layout.groups) > 1 or config.crop not in (None, trainer.layout.groups[0].rows):
+    if config.crop and {(group.rows, group.columns) for group in trainer.layout.groups} != {(config.crop, config.crop)}:
         callbacks.say(f"crops: {trainer.layout.describe()}")
     callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
@@ -149,10 +150,11 @@ def _exported(
     """The bytes of the model file of a finished run, its card with measured results, and what it is worth."""
     history = {
         "steps_done": trainer.step,
+        "passes": round(trainer.step / trainer.layout.steps_per_epoch, 2),
         "seconds_trained": round(trainer.course.trained, 1),
         "precision_used": str(trainer.precision),
     }
-    origin = Origin(name, trainer.config, trainer.start, history, note)
+    origin = Origin(name, trainer.config, trainer.start, history, note, Patience(trainer.course.export_end()))
     if isinstance(trainer, HyperpriorTrainer):
         return export_hyperprior(origin, trainer.exported, data, say=say)
     return export_model(origin, trainer.exported, data, trainer.device, say=say)

@@ -25,13 +25,13 @@ from gmvqzip.errors import ImageError
 from gmvqzip.format import container
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.rates import DEFAULT_EFFORT, rounds_of
-from gmvqzip.training.imagesets import ImageSet, centre_crop
+from gmvqzip.training.imagesets import ImageSet, centre_window
 
 QUALITIES = (20, 40, 60, 80, 95)
 PIXELS = 1 << 18  # of all pictures measured together, at most
-SHARE = 0.05  # of a run of a given time, that measuring may take
 _TRIAL = 8  # one in so many pictures is measured first, to see what all of them take
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
+_MOST_PSNR = 50.0  # dB
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
 _WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 65, 80, 90, 95, 98)
 _AVIF_QUALITIES = (10, 25, 40, 55, 70, 80, 90, 95)
@@ -67,13 +67,13 @@ class Curve:
 
 
 def chosen(pictures: ImageSet, pixels: int = PIXELS) -> list[Pixels]:
-    """The first of held-back pictures up to about `pixels` pixels, at least one; the middle of a large one."""
+    """Held-back pictures from all over the set, of up to about `pixels` pixels in all; the middle of large ones."""
     found: list[Pixels] = []
     room = pixels
     for picture in _readable(pictures):
         height, width, _ = picture.shape
         if height * width > _LARGEST:
-            picture = centre_crop(picture, int(_LARGEST**0.5))
+            picture = centre_window(picture, int(_LARGEST**0.5))
         if found and picture.size // 3 > room:
             break
         found.append(picture)
@@ -82,7 +82,7 @@ def chosen(pictures: ImageSet, pixels: int = PIXELS) -> list[Pixels]:
 
 
 def _readable(pictures: ImageSet) -> Iterable[Pixels]:
-    for number in range(len(pictures)):
+    for number in np.random.default_rng(0).permutation(len(pictures)).tolist():
         try:
             yield pictures.image(number)
         except ImageError:
@@ -92,23 +92,26 @@ def _readable(pictures: ImageSet) -> Iterable[Pixels]:
 def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: float) -> list[Pixels]:
     """The first of `pictures`, as many as `models` models like this one are measured on in about so many seconds."""
     engine = make_engine(info, "cpu")
-    trial = pictures[:: max(1, min(_TRIAL, len(pictures)))]
+    trial = pictures[: -(-len(pictures) // _TRIAL)]
     began = time.monotonic()
     _coded(engine, info, trial, engine.resolve_quality(QUALITIES[len(QUALITIES) // 2]))
     each = (time.monotonic() - began) / len(trial) * models * len(QUALITIES)
     return pictures[: max(1, int(seconds / each))]
 
 
-def model_curve(info: ModelInfo, pictures: Sequence[Pixels]) -> Curve:
+def model_curve(info: ModelInfo, pictures: Sequence[Pixels], search: Search = _SEARCH) -> Curve:
     """Of a model's files as `compress` writes them, on the CPU; a single point where it has a single rate."""
     engine = make_engine(info, "cpu")
     qualities = sorted({engine.resolve_quality(quality) for quality in QUALITIES})
-    return _curve(qualities, [_coded(engine, info, pictures, quality) for quality in qualities])
+    return _curve(qualities, [_coded(engine, info, pictures, quality, search) for quality in qualities])
 
 
-def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int) -> list[tuple[float, float]]:
+def _coded(
+    engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int, search: Search = _SEARCH
+) -> list[tuple[float, float]]:
+    """Bits per pixel and PSNR of each picture."""
     points: list[tuple[float, float]] = [(0.0, 0.0)] * len(pictures)
-    for number, stages in analyse_all(engine, pictures, quality, _SEARCH):
+    for number, stages in analyse_all(engine, pictures, quality, search):
         height, width, _ = pictures[number].shape
         data = container.pack(
             width=width,
@@ -122,8 +125,13 @@ def _coded(engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality:
         with torch.inference_mode():
             image = engine.synthesise(stages, quality)[:, :height, :width].permute(1, 2, 0).cpu().numpy()
         decoded = np.rint(image * 255).astype(np.uint8)
-        points[number] = 8 * len(data) / (height * width), psnr(pictures[number], decoded)
+        points[number] = 8 * len(data) / (height * width), _psnr(pictures[number], decoded)
     return points
+
+
+def _psnr(original: Pixels, decoded: Pixels) -> float:
+    """PSNR in dB; limited, so that a flat picture, which some codec gives back exactly, does not decide the mean."""
+    return min(psnr(original, decoded), _MOST_PSNR)
 
 
 def rival_curves(pictures: Sequence[Pixels], *, single: bool = False) -> dict[str, Curve]:
@@ -142,7 +150,7 @@ def _saved(pixels: Pixels, kind: str, **options: Any) -> tuple[float, float]:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     decoded = np.asarray(Image.open(buffer).convert("RGB"))
-    return 8 * len(buffer.getvalue()) / (pixels.shape[0] * pixels.shape[1]), psnr(pixels, decoded)
+    return 8 * len(buffer.getvalue()) / (pixels.shape[0] * pixels.shape[1]), _psnr(pixels, decoded)
 
 
 def _curve(settings: Sequence[int], rows: Sequence[Sequence[tuple[float, float]]]) -> Curve:
@@ -234,14 +242,14 @@ class Verdict:
     def sentence(self) -> str:
         """Better or worse, by how much, and what to do next."""
         found = self.differences()
-        against = [_words(value, name) for name, value in found.items() if value is not None and name != self.start]
+        change = found.pop(self.start, None)
+        against = [f"{_words(value)} {name}" for name, value in found.items() if value is not None]
         if self.start_curve is not None:
-            change = found[self.start]
-            head = "no gain" if change is None else _words(change, f"{self.start}, which it started from")
-            against = [f"{'worse' if self.worse else 'better'}: {head}", *against]
+            reach = f"{'less' if self.worse else 'more'} PSNR at any size than" if change is None else _words(change)
+            against.insert(0, f"{'worse' if self.worse else 'better'}: {reach} {self.start}, which it started from")
         where = "" if self.single else f", mean over qualities {QUALITIES[0]} to {QUALITIES[-1]}"
-        how = f"at equal PSNR{where} ({self.pictures} held-back pictures)"
-        return f"{', '.join(against) or 'no PSNR in common with any codec'}, {how}. {self._advice()}"
+        how = f"bytes at equal PSNR{where}, {self.pictures} held-back pictures"
+        return f"{', '.join(against) or 'no PSNR in common with other codecs'} ({how}). {self._advice()}"
 
     def _advice(self) -> str:
         if self.worse and self.passes >= _ENOUGH_PASSES:
@@ -281,8 +289,8 @@ class Verdict:
         }
 
 
-def _words(percent: float, name: str) -> str:
+def _words(percent: float) -> str:
     """A difference in bytes for people."""
     if abs(percent) < _SAME:
-        return f"as many bytes as {name}"
-    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than {name}"
+        return "as many bytes as"
+    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'} bytes than"

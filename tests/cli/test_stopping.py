@@ -47,7 +47,6 @@ def run(program: str, *arguments: object, handler: signal.Handlers = signal.SIG_
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
         preexec_fn=partial(signal.signal, signal.SIGINT, handler),
     )
     assert done.stderr == ""

@@ -101,7 +101,7 @@ class TestWholeRun:
         assert (outcome.code, outcome.out) == (0, b"")
         lines = outcome.err.splitlines()
         assert sum("skipped deep/05-broken.png" in line for line in lines) == 1
-        assert any("19 pictures to train on, 1 held out" in line for line in lines)
+        assert any("18 pictures to train on, 2 held out" in line for line in lines)
         assert any(line.startswith("step 10: validation MSE") for line in lines)
         assert lines[-1].startswith("wrote models/mine.safetensors (0.0")
         info = read_info(place / "models" / "mine.safetensors")
@@ -269,7 +269,7 @@ class TestRefusals:
     def test_no_data(self, place: Path, cli: Cli, dataset: str, message: str) -> None:
         outcome = cli("train", "--dataset", dataset)
         assert outcome.code == 1
-        (line,) = outcome.err.splitlines()
+        line = outcome.err.splitlines()[-1]
         assert line.startswith(message)
         assert f"data/{dataset}" in line
         assert f"{place}/cache/gmvqzip/{dataset}" in line
@@ -349,15 +349,16 @@ class TestRefusals:
 
 class TestSettings:
     def settings(self, **options: Any) -> Any:
-        names = ("dataset", "preset_name", "config_file", "quantizer", "steps", "epochs", "time", "batch_size", "seed")
-        values: dict[str, Any] = dict.fromkeys(names) | {"dataset": "folder"} | options
+        names = ("dataset", "preset_name", "config_file", "start", "quantizer", "steps", "epochs", "time")
+        values: dict[str, Any] = dict.fromkeys((*names, "batch_size", "seed")) | {"dataset": "folder"} | options
         return _settings(**values)
 
     @pytest.mark.parametrize(("dataset", "preset"), [("cifar10", "cifar10"), ("celeba", "celeba"), ("folder", "photo")])
     def test_each_data_set_has_its_preset(self, dataset: str, preset: str) -> None:
-        from gmvqzip.training.config import PRESETS
+        from gmvqzip.training.config import DEFAULT_STARTS, PRESETS
 
-        assert self.settings(dataset=dataset) == PRESETS[preset]
+        expected = PRESETS[preset].started(DEFAULT_STARTS.get(preset, "none"))
+        assert self.settings(dataset=dataset) == expected
 
     def test_a_preset_on_other_data(self) -> None:
         assert self.settings(dataset="cifar10", preset_name="small").dataset == "cifar10"

@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,8 @@ def training(folder: Path) -> Iterator[bool]:
 
     from gmvqzip.training import report
 
+    import_module("torch._dynamo")  # an optimizer loads it, as Pillow its plugins: once here, not in every fork
+    Image.init()
     setattr(report, "_tensorboard", lambda folder: None)  # noqa: B010
     config = replace(tiny_runs.TINY, steps=8, evaluate_every=4)
     output, run = folder / "tiny.safetensors", folder / "run"

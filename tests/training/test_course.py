@@ -8,7 +8,7 @@ import pytest
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.training import course as module
-from gmvqzip.training.course import EXPORT_SHARE, FEWEST, GAP, SHARE, Course, in_words
+from gmvqzip.training.course import EXPORT_SHARE, FEWEST, GAP, SHARE, Course, export_seconds, in_words
 
 
 class Clock:
@@ -96,7 +96,7 @@ def test_speed_may_change(clock: Clock) -> None:
 def test_long_runs_keep_no_more_than_their_end_needs(clock: Clock) -> None:
     run = Simulated(clock, 36_000, step=10.0)
     run.go()
-    assert 36_000 - run.course.elapsed == pytest.approx(module.EXPORT_SECONDS, abs=11)
+    assert 36_000 - run.course.elapsed == pytest.approx(180, abs=11)
 
 
 def test_a_resumed_run_has_the_rest_of_its_time(clock: Clock) -> None:
@@ -183,6 +183,20 @@ def test_time_left(clock: Clock) -> None:
         course.step_done(2.0)
     assert timed.seconds_left(0) == 590
     assert counted.seconds_left(99) == pytest.approx(198)
+
+
+@pytest.mark.parametrize(("run", "end"), [(4, 1), (60, 8), (600, 48), (86_400, 180)])
+def test_what_is_kept_for_the_end(run: float, end: float) -> None:
+    assert export_seconds(run) == end
+
+
+def test_the_export_ends_with_the_run_or_soon_after_a_late_one(clock: Clock) -> None:
+    course, began = Course(600, clock.now), clock.now
+    clock.now += 555
+    assert course.export_end() == began + 600
+    clock.now += 100
+    assert course.export_end() == clock.now + 24
+    assert Course(None, clock.now).export_end() is None
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1s"), (61, "61s"), (91, "2m"), (120, "2m"), (4000, "67m")])

@@ -37,7 +37,7 @@ def exported(
     network: StagedAutoencoder, config: TrainConfig = TINY, data: DataSplits | None = None
 ) -> tuple[bytes, dict[str, Any], list[str]]:
     lines: list[str] = []
-    origin = Origin("mine", config, None, {"steps_done": 16}, "made up")
+    origin = Origin("mine", config, None, {"steps_done": 16, "passes": 3.2}, "made up")
     blob, card, _ = export_model(origin, network, data or splits(), CPU, say=lines.append)
     return blob, card, lines
 

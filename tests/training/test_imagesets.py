@@ -97,7 +97,7 @@ def test_without_flips_the_crops_stay_where_they_are():
     plain, flipping = UniformSet("u", pixels, flip=False), UniformSet("u", pixels)
     flips = flipping.plan(2, 32, 9)[1].flips
     one, two = plain.batch(2, 32, 4, 9), flipping.batch(2, 32, 4, 9)
-    assert not plain.plan(2, 32, 9).flips.any()
+    assert not plain.plan(2, 32, 9)[1].flips.any()
     assert np.array_equal(one[~flips], two[~flips]) and np.array_equal(one[flips], two[flips, :, ::-1])
 
 
@@ -133,7 +133,7 @@ def test_mixed_batches_are_crops_of_scaled_versions():
     versions = [[rescale(p, s) for s in scaled_sizes(p.shape[1], p.shape[0], 24)] for p in pictures]
     assert [len(v) for v in versions] == [4, 3]
     found = set()
-    plan, batch = images.plan(0, 80, 0)[1], images.batch(0, 80, 24, 0)
+    plan, batch = images.plan(0, 80, 0, 24)[1], images.batch(0, 80, 24, 0)
     for piece, index, flip in zip(batch, plan.indices, plan.flips, strict=True):
         upright = piece[:, ::-1] if flip else piece
         for number, version in enumerate(versions[index]):
