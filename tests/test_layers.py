@@ -18,7 +18,7 @@ LEVELS = {
     "cli": 7,
     "pack": 6,
     "facade": 6,
-    "pillow": 6,
+    "pillow": 7,
     "codec": 5,
     "coding": 4,
     "view": 5,
