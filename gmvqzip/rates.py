@@ -180,7 +180,7 @@ class Wish:
                     raise ModelError(f"{name} {value:g} is out of range: give more than 0")
                 object.__setattr__(self, name, value)
         if self.target_psnr is not None and self.target_psnr > MAX_PSNR:
-            raise ModelError(f"target_psnr {self.target_psnr} is out of range: give at most {MAX_PSNR:g} dB")
+            raise ModelError(f"target_psnr {self.target_psnr:g} is out of range: give at most {MAX_PSNR:g} dB")
         object.__setattr__(self, "effort", whole_number(self.effort, "effort", ModelError))
         rounds_of(self.effort)
 
@@ -214,7 +214,7 @@ def rounds_of(effort: int) -> int:
 
 Product = TypeVar("Product")
 Attempt = Callable[[Setting], tuple[float, Product]]
-ReducedAttempt = Callable[[Setting, int], tuple[float, Product]]
+ReducedAttempt = Callable[[int, Setting], tuple[float, Product]]
 
 
 @dataclass(frozen=True)
@@ -302,19 +302,15 @@ def reach(attempt: Attempt[Product], goal: Goal, rounds: int = SEARCH_ROUNDS) ->
 def reach_reduced(attempt: ReducedAttempt[Product], goal: Goal, rounds: int, most_halvings: int) -> Found[Product]:
     """As `reach`, of pictures of full size, and where none of them is within the limit, of ever smaller ones.
 
-    attempt: as for `reach`, with how often the picture is halved; most_halvings: of it. Raises ModelError, with the
+    attempt: as for `reach`, behind how often the picture is halved; most_halvings: of it. Raises ModelError, with the
     number of the smallest picture's nearest file, where none is within the limit.
     """
     for halvings in range(most_halvings):
         try:
-            return reach(partial(_halved, attempt, halvings), goal, rounds)
+            return reach(partial(attempt, halvings), goal, rounds)
         except OutOfReach:
             continue
-    return reach(partial(_halved, attempt, most_halvings), goal, rounds)
-
-
-def _halved(attempt: ReducedAttempt[Product], halvings: int, setting: Setting) -> tuple[float, Product]:
-    return attempt(setting, halvings)
+    return reach(partial(attempt, most_halvings), goal, rounds)
 
 
 def search(excess: Callable[[Setting], float], goal: Goal, start: Setting | None = None) -> Setting:

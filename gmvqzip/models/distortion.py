@@ -19,6 +19,7 @@ CHROMA_WEIGHT = 1 / 6  # of the squared errors of Cb and Cr, beside 1 of Y
 POINT = (
     1.1  # squared errors of 8-bit samples that a point of SSIMULACRA2 is worth; measured along curves of photographs
 )
+_COLOUR_SHARE = 0.4  # of the squared error in `eye_distortion`
 
 _ABSORBANCE = (
     (0.30, 0.622, 0.078),
@@ -49,6 +50,12 @@ _BLUR = {
     (4, 2): (0.9834382792465353, 0.9807858872435379),
 }
 _SCALES = 5
+
+
+def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
+    """The distortion [B] of pictures [B, 3, H, W] that stands for eyes, in squared errors of 8-bit samples."""
+    structural = POINT * (100 - structure(decoded.float(), original))
+    return _COLOUR_SHARE * PEAK**2 * colour_error(decoded, original) + (1 - _COLOUR_SHARE) * structural
 
 
 def colour_error(decoded: Tensor, original: Tensor) -> Tensor:

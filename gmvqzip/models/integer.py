@@ -118,10 +118,9 @@ def _heads(step: ContextStep, config: HyperpriorConfig) -> tuple[Floats, Floats]
     classes = CLASSES_PER_OCTAVE * np.concatenate(rows)
     class_bias = CLASSES_PER_OCTAVE * np.concatenate(shifts, 1) + CLASS_OFFSET
     means = slice(0, latents)
-    return (
-        np.concatenate([weight[means] * LATENT_UNIT, classes]),
-        np.concatenate([np.tile(bias[means] * LATENT_UNIT, (len(offset), 1)), class_bias], 1),
-    )
+    biases = np.concatenate([np.tile(bias[means] * LATENT_UNIT, (len(offset), 1)), class_bias], 1)
+    same = bool((biases == biases[0]).all())
+    return np.concatenate([weight[means] * LATENT_UNIT, classes]), biases[:1] if same else biases
 
 
 def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:

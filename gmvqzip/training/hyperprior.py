@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.distortion import PEAK, POINT, colour_error, structure
-from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
+from gmvqzip.models.distortion import PEAK, eye_distortion
+from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.quality import SECOND
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
+from gmvqzip.training.channels import order_channels
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
@@ -46,7 +47,6 @@ _RATE_RAMP = 500  # steps over which the rate comes in
 _OUTLIER, _OUTLIER_FROM = 4.0, 300  # a loss so many times the typical one is skipped, from this step on
 _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
-_COLOUR_SHARE = 0.4  # of the colour-weighted squared error in the distortion for eyes
 _LINEAR_FACTOR = 0.1  # of AdamW's rate for the linear way, whose weights are small and exact from the start
 # Parts of names of parameters that AdamW trains although they are wide convolutions.
 _ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
@@ -210,9 +210,11 @@ class HyperpriorTrainer(TrainingLoop):
     def _start_scales(self) -> None:
         """The context's first guess of each channel's log2 scale: that of the latents of the first batches."""
         pictures = [self._share(turn, self.network_config.alignment) for turn in range(_SCALED)]
-        lowest = torch.zeros(len(pictures[0]), device=self.device)
-        latents = torch.cat([ranks.gathered(self.model.transform.analyse(image, lowest)[0]) for image in pictures])
-        scale = latents.std((0, 2, 3)).clamp_min(0.05).log2()
+        latents = []
+        for image in pictures:
+            latent, _ = self.model.transform.analyse(image, torch.zeros(len(image), device=self.device))
+            latents.append(ranks.gathered(latent).transpose(0, 1).flatten(1))
+        scale = torch.cat(latents, 1).std(1).clamp_min(0.05).log2()
         for step in self.model.steps():
             step.head.conv.weight.mul_(_HEAD_START)
             step.head.conv.bias[len(scale) :] = scale  # type: ignore[index]
@@ -337,53 +339,6 @@ class HyperpriorTrainer(TrainingLoop):
             self.average.load_state_dict(state["average"])
         self.optimizers = self._make_optimizers()
         restore_optimizers(self.optimizers, state["optimizers"])
-
-
-def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
-    """The distortion [B] of pictures [B, 3, H, W] that stands for eyes, in squared errors of 8-bit samples."""
-    structural = POINT * (100 - structure(decoded.float(), original))
-    return _COLOUR_SHARE * PEAK**2 * colour_error(decoded, original) + (1 - _COLOUR_SHARE) * structural
-
-
-@torch.no_grad()
-def order_channels(model: HyperpriorModel, residuals: list[Tensor]) -> None:
-    """Sort the latent's channels by energy within each quarter, so that groups hold channels of like energy.
-
-    residuals: of every part, the hyper-latent's first, [G, N, L]. Changes no output of the scalar form.
-    """
-    config = model.config
-    parts = residuals[len(config.hyper) :]
-    energies = []
-    for quarter in range(QUARTERS):
-        own = [
-            part.square().mean(1)[quarter * groups.count : (quarter + 1) * groups.count].flatten()
-            for part, groups in zip(parts, config.quarter, strict=True)
-        ]
-        energies.append(torch.cat(own))
-    width = config.latents // QUARTERS
-    order = torch.cat([energy.argsort(descending=True) + width * n for n, energy in enumerate(energies)])
-    transform = model.transform
-    analysis, synthesis = transform.analysis, transform.synthesis
-    _reorder(analysis.latent, order)
-    synthesis.project.weight.copy_(synthesis.project.weight[:, order])
-    if analysis.linear is not None:
-        analysis.linear.weight.copy_(analysis.linear.weight[order])
-        synthesis.linear.weight.copy_(synthesis.linear.weight[:, order])
-    transform.gain.anchors.copy_(transform.gain.anchors[:, order])
-    features = config.context_width
-    for step in model.steps():
-        _reorder(step.head.conv, torch.cat([order, order + config.latents]))
-        step.growth.anchors.copy_(step.growth.anchors[:, order])
-        if not step.first:
-            spatial = step.spatial.conv.weight
-            spatial[:, features:] = spatial[:, features:][:, order].clone()
-
-
-def _reorder(layer: torch.nn.Conv2d, order: Tensor) -> None:
-    """Permute a convolution's outputs."""
-    layer.weight.copy_(layer.weight[order])
-    if layer.bias is not None:
-        layer.bias.copy_(layer.bias[order])
 
 
 @torch.inference_mode()
