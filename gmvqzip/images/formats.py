@@ -39,6 +39,7 @@ _UNREAD_ENDINGS = (
 UNREAD_ENDINGS = frozenset(_UNREAD_ENDINGS.split())
 """Pictures of formats that are not read: not passed over in silence."""
 
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BRANDS = {b"heic": "HEIF", b"heix": "HEIF", b"heim": "HEIF", b"heis": "HEIF", b"hevc": "HEIF", b"hevx": "HEIF",
            b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "RAW"}  # fmt: skip
 _STARTS = (
@@ -96,6 +97,8 @@ def recognised(head: bytes) -> str | None:
 
 def refusal(head: bytes) -> str:
     """Why a file that begins with these bytes is not read, and what would help."""
+    if head.startswith(TIFF_STARTS):
+        return "a TIFF of this kind cannot be read here: save it with LZW or deflate"
     name = recognised(head)
     if name is None:
         return "not a picture, cut in its first bytes, or of a format that cannot be read here"

@@ -26,12 +26,13 @@ from gmvqzip.format.sections import is_for_rgb
 from gmvqzip.format.source import open_file
 from gmvqzip.images import colour, png
 from gmvqzip.images.colour import Pixels, Planes
+from gmvqzip.images.formats import TIFF_STARTS
 from gmvqzip.images.metadata import embed, metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
 from gmvqzip.images.opening import calm_pillow, open_image, rewindable
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
-from gmvqzip.images.tiffdirectory import TIFF_STARTS, read_directory
+from gmvqzip.images.tiffdirectory import read_directory
 
 EXIF_ORIENTATION = 0x0112
 

@@ -27,7 +27,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 MAX_TEXT_BYTES = 2**25  # of all texts together once inflated; Pillow would stop at 2^26
 _KEPT_BYTES = 1024  # of a chunk that is looked at here; all of them are shorter
-_LOOKED_AT = (b"IHDR", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"iCCP", b"sBIT")
+_LOOKED_AT = (b"IHDR", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
 

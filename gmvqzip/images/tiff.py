@@ -29,8 +29,8 @@ from gmvqzip.images.tiffsamples import (
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIE_LAB, ICC_LAB = 0, 1, 2, 3, 5, 6, 8, 9
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIE_LAB: 3, ICC_LAB: 3}
-CCITT, OLD_JPEG, JPEG, WEBP = (2, 3, 4), 6, 7, 50001
-BY_PILLOW = (*CCITT, OLD_JPEG, JPEG, WEBP)
+CCITT, OLD_JPEG, JPEG = (2, 3, 4), 6, 7
+BY_PILLOW = (*CCITT, OLD_JPEG, JPEG)
 """Compressions that decide themselves what samples mean."""
 NAMES = {
     4: "a transparency mask",
@@ -62,7 +62,7 @@ class Meaning:
 def unpack_tiff(
     file: BinaryIO, directory: Directory, notes: Notes, check_size: Callable[[int, int], None]
 ) -> Unpacked | None:
-    """The samples of a TIFF's page; None where Pillow reads it right: JPEG, CCITT and WebP inside.
+    """The samples of a TIFF's page; None where Pillow reads it right: JPEG and CCITT inside.
 
     check_size(width, height) may raise. Raises ImageError.
     """
@@ -83,11 +83,11 @@ def unpack_tiff(
     elif meaning.photometric != PALETTE:
         notes.reduce(layout.bits)
     for tag, what in ((Tag.GRAY_CURVE, "gray curve"), (Tag.TRANSFER, "transfer function")):
-        if tag in page.tags and page.bytes(Tag.PROFILE) is None:
+        if tag in page.tags and page.data(Tag.PROFILE) is None:
             notes.say(f"the {what} of the TIFF is not applied")
     picture, alpha = _paint(file, page, layout, meaning)
     palette = meaning.photometric == PALETTE
-    return Unpacked(picture, alpha, page.bytes(Tag.PROFILE), page.one(Tag.ORIENTATION, 1), palette)
+    return Unpacked(picture, alpha, page.data(Tag.PROFILE), page.one(Tag.ORIENTATION, 1), palette)
 
 
 def _meaning(page: Page, layout: Layout, notes: Notes) -> Meaning:
@@ -126,8 +126,9 @@ def _check_pillow(layout: Layout) -> None:
     """Refuse what the readers of Pillow take for something else."""
     wanted = (1,) if layout.compression in CCITT else (8,)
     if layout.bits not in wanted or layout.kind != UNSIGNED or layout.separate:
+        what = f"of {layout.bits} bits per sample{' in planes' if layout.separate else ''}"
         raise ImageError(
-            f"a TIFF of {layout.bits} bits per sample cannot be read in this compression: convert it first"
+            f"a TIFF {what} cannot be read in compression {layout.compression}: save it with LZW or deflate"
         )
 
 

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 from gmvqzip.errors import ImageError
 
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_PAGES = 65_536  # directories that are followed
 MAX_VALUES = 2**22  # of one tag, but not more than the file has bytes
 _FORMATS = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q",
@@ -88,7 +87,7 @@ class Page:
             raise ImageError(f"the TIFF is damaged: tag {int(tag)} holds no numbers")
         return values
 
-    def bytes(self, tag: Tag) -> bytes | None:
+    def data(self, tag: Tag) -> bytes | None:
         """A tag's value as bytes."""
         values = self.tags.get(tag)
         if not values:
