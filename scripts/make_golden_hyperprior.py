@@ -23,7 +23,7 @@ import numpy as np
 from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Site
+from gmvqzip.entropy.context import Block
 from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import read_info
@@ -122,29 +122,43 @@ def random_codes(codec: Codec, empty: Codes, seed: int) -> tuple[Codes, np.ndarr
     engine = codec.engine
     if not isinstance(engine, HyperpriorEngine):
         raise TypeError(f"{MODEL} is no hyperprior model")
-    shapes = CONFIG.stage_shapes(*empty.coded_size)
-    stages = [np.zeros(shape, dtype=np.int32) for shape in shapes]
-    rows, columns = shapes[-1]
-    stride = CONFIG.strides[-1]
-    latent = np.zeros((rows, columns, CONFIG.latents), dtype=np.int32)
+    config = engine.config
+    rows, columns = config.stage_shapes(*empty.coded_size)[-1]
+    stride = config.strides[-1]
+    arrays = [
+        np.zeros((grid.stages, rows * stride // grid.stride, columns * stride // grid.stride), dtype=np.int32)
+        for grid in config.grids
+    ]
+    latent = np.zeros((rows, columns, config.latents), dtype=np.int32)
     grid = TileGrid(columns * stride, rows * stride, empty.tile or max(rows, columns) * stride)
     state = seed + 1
+
+    def drawn(bits: int) -> int:
+        nonlocal state
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return state >> (64 - bits)
+
     for tile in map(grid.box, range(len(grid))):
-        windows = [stage[tile.cells(part.stride)] for stage, part in zip(stages, CONFIG.stages(), strict=True)]
+        windows = [
+            array[(slice(None), *tile.cells(part.stride))] for array, part in zip(arrays, config.grids, strict=True)
+        ]
 
-        def visit(site: Site, windows: list[np.ndarray] = windows) -> np.ndarray:
-            nonlocal state
-            codes = np.zeros(site.pairs.size, dtype=np.int64)
-            for place, pair in enumerate(site.pairs.reshape(-1)):
-                state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        def visit(block: Block, windows: list[np.ndarray] = windows) -> np.ndarray:
+            indices = np.zeros(block.pairs.shape, dtype=np.int64)
+            for place, pair in np.ndenumerate(block.pairs):
+                sample = drawn(24)
                 if pair:
-                    (table,) = site.mixtures.tables(site.group, np.array([pair]))
-                    codes[place] = np.searchsorted(np.cumsum(table), state >> 40, side="right")  # 24 bits
-            windows[site.stage][site.window] = codes.reshape(site.pairs.shape)
-            return windows[site.stage][site.window]
+                    mixtures = block.mixtures
+                    (table,) = mixtures.tables(0 if mixtures.shared else place[0], np.array([pair]))
+                    code = int(np.searchsorted(np.cumsum(table), sample, side="right"))
+                    bits = int(mixtures.point_bits[code])
+                    indices[place] = code + (mixtures.codes * drawn(bits) if bits else 0)
+            block.put(windows[block.part], indices)
+            return indices
 
-        latent[tile.cells(stride)] = engine.context().walk(*windows[0].shape, empty.quality, visit)
-    return replace(empty, stages=tuple(stages)), latent
+        latent[tile.cells(stride)] = engine.context().walk(*windows[0].shape[1:], empty.quality, visit)
+    stages = tuple(group for array in arrays for group in array)
+    return replace(empty, stages=stages), latent
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import gmvqzip
 from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Site
+from gmvqzip.entropy.context import Block
 from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
@@ -39,6 +39,12 @@ def apart(golden: Codec, codes: Codes) -> list[tuple[tuple[slice, slice], list[n
         (box.cells(16), [stage[box.cells(stride)] for stage, stride in zip(codes.stages, strides, strict=True)])
         for box in boxes
     ]
+
+
+def by_part(golden: Codec, stages: list[np.ndarray]) -> list[np.ndarray]:
+    """The index arrays of each part's groups [G, rows, columns]."""
+    rest = iter(stages)
+    return [np.stack([next(rest) for _ in range(grid.stages)]) for grid in golden.config.grids]
 
 
 def test_every_file_is_listed() -> None:
@@ -70,13 +76,14 @@ def test_the_latent_and_the_picture(golden: Codec, name: str) -> None:
     codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
     pairs: list[int] = []
 
-    def visit(site: Site) -> np.ndarray:
-        pairs.extend(site.pairs.flat)
-        return stages[site.stage][site.window]
+    def visit(block: Block) -> np.ndarray:
+        pairs.extend(block.pairs.flat)
+        return block.cut(parts[block.part])
 
     assert isinstance(golden.engine, HyperpriorEngine)
     latent = np.zeros((*codes.stages[-1].shape, golden.engine.config.latents), np.int32)
     for place, stages in apart(golden, codes):
+        parts = by_part(golden, stages)
         latent[place] = golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
     assert f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}" == EXPECTED[name]["latent_crc32"]
     assert len(set(pairs)) > 60  # so that the files say something
@@ -88,13 +95,14 @@ def test_the_latent_and_the_picture(golden: Codec, name: str) -> None:
 def test_implied_codes_occur(golden: Codec) -> None:
     found = []
 
-    def visit(site: Site) -> np.ndarray:
-        found.append(bool((site.pairs == 0).any()))
-        return stages[site.stage][site.window]
+    def visit(block: Block) -> np.ndarray:
+        found.extend((group == 0).any() for group in block.pairs)
+        return block.cut(parts[block.part])
 
     for name in EXPECTED:
         codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
         for _, stages in apart(golden, codes):
+            parts = by_part(golden, stages)
             golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
     assert any(found)
     assert not all(found)
