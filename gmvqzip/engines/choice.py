@@ -58,7 +58,7 @@ def choose(
     target: the latent there, in steps [G, ..., h, w, L]; weights: w of each group [G]; candidates: of the codebook that
     the groups share, None to look at all codes.
     """
-    residual = target - block.means.astype(np.float32) / LATENT_UNIT
+    residual = target - block.means.astype(np.float32) / np.float32(LATENT_UNIT)
     pairs = np.ascontiguousarray(block.pairs)
     indices, bits = np.zeros(pairs.shape, dtype=np.int32), np.zeros(pairs.shape, dtype=np.float32)
     per_group = pairs[0].size
@@ -68,7 +68,8 @@ def choose(
         live = np.flatnonzero(rows)  # of the others the index is 0
         for start in range(0, len(live), _ROWS):
             at = live[start : start + _ROWS]
-            found[at], lengths[at] = _among(flat[at], rows[at], weights[at // per_group], block.mixtures, candidates)
+            own: Floats = weights[at // per_group]
+            found[at], lengths[at] = _among(flat[at], rows[at], own, block.mixtures, candidates)
         return indices, bits
     for group, weight in enumerate(weights):
         live = group * per_group + np.flatnonzero(rows[group * per_group : (group + 1) * per_group])

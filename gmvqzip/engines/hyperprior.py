@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gmvqzip.engines.base import MAP, Once, Search, Stages, fast_bfloat16, full_precision, image_tensor, torch_device
 from gmvqzip.engines.choice import Candidates, choose
 from gmvqzip.entropy import runs
-from gmvqzip.entropy.codes import frozen
 from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
+from gmvqzip.entropy.codes import frozen
 from gmvqzip.entropy.context import Block, ContextModel, Visitor
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import LATENT_UNIT
@@ -57,8 +57,9 @@ class Scene:
 class Coded:
     """Codes of B pictures and what they are coded under.
 
-    arrays: read-only, of each part the indices of its groups [G, B, rows, columns]; blocks: those visited, in coding order, without
-    their means; latent: what they decode to, in 1/32 of a step [B, H, W, M]; bits: of each picture [B], where known.
+    arrays: read-only, of each part the indices of its groups [G, B, rows, columns]; blocks: those visited, in coding
+    order, without their means; latent: what they decode to, in 1/32 of a step [B, H, W, M]; bits: of each picture [B],
+    where known.
     """
 
     arrays: list[NDArray[np.int32]]

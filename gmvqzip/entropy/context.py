@@ -209,8 +209,8 @@ class ContextModel:
     ) -> NDArray[np.int32]:
         """Visit every part at all its sites in coding order; the visitor gives the indices [G, ..., h, w] of a block.
 
-        rows, columns: of the hyper-latent's grid; lead: (B,) for B pictures together. Returns the decoded latent [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and codewords
-        added up.
+        rows, columns: of the hyper-latent's grid; lead: (B,) for B pictures together. Returns the decoded latent
+        [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and points added up.
         """
         features = self._features(self._walk_hyper((*lead, rows, columns), quality, visit), quality)
         sums = convolve(features, self._of_features)  # [..., 2h, 2w, STEPS * width]

@@ -52,7 +52,7 @@ class GroupMixtures:
     precision: Integers
     slope: Integers
     extra: Integers
-    _tables: dict[tuple[int, int], CodingTable] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[int, int], CodingTable] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.codes, self.dimensions = self.codebook.shape[1:]
@@ -161,10 +161,10 @@ def load_mixtures(
         values[name] = tensor.astype(np.int64)
     if values["codebook"][:, 0].any():
         raise ModelError(f"tensor {prefix + 'codebook'!r}: code 0 of a group must be the zero vector")
-    values["extra"] = np.zeros(codes, dtype=np.int64)
+    extra = np.zeros(codes, dtype=np.int64)
     if shared:
-        values["extra"] = _extra(tensors[f"{prefix}extra"], codes, dimensions, f"{prefix}extra")
-    mixtures = GroupMixtures(**values)
+        extra = _extra(tensors[f"{prefix}extra"], codes, dimensions, f"{prefix}extra")
+    mixtures = GroupMixtures(values["codebook"], values["bias"], values["precision"], values["slope"], extra)
     square, absolute = _sides(mixtures.codebook)  # [B, K, 2]
     most = np.abs(mixtures.precision).max(2) * square.max(1).astype(float)  # float: it may be beyond 64 bits
     most += np.abs(mixtures.slope).max(2) * absolute.max(1).astype(float)

@@ -162,8 +162,8 @@ def quadtree(codes: int) -> tuple[Tensor, Tensor]:
         for _, size, row, column in leaves
     )
     sizes = torch.tensor([size for _, size, _, _ in found])
-    first = torch.tensor([[row, column] for _, _, row, column in found], dtype=torch.float32)
-    return first + ((1 << sizes[:, None]) - 1) / 2, sizes
+    corners = torch.tensor([[row, column] for _, _, row, column in found], dtype=torch.float32)
+    return corners + ((1 << sizes[:, None]) - 1) / 2, sizes
 
 
 def _cells(residual: Tensor) -> Tensor:
