@@ -127,7 +127,7 @@ class GroupMixtures:
 
 MAX_CLASSES = 64  # of each half
 MAX_EXTRA = 8  # extra bits of a code for each of its two dimensions
-LIMITS = {"codebook": 1 << 14, "bias": 1 << 24, "precision": 1 << 28, "slope": 1 << 28}  # largest magnitudes
+LIMITS = {"codebook": (1 << 15) - 1, "bias": 1 << 24, "precision": 1 << 28, "slope": 1 << 28}  # largest magnitudes
 _SCORE_LIMIT = 1 << 62  # of what is added up for a score
 
 

@@ -21,7 +21,7 @@ KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
-SHARED_CODES = (64, 4096)  # fewest and most codes of a shared codebook
+SHARED_CODES = (100, 4096)  # fewest and most codes of a shared codebook
 MAX_POINT_BITS = 16  # extra bits of a shared code
 Number = TypeVar("Number", float, Any)
 

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES_PER_OCTAVE, START_WEIGHT
 
 CLASSES = 20  # context classes of each half: deviations of 1/8 to 90 steps
-_EXTENT = 10  # log2 of the points along a side of the plane
+_EXTENT = 11  # log2 of the points along a side of the plane
 MAX_EXTRA = 8
-LEAST_CODES = 64
+LEAST_CODES = 100
 CANDIDATES = 12  # codes around a residual, beside code 0
 _REACH = 6  # cells on each side of zero: of a step, and of 2, 4, ... steps where they would be too many
 _SIDE = 2 * _REACH + 1
-_LEVELS = 8
+_LEVELS = 9
 
 
 class SharedGMVQ(nn.Module):
@@ -142,7 +142,7 @@ class Prepared:
 def quadtree(codes: int) -> tuple[Tensor, Tensor]:
     """Centres [K, 2] of the leaves of a quadtree of the plane's points, nearest to zero first, and log2 of their sides.
 
-    Points are one step apart, from -512 to 511. The leaf of the largest side for its distance from zero is split next.
+    Points are one step apart, from -1024 to 1023. The leaf of the largest side for its distance from zero is split next.
     """
     if codes < LEAST_CODES or codes % 3 != 1:
         raise ValueError(f"a shared codebook has 1 + 3n codes, at least {LEAST_CODES}, not {codes}")
