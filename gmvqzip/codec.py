@@ -21,12 +21,13 @@ from gmvqzip import rates
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.coding import CodesCodec
 from gmvqzip.compressed import Compressed
-from gmvqzip.engines.base import Search, Stages
+from gmvqzip.engines.base import Search, Stages, check_device_name
 from gmvqzip.engines.batching import analyse_all
 from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
+from gmvqzip.errors import ImageError, ModelError, one_line
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
@@ -76,7 +77,8 @@ class Codec(CodesCodec):
         """Compress a picture into the bytes of a `.gmvq` file.
 
         image: a path, a binary file object, encoded bytes, a PIL image, or a uint8 array [H, W], [H, W, 3] or
-        [H, W, 4]; strip: convert to sRGB and drop the ICC profile.
+        [H, W, 4]; strip: convert to sRGB, drop the ICC profile and all metadata (EXIF, XMP,
+        IPTC, resolution, texts, times), which are kept otherwise.
 
         Of these at most one: quality, 1 to 100, without effect where the model has a single rate; target_bpp, bits of
         the whole file per pixel, and target_size, bytes of the whole file: never exceeded, and missed by at most 3 %
@@ -115,7 +117,7 @@ class Codec(CodesCodec):
         gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
         the first bad picture.
         """
-        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
     def decompress(
@@ -156,7 +158,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
-        pictures = [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in images]
+        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
         return self.encode_pictures(pictures, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:
@@ -170,7 +172,7 @@ class Codec(CodesCodec):
         """
         wish = Wish(**rate)
         goal = wish.goal(picture.width, picture.height)
-        sections = make_sections(picture.alpha, picture.icc)
+        sections = make_sections(picture.alpha, picture.icc, picture.metadata)
         if goal is None:
             return self.compress_pictures([picture], tile=tile, **rate)[0]
 
@@ -200,7 +202,7 @@ class Codec(CodesCodec):
         done: dict[int, Compressed] = {}
         for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort), tile):
             picture = pictures[number]
-            done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc))
+            done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc, picture.metadata))
         return [done[number] for number in range(len(pictures))]
 
     def decompress_picture(
@@ -224,20 +226,21 @@ class Codec(CodesCodec):
                 return file.read(end - first)
 
             box, shrink = checked_part(region, scale, header.width, header.height)
-            plane, profile = read_extras(front)
+            extras = read_extras(front)
             tiling = Tiling(self.engine, header.width, header.height, index.side)
             pieces = tiling.paint_part(fetch, index, header.quality, box)
             pixels = render(pieces, box, gray=header.gray, shrink=shrink)
-            return Picture(pixels, header.gray, _part(plane, box, shrink), profile)
+            plane = _part(extras.alpha, box, shrink)
+            return Picture(pixels, header.gray, plane, extras.icc, metadata=extras.metadata)
 
     def restore(
         self, box: container.Container, codes: Codes, *, region: Region | None = None, scale: float = 1
     ) -> Picture:
         """The picture of an opened file and its codes, or a part of it, as for `decompress`."""
         part, shrink = checked_part(region, scale, codes.width, codes.height)
-        plane, profile = read_extras(box)  # before the pixels: a damaged section is found at once
+        extras = read_extras(box)  # before the pixels: a damaged section is found at once
         picture = self.decode_picture(codes, region=region, scale=scale)
-        return replace(picture, alpha=_part(plane, part, shrink), icc=profile)
+        return replace(picture, alpha=_part(extras.alpha, part, shrink), icc=extras.icc, metadata=extras.metadata)
 
     # Picture <-> codes: the network.
 
@@ -303,6 +306,16 @@ class Codec(CodesCodec):
         return Picture(pixels, gray=codes.gray)
 
 
+def _all_prepared(images: Sequence[Any], *, strip: bool, max_pixels: int) -> list[Picture]:
+    try:
+        if hasattr(images, "read"):  # the lines of a file are none
+            raise TypeError
+        sources = iter(images)
+    except TypeError:
+        raise ImageError(f"{one_line(images)} are no pictures: give a sequence of them") from None
+    return [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in sources]
+
+
 def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.uint8] | None:
     """A part of a transparency plane [H, W]; shrunk, each square of its pixels is their mean."""
     return None if plane is None else shrunk(plane[box.cells()], shrink)
@@ -326,6 +339,7 @@ def load(model: str | os.PathLike[str] = registry.DEFAULT_MODEL, *, device: str 
 
 def load_info(info: registry.ModelInfo, *, device: str = "auto") -> Codec:
     """The codec of a known model; the same one for the same file, identity and device."""
+    check_device_name(device)
     key = (Path(info.path).absolute(), info.model_id, device)
     with _loaded_lock:
         if key not in _loaded:
@@ -386,4 +400,6 @@ def encode(
 
 def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
     """The picture of these codes; they name their model."""
+    if not isinstance(codes, Codes):
+        raise ModelError(f"{one_line(codes)} are no codes: give what `encode` returns")
     return load_for(bytes.fromhex(codes.model_id), model=model, device=device).decode(codes)

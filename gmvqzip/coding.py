@@ -15,7 +15,7 @@ from gmvqzip.compressed import Compressed
 from gmvqzip.engines.base import make_engine
 from gmvqzip.engines.tiling import Tiling
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.errors import FormatError, ModelError
+from gmvqzip.errors import FormatError, ModelError, one_line
 from gmvqzip.format import container
 from gmvqzip.format.container import SECTION_TILES
 from gmvqzip.format.limits import MAX_PIXELS
@@ -147,6 +147,8 @@ class CodesCodec:
 
     def check_codes(self, codes: Codes) -> None:
         """Raise ModelError unless these codes are of this model, with its grids and codebook sizes."""
+        if not isinstance(codes, Codes):
+            raise ModelError(f"{one_line(codes)} are no codes: give what `encode` returns")
         if codes.model_id != self.model_id:
             raise ModelError(f"codes of model {codes.model_id[:8]}, but model {self.name} is {self.model_id[:8]}")
         self.engine.check_quality(codes.quality)

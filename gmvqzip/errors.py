@@ -1,5 +1,12 @@
 """The exception tree. Every error that a user can cause derives from `GmvqError` and reads as one clear line."""
 
+from __future__ import annotations
+
+import operator
+import os
+import reprlib
+from typing import SupportsIndex, cast
+
 
 class GmvqError(Exception):
     """Base of all errors raised on purpose by gmvqzip; `str(error)` is one line: what is wrong, and what to do."""
@@ -23,3 +30,56 @@ class TrainingError(GmvqError):
 
 class OutputError(GmvqError):
     """An output cannot be written: it exists, is a directory, is the input itself, or the file system refuses."""
+
+
+def one_line(value: object) -> str:
+    """A value in a message: short, on one line, and only characters that print."""
+    try:
+        text = reprlib.repr(value)
+    except Exception:  # of whatever object this is
+        text = type(value).__name__
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def whole_number(value: object, what: str, error: type[GmvqError]) -> int:
+    """A whole number of any integer type, NumPy's and torch's included. Raises `error` for anything else."""
+    try:
+        return operator.index(cast(SupportsIndex, value))
+    except Exception:  # TypeError, and what objects of others raise
+        raise error(f"{what} {one_line(value)} is no whole number: give an int") from None
+
+
+def real_number(value: object, what: str, error: type[GmvqError]) -> float:
+    """A number of any type that has a float. Raises `error` for anything else, texts included."""
+    try:
+        if isinstance(value, str | bytes | bytearray):
+            raise TypeError
+        return float(cast(float, value))
+    except OverflowError:
+        raise error(f"{what} {one_line(value)} is out of range") from None
+    except Exception:
+        raise error(f"{what} {one_line(value)} is no number: give an int or a float") from None
+
+
+def truth(value: object, what: str, error: type[GmvqError]) -> bool:
+    """Whether a value counts as true. Raises `error` for one that is neither, such as an array."""
+    try:
+        return bool(value)
+    except Exception:
+        raise error(f"{what} {one_line(value)} is neither true nor false") from None
+
+
+def path_text(value: object, what: str, error: type[GmvqError]) -> str:
+    """A name or path as text. Raises `error` for anything else, and for one with a zero byte."""
+    try:
+        text = os.fsdecode(cast(str, value))
+    except Exception:
+        raise error(f"{what} {one_line(value)} is neither a name nor a path") from None
+    if "\0" in text:
+        raise error(f"{what} {one_line(value)} holds a zero byte")
+    return text

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from gmvqzip.errors import ModelError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_SIDE
-from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, SECTION_TILES, section_name
+from gmvqzip.format.metadata import Metadata, read_metadata
+from gmvqzip.format.sections import SECTION_ALPHA, SECTION_ICC, SECTION_METADATA, SECTION_TILES, section_name
 from gmvqzip.format.source import Source, read_source
 from gmvqzip.format.tiles import read_index
 from gmvqzip.models import registry
@@ -20,13 +21,14 @@ class Info:
     """The header of a file, the bytes of its parts, and the model that made it, if that is installed."""
 
     header: container.Header
-    sections: Mapping[str, int]  # bytes of each section's content, by name: alpha, icc, tiles
+    sections: Mapping[str, int]  # bytes of each section's content, by name: alpha, icc, tiles, metadata
     header_bytes: int
     sections_bytes: int
     payload_bytes: int
     tile: int  # side of the tiles in pixels; 0 for a picture in one piece
     model: registry.ModelInfo | None  # None: not installed, or several installed models share the stored prefix
     model_error: str  # why there is no model, and what to do; empty if there is one
+    metadata: Metadata | None = None  # EXIF, XMP and their kin
 
     @property
     def width(self) -> int:
@@ -100,7 +102,18 @@ def info(source: Source, *, model: str | os.PathLike[str] | None = None) -> Info
     sections = {section_name(kind): len(content) for kind, content in box.sections.items()}
     index = box.sections.get(SECTION_TILES)
     tile = 0 if index is None else read_index(index, *box.header.coded_size).side
-    return Info(box.header, sections, box.header_bytes, box.sections_bytes, len(box.payload), tile, found, error)
+    stored = box.sections.get(SECTION_METADATA)
+    return Info(
+        box.header,
+        sections,
+        box.header_bytes,
+        box.sections_bytes,
+        len(box.payload),
+        tile,
+        found,
+        error,
+        None if stored is None else read_metadata(stored),
+    )
 
 
 def check_model(model: registry.ModelInfo, prefix: bytes) -> None:

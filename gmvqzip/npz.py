@@ -2,8 +2,8 @@
 
 Arrays: `stage_00`, `stage_01`, ... int32 [rows, columns] in coding order; `width`, `height`, `quality` integers, and
 `halvings` and `tile` (the side of the tiles in pixels), 0 where they are missing; `gray` a truth value; `model_id` a
-text of 64 hexadecimal digits; and, where the picture has them, `alpha` uint8 [H, W] and `icc` uint8 [bytes]. Nothing is
-pickled.
+text of 64 hexadecimal digits; and, where the picture has them, `alpha` uint8 [H, W], `icc` uint8 [bytes], and
+`metadata` uint8 [bytes], the content of a metadata section (docs/format.md). Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from numpy.lib import format
 from numpy.typing import NDArray
 
 from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.extras import Extras
 from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.metadata import Metadata, read_metadata, write_metadata
 
 _STAGE = "stage_"
 _BYTES_PER_PIXEL = 4  # no archive of ours unpacks to more, transparency included
@@ -41,8 +43,14 @@ _DAMAGE = (  # what zipfile and NumPy raise for it
 )
 
 
-def dump_npz(codes: Codes, *, alpha: NDArray[np.uint8] | None = None, icc: bytes | None = None) -> bytes:
-    """The archive of codes, with the picture's transparency [H, W] and colour profile."""
+def dump_npz(
+    codes: Codes,
+    *,
+    alpha: NDArray[np.uint8] | None = None,
+    icc: bytes | None = None,
+    metadata: Metadata | None = None,
+) -> bytes:
+    """The archive of codes, with the picture's transparency [H, W], colour profile and metadata."""
     arrays: dict[str, Any] = {f"{_STAGE}{number:02d}": stage for number, stage in enumerate(codes.stages)}
     arrays |= {
         "width": codes.width,
@@ -57,13 +65,15 @@ def dump_npz(codes: Codes, *, alpha: NDArray[np.uint8] | None = None, icc: bytes
         arrays["alpha"] = alpha
     if icc is not None:
         arrays["icc"] = np.frombuffer(icc, dtype=np.uint8)
+    if metadata:
+        arrays["metadata"] = np.frombuffer(write_metadata(metadata), dtype=np.uint8)
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 
-def load_npz(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Codes, NDArray[np.uint8] | None, bytes | None]:
-    """Read what `dump_npz` wrote: codes, transparency, colour profile. Raises FormatError for anything else."""
+def load_npz(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Codes, Extras]:
+    """Read what `dump_npz` wrote: codes, and what goes with them. Raises FormatError for anything else."""
     most = _BYTES_PER_PIXEL * max_pixels + _SPARE_BYTES
     if not data.startswith(_MAGIC):
         raise FormatError("not a .npz archive of codes, or cut")
@@ -78,13 +88,14 @@ def load_npz(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Codes, NDArr
                 raise FormatError(f"{codes.width}x{codes.height} pixels are more than the limit of {max_pixels}")
             alpha = _array(archive, "alpha") if "alpha" in present else None
             icc = _array(archive, "icc").tobytes() if "icc" in present else None
+            stored = _array(archive, "metadata").tobytes() if "metadata" in present else None
     except KeyError as error:
         raise FormatError(f"the archive lacks an array: {error.args[0]}") from None
     except _DAMAGE as error:
         raise FormatError(f"not a .npz archive of codes, or damaged: {' '.join(str(error).split())}") from None
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != (codes.height, codes.width)):
         raise FormatError(f"alpha is {alpha.dtype} {list(alpha.shape)}: uint8 [{codes.height}, {codes.width}] expected")
-    return codes, alpha, icc
+    return codes, Extras(alpha, icc, None if stored is None else read_metadata(stored))
 
 
 def _codes(archive: zipfile.ZipFile, present: set[str]) -> Codes:

@@ -5,20 +5,22 @@
 >>> image = Image.open("picture.gmvq")
 >>> image.save("smaller.gmvq", quality=30)
 
-`Image.open` reads the header, from which size and mode follow, and with it the colour profile, as
-`info["icc_profile"]`; codes and pixels are decoded when they are first needed, by the installed model that the file
-names. `Image.open` raises PIL.UnidentifiedImageError, and everything later OSError, with the line that
-`gmvqzip.decompress` raises. Pillow's own limit of pixels, `Image.MAX_IMAGE_PIXELS`, applies.
+`Image.open` reads the header, from which size and mode follow, and with it the colour profile and the metadata, where
+Pillow's own formats have them: `info["icc_profile"]`, `getexif()`, `info["exif"]`, `info["xmp"]`, `info["dpi"]`,
+`info["comment"]`, `info["photoshop"]`, `text`. Codes and pixels are decoded when they are first needed, by the
+installed model that the file names. `Image.open` raises PIL.UnidentifiedImageError, and everything later OSError, with
+the line that `gmvqzip.decompress` raises. Pillow's own limit of pixels, `Image.MAX_IMAGE_PIXELS`, applies.
 
 `save` takes quality, target_bpp, target_size, target_psnr, effort, strip and max_pixels as `gmvqzip.Codec.compress`,
-model and device as `gmvqzip.load`, and icc_profile, which replaces the picture's own; None drops it. As with Pillow's
+model and device as `gmvqzip.load`, and icc_profile, exif, xmp, dpi, comment and text (a dict of strings), each of which
+replaces the picture's own; None drops it. EXIF's orientation is applied to the pixels, and becomes 1. As with Pillow's
 own formats, other options are ignored. ValueError: an option is out of range; OSError: the picture cannot be
 compressed, or no file of the model reaches the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -27,7 +29,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from gmvqzip.errors import FormatError, GmvqError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_SIDE
-from gmvqzip.format.sections import decompress_profile
+from gmvqzip.format.metadata import read_metadata
+from gmvqzip.format.sections import SECTION_METADATA, decompress_profile
 
 __all__ = ["EXTENSION", "FORMAT", "MIME", "GmvqImageFile"]
 
@@ -36,6 +39,7 @@ _MODES = {(False, False): "RGB", (False, True): "RGBA", (True, False): "L", (Tru
 _EVERY_PIXEL = MAX_SIDE * MAX_SIDE  # Pillow has compared the size with its own limit
 _RATES = ("quality", "target_bpp", "target_size", "target_psnr", "effort")
 _OTHERS = ("strip", "max_pixels")
+_REPLACED = ("icc_profile", "exif", "xmp", "dpi", "comment")
 
 
 class GmvqImageFile(ImageFile.ImageFile):
@@ -45,22 +49,39 @@ class GmvqImageFile(ImageFile.ImageFile):
     format_description = "gmvqzip picture"
 
     def _open(self) -> None:
-        """Size, mode and colour profile; the whole file is read only where it holds more than header and payload."""
+        """Size, mode, profile, metadata; the whole file is read only where it holds more than header and payload."""
         assert self.fp is not None
         try:
             head = self.fp.read(MAX_HEADER_BYTES)
             header, _ = container.read_header(head)
-            alpha = False
+            alpha, metadata = False, None
             if header.has_sections:
                 sections = container.unpack(head + self.fp.read(), max_pixels=_EVERY_PIXEL).sections
                 alpha = container.SECTION_ALPHA in sections
                 if container.SECTION_ICC in sections:
                     self.info["icc_profile"] = decompress_profile(sections[container.SECTION_ICC])
+                metadata = sections.get(SECTION_METADATA)
         except FormatError as error:
             raise UnidentifiedImageError(str(error)) from error
         self._size = header.width, header.height
         self._mode = _MODES[header.gray, alpha]
+        self.text: dict[str, str] = {}
+        if metadata is not None:
+            self._embed(metadata)
         self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self._size))]
+
+    def _embed(self, section: bytes) -> None:
+        from gmvqzip.images.metadata import embed
+
+        try:
+            embed(self, read_metadata(section))
+        except FormatError as error:
+            raise UnidentifiedImageError(str(error)) from error
+
+    def load_seek(self, position: int) -> None:
+        """Go to a place in the file. That this is here lets `ImageFile.Parser` wait for the whole file."""
+        assert self.fp is not None
+        self.fp.seek(position)
 
     def verify(self) -> None:
         """Compare the file with its checks; no model is needed. Raises OSError."""
@@ -98,13 +119,29 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         raise ValueError(str(error)) from error
     if rate.get("quality", QUALITIES[0]) not in QUALITIES:
         raise ValueError(f"quality {rate['quality']} is out of range: give {QUALITIES[0]} to {QUALITIES[-1]}")
-    if "icc_profile" in options:
-        image = image.copy()
-        image.info["icc_profile"] = options["icc_profile"]
+    image = _with_given(image, options)
     with _as_os_error():
         chosen = codec.load(given.get("model", DEFAULT_MODEL), device=given.get("device", "auto"))
         data = chosen.compress(image, **rate, **{name: given[name] for name in _OTHERS if name in given})
     file.write(data)
+
+
+def _with_given(image: Image.Image, options: Mapping[str, Any]) -> Image.Image:
+    """The image, with what the options say of its profile and metadata in the place of its own."""
+    named = [name for name in (*_REPLACED, "text") if name in options]
+    if not named:
+        return image
+    from gmvqzip.images.metadata import dpi_of
+
+    copy = image.copy()
+    copy.text = dict(options.get("text", getattr(image, "text", None)) or {})  # type: ignore[attr-defined]
+    copy.info["dpi"] = dpi_of(image)
+    for name in set(named) - {"text"}:
+        value = options[name]
+        copy.info[name] = value.tobytes() if isinstance(value, Image.Exif) else value
+    if "xmp" in options:
+        copy.info.pop("XML:com.adobe.xmp", None)
+    return copy
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Generic, TypedDict, TypeVar
 
-from gmvqzip.errors import ModelError
+from gmvqzip.errors import ModelError, real_number, whole_number
 from gmvqzip.format.limits import MAX_QUALITY
 
 QUALITIES = range(1, MAX_QUALITY + 1)
@@ -171,11 +171,17 @@ class Wish:
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if len(given) > 1:
             raise ModelError(f"{' and '.join(given)} contradict each other: give one")
+        if self.quality is not None:
+            object.__setattr__(self, "quality", whole_number(self.quality, "quality", ModelError))
         for name in names[1:]:
-            if name in given and not 0 < given[name] < math.inf:
-                raise ModelError(f"{name} {given[name]} is out of range: give more than 0")
+            if name in given:
+                value = real_number(given[name], name, ModelError)
+                if not 0 < value < math.inf:
+                    raise ModelError(f"{name} {value:g} is out of range: give more than 0")
+                object.__setattr__(self, name, value)
         if self.target_psnr is not None and self.target_psnr > MAX_PSNR:
             raise ModelError(f"target_psnr {self.target_psnr} is out of range: give at most {MAX_PSNR:g} dB")
+        object.__setattr__(self, "effort", whole_number(self.effort, "effort", ModelError))
         rounds_of(self.effort)
 
     @property
@@ -200,6 +206,7 @@ class Wish:
 
 def rounds_of(effort: int) -> int:
     """Rounds of refinement of an effort of 1 to 9. Raises ModelError."""
+    effort = whole_number(effort, "effort", ModelError)
     if effort not in EFFORTS:
         raise ModelError(f"effort {effort} is out of range: give {EFFORTS[0]} to {EFFORTS[-1]}")
     return EFFORT_ROUNDS[effort - 1]

@@ -39,6 +39,7 @@ def card_text(info: ModelInfo) -> str:
         f"- Permitted use and licence of the data: {card['note'] or 'not stated'}",
         f"- Training: {training['steps_done']} steps of {training['batch_size']} pictures, "
         f"{training['seconds_trained'] / 60:.0f} minutes, {card['machine']}, seed {training['seed']}",
+        *([f"- Verdict: {card['verdict']['text']}"] if "verdict" in card else []),
         "",
         *_results(card["results"]),
         "",

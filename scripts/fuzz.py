@@ -211,8 +211,8 @@ def fuzz_one(name: str, arguments: argparse.Namespace) -> None:
     (fuzz_guided if guided else fuzz_plainly)(trial, seeds, arguments.minutes * 60, arguments.seed)
 
 
-def replay(paths: list[Path], pixels: int | None) -> int:
-    """Run kept files, whose names start with their target."""
+def replay(paths: list[Path], pixels: int | None, seconds: float) -> int:
+    """Run kept files, whose names start with their target, each within so many seconds; 0: without an end."""
     sys.path.insert(0, str(_ROOT / "tests" / "fuzz"))
     import targets
 
@@ -226,7 +226,7 @@ def replay(paths: list[Path], pixels: int | None) -> int:
     for path in paths:
         start = time.process_time()
         try:
-            with time_limit(SECONDS):
+            with time_limit(seconds):
                 targets.TARGETS[path.name.partition("-")[0]].run_file(path.read_bytes())
             said = "fine"
         except BaseException as error:
@@ -244,10 +244,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", nargs="+", type=Path, help="files to run again")
     parser.add_argument("--pixels", type=int, help="largest picture that is decoded when files are run again")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for a file that is run again; 0: no limit")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.replay:
-        return replay(arguments.replay, arguments.pixels)
+        return replay(arguments.replay, arguments.pixels, arguments.seconds)
     if arguments.child:
         fuzz_one(arguments.target[0], arguments)
         return 0

@@ -35,6 +35,8 @@ CONFIG = NetworkConfig(
     decoder_blocks=(0, 0, 0),
     grids=(GridConfig(16, 2, 64, 4), GridConfig(8, 1, 1024, 4), GridConfig(4, 1, 3, 2)),
 )
+METADATA = bytes.fromhex("01639482b31991531b3833b01ce8ddcec8cacefe0254f572b2f384803a7340091f600b1d00")
+"""A section of EXIF, resolution, time and a text, written out: deflate streams of equal content may differ."""
 # Name, width, height, gray, contents of sections: each form of the header, each flag.
 CASES = (
     ("short-1", 100, 61, False, {}),
@@ -42,6 +44,7 @@ CASES = (
     ("gray-1", 33, 70, True, {}),
     ("pixel-1", 1, 1, False, {}),
     ("sections-1", 37, 23, False, {1: b"transparency", 2: b"profile", 64: b"unknown"}),
+    ("metadata-1", 40, 30, False, {65: METADATA}),
 )
 
 

@@ -60,6 +60,7 @@ from gmvqzip.training.datasets import load_dataset
 from gmvqzip.training.evaluation import soft_measures
 from gmvqzip.training.run import RunCallbacks, train_model
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.stopping import Stopping
 from gmvqzip.training.trainer import Trainer
 
 BOX_PICTURES = 1000  # at most, for the quantiles of their errors
@@ -187,7 +188,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-class Stop:
+class Stop(Stopping):
     """Notes SIGINT and SIGTERM, so that a run saves a checkpoint; a second one ends the program at once."""
 
     def __init__(self) -> None:
@@ -214,7 +215,7 @@ def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: arg
             told = time.monotonic()
             print(f"  {record.progress:6.1%} step {record.step}, PSNR {record.values['psnr']:.2f} dB", flush=True)
 
-    callbacks = RunCallbacks(print, on_step, lambda step, summary: None, lambda: None, lambda: stop.asked)
+    callbacks = RunCallbacks(print, on_step, lambda step, summary: None, stop)
     card = train_model(
         key["row"], config, data, output=model, folder=folder, device=device, resume=bool(checkpoints(folder)), note="",
         callbacks=callbacks,
@@ -230,7 +231,7 @@ def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: arg
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps_done": trainer.step,
         "epochs_done": trainer.step * config.batch_size / len(data.train),
-        "seconds_trained": round(trainer.elapsed, 3),
+        "seconds_trained": round(trainer.course.trained, 3),
         "data": data.description,
         "model_id": codec.model_id,
         "model_bytes": model.stat().st_size,

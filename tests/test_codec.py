@@ -18,6 +18,7 @@ from gmvqzip.engines.base import set_threads
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
 from gmvqzip.format import container
+from gmvqzip.format.metadata import Metadata, Text
 from gmvqzip.images.picture import Picture
 from gmvqzip.npz import dump_npz, load_npz
 
@@ -163,11 +164,13 @@ class TestExtras:
             tiny.decompress(data)
 
     def test_sections_round_trip(self, tiny: Codec, pixels: np.ndarray) -> None:
-        sections = make_sections(pixels[:, :, 0], b"profile")
+        known = Metadata(comment=b"known", texts=(Text("Title", "a"),))
+        sections = make_sections(pixels[:, :, 0], b"profile", known)
         box, _ = tiny.unpack_codes(tiny.pack_codes(tiny.encode(pixels), sections).data)
-        plane, profile = read_extras(box)
+        plane, profile, metadata = read_extras(box)
         assert np.array_equal(plane, pixels[:, :, 0])
         assert profile == b"profile"
+        assert metadata == known
 
 
 class TestRefusals:
@@ -325,12 +328,15 @@ class TestPublicNames:
 class TestNpz:
     def test_round_trip(self, tiny: Codec, pixels: np.ndarray) -> None:
         codes = tiny.encode(pixels[:, :, 0])
-        back, alpha, icc = load_npz(dump_npz(codes, alpha=pixels[:, :, 1], icc=b"profile"))
+        back, (alpha, icc, metadata) = load_npz(
+            dump_npz(codes, alpha=pixels[:, :, 1], icc=b"profile", metadata=Metadata(comment=b"known"))
+        )
+        assert metadata == Metadata(comment=b"known")
         assert back == codes
         assert back.gray
         assert np.array_equal(alpha, pixels[:, :, 1])
         assert icc == b"profile"
-        assert load_npz(dump_npz(codes))[1:] == (None, None)
+        assert load_npz(dump_npz(codes))[1] == (None, None, None)
 
     def test_the_same_codes_give_the_same_archive(self, tiny: Codec, pixels: np.ndarray) -> None:
         assert dump_npz(tiny.encode(pixels)) == dump_npz(tiny.encode(pixels))

@@ -9,6 +9,7 @@ import pytest
 
 import gmvqzip
 from gmvqzip.codec import Codec
+from gmvqzip.format.metadata import Text
 from gmvqzip.models.registry import read_info
 
 FILES = Path(__file__).parent / "golden" / "files"
@@ -43,3 +44,10 @@ def test_info(name: str) -> None:
     assert (found.width, found.height) == (EXPECTED[name]["width"], EXPECTED[name]["height"])
     assert found.codes_crc32 in (None, EXPECTED[name]["codes_crc32"])
     assert found.alpha == found.icc == (name == "sections-1")
+
+
+def test_metadata() -> None:
+    found = gmvqzip.info(FILES / "metadata-1.gmvq", model=FILES / "tables-1.safetensors").metadata
+    assert found is not None
+    assert (found.dpi, found.time, found.texts) == ((300, 300), (2024, 5, 6, 7, 8, 9), (Text("Title", "Lake"),))
+    assert found.exif.hex() == "4d4d002a00000008000101120003000000010001000000000000"

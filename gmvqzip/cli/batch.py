@@ -10,13 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from gmvqzip.cli.plan import Task, check_target
+from gmvqzip.cli.plan import AlreadyThere, Task, check_target
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import OutputError
+from gmvqzip.errors import FormatError, ImageError, OutputError
+from gmvqzip.format.source import read_bounded
 
 _HEAD_BYTES = 64  # more than any header: a foreign file is refused before the rest is read
+
+
+class LeftAlone(Exception):
+    """What the options ask of a result is not there: no output is written, which is no failure."""
 
 
 def run_tasks(
@@ -56,11 +61,20 @@ def run_tasks(
 
 
 def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> Fields | None:
-    """Show a result and return it; where getting it raises, report that, count it and return None."""
+    """Show a result and return it; where getting it raises, report that, count it and return None.
+
+    A file that is skipped or left alone is told from one that failed.
+    """
     try:
         fields = result()
     except BrokenPipeError:
         raise
+    except AlreadyThere as there:
+        report.skip(task.name, task.target or Path(), str(there))
+        return None
+    except LeftAlone as left:
+        report.leave(task.name, str(left))
+        return None
     except Exception as error:
         report.fail(task.name, error)
         return None
@@ -77,14 +91,14 @@ def read_gmvq(task: Task) -> bytes:
     with task.source.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         read_header(head)
-        return head + file.read()
+        return head + (file.read() if task.source.is_file() else read_bounded(file, FormatError))
 
 
 def read_stdin() -> bytes:
     """All of standard input."""
     if sys.stdin is None:
         raise OutputError("standard input is closed: name a file")
-    return sys.stdin.buffer.read()
+    return read_bounded(sys.stdin.buffer, OutputError)
 
 
 def threads_for_jobs(threads: int | None, jobs: int) -> Callable[[], None]:
@@ -116,7 +130,10 @@ def write_stdout(data: bytes) -> None:
 
 def read_source(source: Path) -> Path | bytes:
     """The path itself, or the bytes where it is no regular file: pipes and devices can be read only once."""
-    return source if source.is_file() else source.read_bytes()
+    if source.is_file():
+        return source
+    with source.open("rb") as file:
+        return read_bounded(file, ImageError)
 
 
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
@@ -157,6 +174,8 @@ def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
 
 
 def _remove(source: Path, target: Path) -> None:
-    if not target.is_file():  # what went into a pipe or a device may be gone
+    from gmvqzip.images.files import is_stream
+
+    if is_stream(target) or not target.is_file():  # what went into a pipe or a device may be gone
         raise OutputError(f"the source is kept: output {safe_name(target)} is not a regular file")
     source.unlink()

@@ -13,7 +13,7 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import prepare, read_source, read_stdin, write_stdout
-from gmvqzip.cli.plan import IMAGE_SUFFIXES, STREAM, Task, inputs
+from gmvqzip.cli.plan import STREAM, Task, image_suffixes, inputs
 from gmvqzip.cli.records import input_name
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
@@ -150,7 +150,7 @@ def bench(
     limit = size_limit(at) if at is not None else None
     if at is not None and html_file is None:
         raise UsageError("--at is the size for --html: name a file for that")
-    tasks, total = inputs(images, report, recursive=recursive, suffixes=IMAGE_SUFFIXES)
+    tasks, total = inputs(images, report, recursive=recursive, suffixes=image_suffixes())
     _check_outputs(tasks, json_file, plot_file, html_file, force=force)
 
     from gmvqzip.bench.codecs import DEFAULT_RIVALS, Gmvq, rivals, why_missing

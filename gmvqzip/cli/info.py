@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import read_gmvq, run_tasks
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task, inputs
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task
+from gmvqzip.cli.plan import inputs as readable
 from gmvqzip.cli.records import Fields, input_name, shown_input
 from gmvqzip.cli.report import Report
 from gmvqzip.models.hyperconfig import HyperpriorConfig
@@ -19,8 +20,9 @@ _KINDS[True, True] = "gray, transparency"
 
 
 def info(
-    files: options.Files,
-    recursive: options.Recursive = False,
+    files: options.Files = None,
+    *,
+    inputs: options.Inputs,
     model: options.Model = None,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
@@ -31,7 +33,7 @@ def info(
     -v adds the bits of each stage, or of each part of a model with many groups, for which the codes are decoded.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=False)
-    tasks, total = inputs(files, report, recursive=recursive, suffixes=GMVQ_SUFFIXES)
+    tasks, total = readable(inputs.paths(files), report, recursive=inputs.recursive, suffixes=GMVQ_SUFFIXES)
 
     def work(task: Task) -> Fields:
         from gmvqzip import inspection

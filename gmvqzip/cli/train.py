@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import sys
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gmvqzip.cli.options import Device, DeviceOption, Force, NoProgress, Quiet, Threads, Verbose
+from gmvqzip.cli.report import is_watched, to_stderr
 from gmvqzip.cli.run import UsageError
+from gmvqzip.cli.stopping import SignalStop
+from gmvqzip.torchrun import place
+from gmvqzip.training.stopping import Stopped, Stopping
 
 if TYPE_CHECKING:
+    from gmvqzip.cli.progress import TrainingDisplay
     from gmvqzip.training.config import TrainConfig
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
@@ -49,6 +51,14 @@ def train(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; may name a preset to start from.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            metavar="MODEL",
+            help="A model to go on from, by name or path, or none. Default: photo, for presets photo and faces.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The model file. Default: DATASET.safetensors.")
     ] = None,
@@ -63,7 +73,9 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run in steps.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Length in passes over the training set.")] = None,
-    time: Annotated[str | None, typer.Option("--time", metavar="10m", help="Length in time: 90s, 10m, 1.5h.")] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="10m", help="Length in time, all included: 90s, 10m, 1.5h.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a step.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
@@ -85,75 +97,106 @@ def train(
     The run ends with the model: averaged weights, the aggregated prior frozen into integer tables, a card with measured
     results. Use it with `--model FILE`. Ctrl-C saves a checkpoint; `--resume` goes on exactly there.
     """
-    settings = _settings(dataset, preset, config, quantizer, steps, epochs, time, batch_size, seed)
-    output = out or Path(f"{dataset}.safetensors")
-    if output.suffix != ".safetensors":
-        raise UsageError(f"--out {output}: a model file must end in .safetensors")
-    if output.exists() and not (force or resume):
-        raise UsageError(f"{output} exists; -f overwrites it")
-
-    import torch
+    import time as clock
 
     from gmvqzip.cli.progress import TrainingDisplay
+
+    began = clock.monotonic()
+    quiet = quiet or place().rank > 0
+    display = TrainingDisplay(enabled=is_watched() and not no_progress and not quiet, quiet=quiet)
+    stop = SignalStop(display.say, display.leave, display.on_phase)
+    try:
+        with stop:
+            settings = _settings(
+                dataset, preset, config, start, quantizer, steps, epochs, time, batch_size, seed, display.say
+            )
+            output = out or Path(f"{dataset}.safetensors")
+            if output.suffix != ".safetensors":
+                raise UsageError(f"--out {output}: a model file must end in .safetensors")
+            if output.exists() and not (force or resume):
+                raise UsageError(f"{output} exists; -f overwrites it")
+            name = _device(device, threads)
+            with display:
+                card = _train(
+                    settings,
+                    name,
+                    data,
+                    output=output,
+                    folder=run_dir or Path("runs") / output.stem,
+                    download=download,
+                    resume=resume,
+                    note=note,
+                    display=display,
+                    stopping=stop,
+                    began=began,
+                )
+    except Stopped:
+        card = None
+    if card is None:
+        display.say(stop.outcome())
+        return stop.exit_code
+    if card:
+        display.results(output, card)
+    return 0
+
+
+def _train(
+    settings: TrainConfig,
+    device: str,
+    data: Path | None,
+    *,
+    output: Path,
+    folder: Path,
+    download: bool,
+    resume: bool,
+    note: str,
+    display: TrainingDisplay,
+    stopping: Stopping,
+    began: float,
+) -> dict[str, Any] | None:
+    """Read the data and train, as one of torchrun's processes or alone; returns as `train_model`."""
     from gmvqzip.training import distributed
     from gmvqzip.training.datasets import load_dataset
     from gmvqzip.training.run import RunCallbacks, train_model
 
-    name = _device(device)
-    if threads:
-        torch.set_num_threads(threads)
-    with ExitStack() as stack:
-        stop = stack.enter_context(_GracefulStop())
-        chosen = stack.enter_context(distributed.joined(name))
-        quiet = quiet or not distributed.writes()
-        shown = sys.stderr.isatty() and not no_progress and not quiet
-        display = stack.enter_context(TrainingDisplay(enabled=shown, quiet=quiet))
+    with distributed.joined(device) as chosen:
         distributed.check_batch(settings.batch_size)
         with distributed.first_of_machine() if download else nullcontext():
             splits = load_dataset(
-                dataset, data, crop=settings.crop, seed=settings.seed, download=download, say=display.say
+                settings.dataset, data, crop=settings.crop, seed=settings.seed, download=download, say=display.say
             )
         display.say(splits.description)
-        card = train_model(
+        return train_model(
             output.stem,
             settings,
             splits,
             output=output,
-            folder=run_dir or Path("runs") / output.stem,
+            folder=folder,
             device=chosen,
             resume=resume,
             note=note,
-            callbacks=RunCallbacks(
-                display.say,
-                display.on_step,
-                display.on_evaluation,
-                on_trained=stop.trained,
-                stop=lambda: stop.signal is not None,
-            ),
+            callbacks=RunCallbacks(display.say, display.on_step, display.on_evaluation, stopping),
+            began=began,
         )
-        if card is None:
-            display.say("stopped; a checkpoint is saved, and --resume goes on from it")
-            return 128 + int(stop.signal or signal.SIGTERM)  # the signal may have come to another process alone
-        if card:
-            display.results(output, card)
-    return 0
 
 
 def _settings(
     dataset: str,
     preset_name: str | None,
     config_file: Path | None,
+    start: str | None,
     quantizer: str | None,
     steps: int | None,
     epochs: float | None,
     time: str | None,
     batch_size: int | None,
     seed: int | None,
+    say: Callable[[str], None] = to_stderr,
 ) -> TrainConfig:
     """The run's configuration from preset or file, then the options that replace single fields."""
     from dataclasses import replace
 
-    from gmvqzip.training.config import load_config, preset
+    from gmvqzip.training.choice import choose
     from gmvqzip.training.methods import with_quantizer
 
     if preset_name and config_file:
@@ -164,11 +207,8 @@ def _settings(
         raise UsageError("--epochs must be positive")
     if dataset not in _DEFAULT_PRESETS:
         raise UsageError(f"--dataset {dataset}: choose {', '.join(_DEFAULT_PRESETS)}")
-    if config_file:
-        settings = load_config(config_file)
-    else:
-        defaults = _QUANTIZER_PRESETS if quantizer else _DEFAULT_PRESETS
-        settings = preset(preset_name or defaults[dataset])
+    defaults = _QUANTIZER_PRESETS if quantizer else _DEFAULT_PRESETS
+    settings = choose(preset_name, config_file, start, defaults[dataset], say)
     changes: dict[str, Any] = {"dataset": dataset}
     if batch_size is not None:
         changes["batch_size"] = batch_size
@@ -181,46 +221,15 @@ def _settings(
     return with_quantizer(settings, quantizer) if quantizer else settings
 
 
-def _device(device: Device) -> str:
+def _device(device: Device, threads: int | None) -> str:
     import torch
 
     from gmvqzip.errors import TrainingError
 
+    if threads:
+        torch.set_num_threads(threads)
     if device is Device.AUTO:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device is Device.CUDA and not torch.cuda.is_available():
         raise TrainingError("no CUDA device here; use --device cpu or auto")
     return device.value
-
-
-class _GracefulStop:
-    """Notes SIGINT and SIGTERM instead of dying, so that the loop saves a checkpoint. A second one ends at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _GracefulStop:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.signal = number
-
-    def restore(self) -> None:
-        """Back to what the signals did before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def trained(self) -> None:
-        """The loop is over: a signal ends the program as elsewhere, one that came too late for the loop included."""
-        self.restore()
-        if self.signal is not None:
-            os.kill(os.getpid(), self.signal)

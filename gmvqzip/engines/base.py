@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.errors import ModelError
+from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import call_after_fork, fork_lock, one_thread_after_fork
 from gmvqzip.format.tiles import Box
 from gmvqzip.models.config import NetworkConfig
@@ -101,12 +101,17 @@ def make_engine(info: ModelInfo, device: str) -> Engine:
     from gmvqzip.engines.staged import StagedEngine
     from gmvqzip.models.kinds import read_config
 
-    if device not in DEVICES:
-        raise ModelError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+    check_device_name(device)
     config = read_config(info.config)
     if isinstance(config, HyperpriorConfig):
         return HyperpriorEngine(info, config, device)
     return StagedEngine(info, config, device)
+
+
+def check_device_name(device: str) -> None:
+    """Raise ModelError unless it is auto, cpu or cuda."""
+    if not isinstance(device, str) or device not in DEVICES:
+        raise ModelError(f"unknown device {one_line(device)}: choose one of {', '.join(DEVICES)}")
 
 
 def torch_device(name: str) -> torch.device:

@@ -19,7 +19,7 @@ from gmvqzip.entropy.codes import frozen
 from gmvqzip.entropy.context import Block, ContextModel, Visitor
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import LATENT_UNIT
-from gmvqzip.errors import FormatError, ModelError
+from gmvqzip.errors import FormatError, ModelError, whole_number
 from gmvqzip.format.limits import MAX_CODES
 from gmvqzip.format.tiles import Box
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
@@ -87,7 +87,7 @@ class HyperpriorEngine:
 
     def resolve_quality(self, quality: int | None) -> int:
         """The quality field, 1 to 100; DEFAULT_QUALITY where none is wanted."""
-        quality = DEFAULT_QUALITY if quality is None else quality
+        quality = DEFAULT_QUALITY if quality is None else whole_number(quality, "quality", ModelError)
         if not 1 <= quality <= QUALITIES:
             raise ModelError(f"quality {quality} is out of range: give 1 to {QUALITIES}")
         return quality

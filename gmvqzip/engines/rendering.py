@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, one_line, real_number, whole_number
 from gmvqzip.format.tiles import Box
 
 if TYPE_CHECKING:
@@ -24,10 +24,15 @@ def checked_part(region: tuple[int, int, int, int] | None, scale: float, width: 
 
     Raises ImageError where the region is not inside the picture, or the scale is not one of 1 / SHRINKS.
     """
+    scale = real_number(scale, "scale", ImageError)
     shrink = next((factor for factor in SHRINKS if factor * scale == 1), None)
     if shrink is None:
         raise ImageError(f"scale {scale:g} is out of range: give 1, 1/2, 1/4 or 1/8")
-    x, y, columns, rows = region or (0, 0, width, height)
+    try:
+        x, y, columns, rows = (0, 0, width, height) if region is None else region
+    except Exception:  # whatever is given, it is no four values
+        raise ImageError(f"region {one_line(region)}: give x, y, width and height in pixels") from None
+    x, y, columns, rows = (whole_number(value, "region:", ImageError) for value in (x, y, columns, rows))
     if min(x, y) < 0 or min(columns, rows) < 1 or x + columns > width or y + rows > height:
         raise ImageError(f"region {x},{y},{columns},{rows} is not inside the picture of {width}x{height} pixels")
     return Box(x, y, x + columns, y + rows), shrink

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gmvqzip.engines.base import MAP, Once, Search, Stages, full_precision, image_tensor, torch_device
 from gmvqzip.entropy import coder
 from gmvqzip.entropy.tables import code_bits, ideal_bits
-from gmvqzip.errors import ModelError
+from gmvqzip.errors import ModelError, whole_number
 from gmvqzip.format.tiles import Box
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.registry import ModelInfo
@@ -37,7 +37,7 @@ class StagedEngine:
 
     def resolve_quality(self, quality: int | None) -> int:
         """The quality field: this model has a single rate, so any of 1 to 100 gives it."""
-        if quality is not None and quality not in _QUALITIES:
+        if quality is not None and whole_number(quality, "quality", ModelError) not in _QUALITIES:
             raise ModelError(f"quality {quality} is out of range: give 1 to 100")
         return SINGLE_RATE
 

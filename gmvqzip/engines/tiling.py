@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gmvqzip.engines.base import MAP, Engine, Search, Stages
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import codes_crc32
-from gmvqzip.errors import FormatError, ModelError
+from gmvqzip.errors import FormatError, ModelError, whole_number
 from gmvqzip.format.limits import MAX_CODES, MAX_TILE_SIDE, MIN_TILE_SIDE
 from gmvqzip.format.tiles import Box, TileGrid, TileIndex, make_index
 
@@ -35,6 +35,7 @@ def tile_side(engine: Engine, width: int, height: int, wanted: int | None) -> in
     """
     if wanted is None:
         wanted = TILE_SIDE if isinstance(engine, HyperpriorEngine) and width * height > TILED_PIXELS else 0
+    wanted = whole_number(wanted, "tile", ModelError)
     return wanted if wanted < max(width, height) else 0
 
 

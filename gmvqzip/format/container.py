@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, whole_number
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.limits import MAX_HALVINGS, MAX_HEADER_BYTES, MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
 from gmvqzip.format.packheader import PACK_MAGIC
@@ -206,7 +206,7 @@ def read_front(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple[Contain
 
 
 def _check_pixels(header: Header, max_pixels: int) -> None:
-    if header.width * header.height > max_pixels:
+    if header.width * header.height > whole_number(max_pixels, "max_pixels", FormatError):
         raise FormatError(
             f"{header.width}x{header.height} pixels are more than the limit of {max_pixels}: "
             "raise it (--max-pixels) if you trust the file"

@@ -9,6 +9,7 @@ MAX_HEADER_BYTES = 21  # the long form with both sides above 16,384, and halving
 MAX_SECTION_TYPE = 16_383  # a section's type is a varint of at most two bytes
 MAX_SECTION_BYTES = 2**30  # bytes in one section
 MAX_PROFILE_BYTES = 2**24  # bytes of a colour profile once inflated
+MAX_METADATA_BYTES = 2**24  # bytes of all metadata once inflated
 MAX_CODES = 2**30  # code indices in one payload
 MIN_TILE_SIDE, MAX_TILE_SIDE = 2**5, 2**12  # pixels; a tile's side is a power of two
 MAX_TABLE = 65_536  # entries in one frequency table

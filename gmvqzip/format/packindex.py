@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, one_line
 from gmvqzip.format.limits import (
     MAX_ALL_NAME_BYTES,
     MAX_HALVINGS,
@@ -172,6 +172,8 @@ def check_name(name: str) -> None:
 
     It is what the picture will be called when it is unpacked, without ending; at most 1,024 bytes in UTF-8.
     """
+    if not isinstance(name, str):
+        raise FormatError(f"{one_line(name)} is no name for a picture in a pack: a text is wanted")
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -179,7 +181,9 @@ def check_name(name: str) -> None:
     if size > MAX_NAME_BYTES:
         raise FormatError(f"the name has {size} bytes in UTF-8, limit {MAX_NAME_BYTES}")
     if "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
-        raise FormatError(f"{name!r} is no name for a picture in a pack: a relative path without . and .. is wanted")
+        raise FormatError(
+            f"{one_line(name)} is no name for a picture in a pack: a relative path without . and .. is wanted"
+        )
 
 
 def _read_previous(data: bytes, position: int) -> tuple[tuple[int, int] | None, int]:

@@ -15,8 +15,9 @@ SECTION_END = 0  # closes the list; has neither length nor bytes
 SECTION_ALPHA = 1  # the transparency plane, entropy/alpha.py
 SECTION_ICC = 2  # the colour profile, a zlib stream
 SECTION_TILES = 3  # where the tiles of a large picture lie in the payload, format/tiles.py
+SECTION_METADATA = 65  # EXIF, XMP and their kin, format/metadata.py
 FIRST_ANCILLARY = 64  # a reader skips unknown types from here on, and refuses unknown types below
-SECTION_NAMES = {SECTION_ALPHA: "alpha", SECTION_ICC: "icc", SECTION_TILES: "tiles"}
+SECTION_NAMES = {SECTION_ALPHA: "alpha", SECTION_ICC: "icc", SECTION_TILES: "tiles", SECTION_METADATA: "metadata"}
 
 _TYPE_BYTES, _LENGTH_BYTES = 2, 5
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import PurePath
-
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM")  # tried first: Pillow loads their readers in any case
 OTHER_FORMATS = (
     "WEBP",
@@ -79,15 +76,9 @@ def picture_endings() -> frozenset[str]:
     return ENDINGS.union(*added)
 
 
-def passed_over(names: Iterable[str]) -> dict[str, int]:
-    """How many of these files are pictures that cannot be read here, by their ending; the most first."""
-    unread = UNREAD_ENDINGS.union(*ADDED_ENDINGS.values()) - picture_endings()
-    counts: dict[str, int] = {}
-    for name in names:
-        ending = PurePath(name).suffix.lower().removeprefix(".")
-        if ending in unread:
-            counts[ending] = counts.get(ending, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+def unread_endings() -> frozenset[str]:
+    """Endings, without their dot, of pictures that cannot be read here."""
+    return UNREAD_ENDINGS.union(*ADDED_ENDINGS.values()) - picture_endings()
 
 
 def package_for(ending: str) -> str | None:

@@ -12,15 +12,14 @@ from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, message_of
 from gmvqzip.forks import fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
+from gmvqzip.format.source import read_bounded
 from gmvqzip.images.formats import ADD_ONS, ADDED_FORMATS, COMMON_FORMATS, LAST_FORMAT, OTHER_FORMATS, refusal
 
-MAX_SOURCE_BYTES = 2**30  # of what comes through a pipe or from a device: it must end somewhere
 _HEAD_BYTES = 32
-_READ_BYTES = 2**20  # at once, so that a signal ends it
 
 
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
@@ -44,12 +43,7 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # on damaged files the readers of Pillow raise almost anything
-        raise ImageError(f"the picture is damaged or cut: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"the picture is damaged or cut: {message_of(error)}") from error
 
 
 @cache
@@ -71,27 +65,16 @@ def _uncommon_formats() -> list[str]:
     return [name for name in (*OTHER_FORMATS, *ADDED_FORMATS, LAST_FORMAT) if name in Image.OPEN]
 
 
-def read_bounded(file: BinaryIO, limit: int = MAX_SOURCE_BYTES) -> bytes:
-    """All that a file object gives. ImageError: more than `limit` bytes, or text."""
-    parts: list[bytes] = []
-    total = 0
-    while part := file.read(_READ_BYTES):
-        if not isinstance(part, bytes):
-            raise ImageError("the file object gives text: open it in binary mode")
-        parts.append(part)
-        total += len(part)
-        if total > limit:
-            raise ImageError(f"more than {limit} bytes came from a pipe or device: save it as a file first")
-    return b"".join(parts)
-
-
 def rewindable(file: BinaryIO) -> BinaryIO:
     """The file itself where it stands at its beginning and can go back there; otherwise the rest of it in memory."""
-    if not isinstance(file.read(0), bytes):
-        raise ImageError("the file object gives text: open it in binary mode")
-    if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
-        return file
-    return io.BytesIO(read_bounded(file))
+    try:
+        if not isinstance(file.read(0), bytes):
+            raise ImageError("the file object gives text: open it in binary mode")
+        if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
+            return file
+    except (ValueError, TypeError) as error:  # it is closed, or no file
+        raise ImageError(f"the file object cannot be read: {message_of(error)}") from None
+    return io.BytesIO(read_bounded(file, ImageError))
 
 
 _calm_lock = fork_lock()

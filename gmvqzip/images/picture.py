@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,12 +19,15 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, message_of, truth, whole_number
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
+from gmvqzip.format.metadata import Metadata
+from gmvqzip.format.source import open_file
 from gmvqzip.images import colour, png
 from gmvqzip.images.colour import Pixels, Planes
+from gmvqzip.images.metadata import embed, metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
-from gmvqzip.images.opening import calm_pillow, one_line, open_image, read_bounded, rewindable
+from gmvqzip.images.opening import calm_pillow, open_image, rewindable
 from gmvqzip.images.profiles import RGB_SPACE, profile_space
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
@@ -47,6 +49,7 @@ class Picture:
     warnings: list[str] = field(default_factory=list)  # what was lost or changed in reading, one line each
     as_rgb: bool = False  # gray, but given as RGB: it goes out as RGB
     dropped: list[str] = field(default_factory=list)  # those of them for which the source must be kept
+    metadata: Metadata | None = None  # EXIF, XMP and their kin
 
     @property
     def width(self) -> int:
@@ -66,9 +69,10 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
     """Read a path, bytes, a binary file object, a Pillow image, or an array [H,W], [H,W,1|2|3|4] of uint8 or uint16.
 
     The EXIF orientation is applied, a fully opaque alpha dropped. `strip` converts the pixels to sRGB and drops the
-    profile. ImageError: unreadable, cut, damaged, empty, more than `max_pixels`, or a kind of sample with no 8-bit
-    meaning.
+    profile and all metadata. ImageError: unreadable, cut, damaged, empty, more than `max_pixels`, or a kind of sample
+    with no 8-bit meaning.
     """
+    max_pixels, strip = whole_number(max_pixels, "max_pixels", ImageError), truth(strip, "strip", ImageError)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
@@ -77,13 +81,11 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
         return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
         try:
-            with Path(source).open("rb") as file:
-                whole = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                opened = file if whole else io.BytesIO(read_bounded(file))
-                return _from_file(opened, strip=strip, max_pixels=max_pixels)
+            with open_file(source, ImageError) as file:
+                return _from_file(file, strip=strip, max_pixels=max_pixels)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not hasattr(source, "read"):
+    if not callable(getattr(source, "read", None)):
         raise ImageError(f"a picture cannot be made of a {type(source).__name__}; give a path, bytes, image or array")
     return _from_file(rewindable(source), strip=strip, max_pixels=max_pixels)
 
@@ -116,7 +118,8 @@ def _from_file(file: BinaryIO, *, strip: bool, max_pixels: int) -> Picture:
             directory = read_directory(file)
             unpacked = unpack_tiff(file, directory, notes, partial(_check_size, max_pixels=max_pixels))
             if unpacked is not None:
-                return _finished(unpacked, notes, strip=strip)
+                metadata = None if strip else tiff_metadata(file, directory.page.offset, notes)
+                return _finished(unpacked, notes, metadata, strip=strip)
             file.seek(0)
             frame = directory.frame
         if head == png.SIGNATURE:
@@ -136,7 +139,7 @@ def _as_image_error() -> Iterator[None]:
     except MemoryError as error:
         raise ImageError("not enough memory to unpack the picture") from error
     except Exception as error:  # on damaged files the readers of Pillow raise almost anything
-        raise ImageError(f"the picture is damaged or cut: {one_line(error)}") from error
+        raise ImageError(f"the picture is damaged or cut: {message_of(error)}") from error
 
 
 def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, strip: bool, max_pixels: int) -> Picture:
@@ -152,7 +155,8 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
                 directory = read_directory(file, image.tag_v2.offset)
                 unpacked = unpack_tiff(file, directory, notes, partial(_check_size, max_pixels=max_pixels))
                 if unpacked is not None:
-                    return _finished(unpacked, notes, strip=strip)
+                    metadata = None if strip else tiff_metadata(file, image.tag_v2.offset, notes)
+                    return _finished(unpacked, notes, metadata, strip=strip)
             if image.format == "PNG":
                 header = png.read_header(file)
         space = note_remainder(image, file, notes)
@@ -166,19 +170,21 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
             unpacked = colour.unpack_pillow(image, image.format, notes)
         if space is not None:
             unpacked = replace(unpacked, image=space.convert(unpacked.image, notes))
-        return _finished(replace(unpacked, orientation=_orientation(image, notes)), notes, strip=strip)
+        unpacked = replace(unpacked, orientation=_orientation(image, notes))
+        return _finished(unpacked, notes, None if strip else metadata_of(image, file, notes), strip=strip)
 
 
 def _orientation(image: Image.Image, notes: Notes) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception as error:  # a damaged EXIF block must not cost the picture
-        notes.drop(f"the EXIF block is damaged ({one_line(error)}): no rotation applied")
+        notes.drop(f"the EXIF block is damaged ({message_of(error)}): no rotation applied")
         return 1
 
 
-def _finished(unpacked: colour.Unpacked, notes: Notes, *, strip: bool) -> Picture:
-    return _of_planes(colour.separate(unpacked, strip=strip, notes=notes), notes)
+def _finished(unpacked: colour.Unpacked, notes: Notes, metadata: Metadata | None, *, strip: bool) -> Picture:
+    picture = _of_planes(colour.separate(unpacked, strip=strip, notes=notes), notes)
+    return picture if metadata is None else replace(picture, metadata=sized(metadata, picture.width, picture.height))
 
 
 def _of_planes(planes: Planes, notes: Notes) -> Picture:
@@ -206,11 +212,16 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """The picture as a Pillow image of mode L, LA, RGB or RGBA, its colour profile in `info["icc_profile"]`."""
+    """The picture as a Pillow image of mode L, LA, RGB or RGBA.
+
+    Its `info` has what Pillow's own formats have: icc_profile, exif, xmp, dpi, comment, photoshop, texts by keyword.
+    """
     pixels = picture.pixels[:, :, 0] if picture.one_channel else picture.pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     if picture.icc is not None:
         image.info["icc_profile"] = picture.icc
+    if picture.metadata is not None:
+        embed(image, picture.metadata)
     return image

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.images.colour import is_gray
 from gmvqzip.images.hidden import fill_hidden
+from gmvqzip.images.neutral import as_gray
 from gmvqzip.images.picture import Picture, Source, read_picture
+
+NOISE_NOTE = "gray but for noise: taken as gray"
 
 
 def read_prepared(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -15,7 +19,12 @@ def read_prepared(source: Source, *, strip: bool = False, max_pixels: int = MAX_
 
 
 def prepared(picture: Picture) -> Picture:
-    """The picture without the colours that alpha 0 hides (`fill_hidden`)."""
-    if picture.alpha is None:
-        return picture
-    return replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
+    """The picture without colours that alpha 0 hides (`fill_hidden`), and gray where but noise is not (`as_gray`)."""
+    if picture.alpha is not None:
+        picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
+    if not picture.gray:
+        gray = as_gray(picture.pixels)
+        if gray is not None:
+            said = [] if is_gray(picture.pixels) else [NOISE_NOTE]  # only what was hidden may have had colour
+            picture = replace(picture, pixels=gray, gray=True, as_rgb=True, warnings=picture.warnings + said)
+    return picture

@@ -4,62 +4,60 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from gmvqzip.errors import ImageError
 from gmvqzip.images.colour import BAND_ROWS, Pixels
+from gmvqzip.images.embedding import save_options
+from gmvqzip.images.formats import ADD_ONS
+from gmvqzip.images.opening import register_add_ons
+from gmvqzip.images.outputs import FORMATS, FileFormat, Format, by_ending, refusal
 from gmvqzip.images.picture import Picture, to_pil
 
-FORMATS = ("png", "webp", "jpg", "ppm", "npy")
-OTHER_ENDINGS = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "pgm": "ppm", "pnm": "ppm"}
-
-JPEG_QUALITY = 95  # what is written was coded with loss once already; this adds next to none
-JPEG_SIDE = 65_535  # pixels, longest side of the format
-WEBP_SIDE = 16_383
 WHITE = 255
-
-
-def format_of(path: Path) -> str | None:
-    """The format that the ending of a file name asks for, None where it is none of FORMATS."""
-    ending = path.suffix.lower().removeprefix(".")
-    ending = OTHER_ENDINGS.get(ending, ending)
-    return ending if ending in FORMATS else None
 
 
 def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[str]:
     """Write the picture to a binary file object and return one line for each thing that the format cannot hold.
 
-    png, webp  lossless; gray, alpha and profile kept (webp stores gray as RGB, and then drops a gray profile)
-    jpg        quality 95 without chroma subsampling; alpha laid over white
-    ppm        binary P6, or P5 where gray; alpha laid over white, profile dropped
-    npy        uint8 array [H, W] where gray, else [H, W, 3]; with alpha [H, W, 2] or [H, W, 4]; profile dropped
+    file_format: an ending. Without loss are png, webp, jxl, tif, bmp, jp2, tga, qoi, sgi, pcx, ppm (P5 where the
+    picture is gray) and npy (uint8 array [H, W] where gray, else [H, W, 3]; with alpha [H, W, 2] or [H, W, 4]); jpg,
+    avif and heic are of quality 95 without chroma subsampling. Alpha is laid over white where there is no place for it;
+    metadata go where the format has one.
 
-    ImageError: an unknown format, or a picture too large for it.
+    ImageError: an unknown format, one whose add-on of Pillow is missing, or a picture too large for it.
     """
-    name = OTHER_ENDINGS.get(file_format.lower(), file_format.lower())
-    if name not in FORMATS:
-        raise ImageError(f"format {file_format!r} cannot be written: choose {', '.join(FORMATS)}")
-    longest = {"jpg": JPEG_SIDE, "webp": WEBP_SIDE}.get(name)
-    if longest is not None and max(picture.width, picture.height) > longest:
+    name = by_ending(file_format)
+    if name is None:
+        raise ImageError(refusal(file_format))
+    kind = FORMATS[name]
+    if kind.side is not None and max(picture.width, picture.height) > kind.side:
         raise ImageError(
-            f"{picture.width}x{picture.height} is too large for {name} (at most {longest} a side): use png"
+            f"{picture.width}x{picture.height} is too large for {name} (at most {kind.side} a side): use png"
         )
     notes: list[str] = []
-    if name in ("jpg", "ppm") and picture.alpha is not None:
+    if not kind.alpha and picture.alpha is not None:
         picture = _over_white(picture, picture.alpha)
         notes.append(f"{name} holds no transparency: laid over white")
     icc = picture.icc
-    if icc is not None and (name in ("ppm", "npy") or (name == "webp" and picture.one_channel)):
+    if icc is not None and not kind.profiles[picture.one_channel]:
         icc = None
         notes.append(f"{name} cannot hold this colour profile: dropped")
+    options = dict(kind.options)
+    if any(kind.profiles):
+        options["icc_profile"] = icc or (None if name == Format.PNG else b"")
+    if picture.metadata is not None:
+        found, lost = save_options(picture.metadata, name, (picture.width, picture.height))
+        options |= found
+        notes += lost
     if file.seekable():
-        _save(picture, file, name, icc)
+        _save(picture, file, name, options)
     else:
         whole = io.BytesIO()
-        _save(picture, whole, name, icc)
+        _save(picture, whole, name, options)
         file.write(whole.getbuffer())
     return notes
 
@@ -71,23 +69,28 @@ def picture_bytes(picture: Picture, file_format: str) -> tuple[bytes, list[str]]
     return file.getvalue(), notes
 
 
-def _save(picture: Picture, file: BinaryIO, name: str, icc: bytes | None) -> None:
+def _save(picture: Picture, file: BinaryIO, name: Format, options: dict[str, Any]) -> None:
     """Write to a file object that can seek, as Pillow wants it."""
-    if name == "npy":
+    if name == Format.NPY:
         np.save(file, _planes(picture), allow_pickle=False)
         return
-    image = to_pil(picture)
+    kind = FORMATS[name]
+    _check_writer(kind)
+    image = to_pil(replace(picture, icc=None, metadata=None))
+    if picture.one_channel and not kind.gray:
+        image = image.convert("RGBA" if picture.alpha is not None else "RGB")
     try:
-        if name == "png":
-            image.save(file, "PNG", icc_profile=icc)
-        elif name == "webp":
-            image.save(file, "WEBP", lossless=True, exact=True, icc_profile=icc or b"")
-        elif name == "jpg":
-            image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0, icc_profile=icc or b"")
-        else:
-            image.save(file, "PPM")
-    except (OSError, ValueError, MemoryError) as error:
+        image.save(file, kind.pillow, **options)
+    except Exception as error:  # encoders of add-ons raise almost anything
         raise ImageError(f"cannot be written as {name}: {' '.join(str(error).split())}") from error
+
+
+def _check_writer(kind: FileFormat) -> None:
+    """Raise ImageError unless Pillow can write a format, with the add-ons that are installed."""
+    register_add_ons()
+    if kind.pillow not in Image.SAVE:
+        package = ADD_ONS[kind.pillow][1] if kind.pillow in ADD_ONS else "--upgrade pillow"
+        raise ImageError(f"{kind.pillow} cannot be written with this Pillow: pip install {package}")
 
 
 def _over_white(picture: Picture, alpha: Pixels) -> Picture:

@@ -64,7 +64,7 @@ def integer_tensors(model: HyperpriorModel) -> Tensors:
     hyper_parts = len(config.hyper)
     for number, part in enumerate(model.all_groups()):
         prefix = f"hyper.groups.{number}" if number < hyper_parts else f"groups.{number - hyper_parts}"
-        tensors |= {f"{prefix}.{name}": value for name, value in _group_tensors(part).items()}
+        tensors |= {f"{prefix}.{name}": value for name, value in group_tensors(part).items()}
     return tensors
 
 
@@ -136,7 +136,7 @@ def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:
     return torch.cat(parts, 1).to("cpu", torch.int8).numpy().reshape(QUALITIES, -1, 2)
 
 
-def _group_tensors(groups: Quantiser) -> Tensors:
+def group_tensors(groups: Quantiser) -> Tensors:
     """Codebooks, biases and context weights of groups, as `entropy.mixture` reads them."""
     extra = {"extra": groups.extra.cpu().numpy().astype(np.int8)} if isinstance(groups, SharedGMVQ) else {}
     return extra | {

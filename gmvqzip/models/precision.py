@@ -1,57 +1,39 @@
 """Where bfloat16 is used in the place of float32: where it is measured to be faster.
 
 A processor without bfloat16 instructions takes up to 50 times longer in it. What one has, and what the libraries make
-of it, is best known by trying: one small operation of each kind, in both formats by turns, the best time of each. In
-one thread, so that other programs' load does not count; once a process.
+of it, is best known by trying: a small operation of each kind, in both formats by turns, the best time of each. It is
+the time of one thread on the processor, so that other programs' load hardly counts; once a process.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 
-PRECISIONS = ("auto", "bf16", "fp32")
+Maker = Callable[[torch.dtype], Callable[[], object]]
+
 _GAIN = 0.9  # bfloat16 must take less than this part of float32's time
 _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 4, 12, 0.1  # of a measurement; after the least it ends with the time, or
 _CLEAR = 1.6  # where one format is so many times faster
+_clock = time.perf_counter if sys.platform == "win32" else time.thread_time  # which counts in 1/64 s on Windows
 _measured: dict[str, bool] = {}
 _measuring = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Precision:
-    """What a training does in bfloat16; everything else is in float32."""
-
-    convolutions: bool  # of the network, by autocast
-    products: bool  # of matrices, in Muon
-
-    @property
-    def product_type(self) -> torch.dtype:
-        """The type of Muon's matrices."""
-        return torch.bfloat16 if self.products else torch.float32
-
-    def __str__(self) -> str:
-        network, optimizer = ("bf16" if fast else "fp32" for fast in (self.convolutions, self.products))
-        return network if network == optimizer else f"{network}, Muon in {optimizer}"
-
-
-def training_precision(wanted: str, device: torch.device) -> Precision:
-    """What one of PRECISIONS means on a device: `auto` is measured on a processor; a GPU has bfloat16 or has not."""
-    if wanted != "auto":
-        return Precision(wanted == "bf16", wanted == "bf16")
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Precision(fast, fast)
-    if device.type != "cpu":
-        return Precision(False, False)
-    return Precision(_known("training", partial(_convolution, 2, 128, True)), _known("products", _products))
+def bfloat16_wins(name: str, make: Maker) -> bool:
+    """Whether what `make` gives for a type takes less time on this processor for bfloat16; measured once a name."""
+    with _measuring:
+        if name not in _measured:
+            with _one_thread(), torch.inference_mode(False):
+                _measured[name] = faster(make(torch.bfloat16), make(torch.float32))
+        return _measured[name]
 
 
 def fast_bfloat16(device: torch.device) -> bool:
@@ -59,15 +41,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 
     The first call on a processor measures for some milliseconds.
     """
-    return device.type == "cpu" and _known("inference", partial(_convolution, 1, 64, False))
-
-
-def _known(name: str, make: Callable[[torch.dtype], Callable[[], object]]) -> bool:
-    with _measuring:
-        if name not in _measured:
-            with _one_thread(), torch.inference_mode(False):
-                _measured[name] = faster(make(torch.bfloat16), make(torch.float32))
-        return _measured[name]
+    return device.type == "cpu" and bfloat16_wins("inference", partial(convolution, 1, 64, False))
 
 
 @contextmanager
@@ -82,20 +56,20 @@ def _one_thread() -> Iterator[None]:
 
 def faster(one: Callable[[], object], other: Callable[[], object]) -> bool:
     """Whether `one` clearly takes less time than `other`: the best of several times each, by turns."""
-    start = time.perf_counter()
+    start = _clock()
     best = [float("inf"), float("inf")]
     for turn in range(_MOST_ROUNDS):
         clear = max(best) > _CLEAR * min(best)
-        if turn >= _LEAST_ROUNDS and (clear or time.perf_counter() - start > _SECONDS):
+        if turn >= _LEAST_ROUNDS and (clear or _clock() - start > _SECONDS):
             break
         for place, call in enumerate((one, other)):
-            began = time.perf_counter()
+            began = _clock()
             call()
-            best[place] = min(best[place], time.perf_counter() - began)
+            best[place] = min(best[place], _clock() - began)
     return best[0] < _GAIN * best[1]
 
 
-def _convolution(batch: int, channels: int, backward: bool, dtype: torch.dtype) -> Callable[[], object]:
+def convolution(batch: int, channels: int, backward: bool, dtype: torch.dtype) -> Callable[[], object]:
     """A 3x3 convolution of 16x16 sites, channels last, as those of the networks; with its gradients, or without."""
 
     def tensor(*shape: int) -> torch.Tensor:
@@ -113,15 +87,4 @@ def _convolution(batch: int, channels: int, backward: bool, dtype: torch.dtype) 
 
     x.requires_grad_(backward)
     weight.requires_grad_(backward)
-    return call
-
-
-def _products(dtype: torch.dtype) -> Callable[[], object]:
-    """Products of a weight of 128 channels and 3x3 sites with itself, as in a Newton-Schulz iteration."""
-    x = torch.full((128, 1152), 0.01, dtype=dtype)
-
-    def call() -> object:
-        with torch.no_grad():
-            return (x @ x.t()) @ x
-
     return call

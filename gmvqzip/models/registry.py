@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmvqzip.errors import ModelError
+from gmvqzip.errors import ModelError, path_text
 
 DEFAULT_MODEL = "photo"
 MODEL_FORMAT = 1  # version of the metadata
@@ -113,7 +113,7 @@ def _model_files(folder: Path) -> list[Path]:
 
 def find(name_or_path: str | os.PathLike[str]) -> ModelInfo:
     """The model of that name, or in that file. Raises ModelError with the names that exist."""
-    text = os.fspath(name_or_path)
+    text = path_text(name_or_path, "model", ModelError)
     if text.endswith(_SUFFIX) or os.sep in text:
         return read_info(text)
     for folder in search_path():

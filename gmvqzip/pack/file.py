@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
 from array import array
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
 
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, one_line, path_text
 from gmvqzip.format.limits import MAX_ALL_INDEX_BYTES, MAX_ALL_NAME_BYTES, MAX_INDEX_BYTES, MAX_SEGMENTS
 from gmvqzip.format.packheader import PACK_HEADER_BYTES, PackHeader, read_pack_header
 from gmvqzip.format.packindex import Index, Kind, read_index, unpack_names
@@ -51,7 +52,7 @@ class PackFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = path_text(path, "pack", FormatError)
         self._open()
 
     def _open(self) -> None:
@@ -146,6 +147,10 @@ class PackFile:
             if key not in self:
                 raise KeyError(key)
             return self._numbers[key]
+        try:
+            key = operator.index(key)  # any integer type's
+        except Exception:  # TypeError, and what objects of others raise
+            raise KeyError(one_line(key)) from None
         number = key + len(self) if key < 0 else key
         if not 0 <= number < len(self):
             raise IndexError(f"no picture {key} in a pack of {len(self)}")

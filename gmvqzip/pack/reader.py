@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, whole_number
 from gmvqzip.format.container import Container, Header
 from gmvqzip.format.limits import MAX_PIXELS, SHORT_SIDE
 from gmvqzip.format.packindex import Kind
@@ -39,7 +39,8 @@ class PackReader(PackFile):
         device: str = "auto",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.model, self.device, self.max_pixels = model, device, max_pixels
+        self.model, self.device = model, device
+        self.max_pixels = whole_number(max_pixels, "max_pixels", FormatError)
         self._codecs: dict[bytes, Codec] = {}
         super().__init__(path)
 

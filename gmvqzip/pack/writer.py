@@ -11,11 +11,13 @@ from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections
+from gmvqzip.errors import OutputError, path_text
 from gmvqzip.format.container import read_header
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.packindex import PACK_MODEL_BYTES, Kind
 from gmvqzip.format.packrecord import seal_record
 from gmvqzip.format.sections import SECTION_ICC
+from gmvqzip.format.source import Source, read_source
 from gmvqzip.images.preparing import read_prepared
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.pack.appending import Appender
@@ -43,7 +45,7 @@ class PackWriter:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.model, self.device, self.max_pixels = model, device, max_pixels
-        self._appender = Appender(Path(path), append=append, force=force)
+        self._appender = Appender(Path(path_text(path, "pack", OutputError)), append=append, force=force)
 
     def add(
         self,
@@ -71,7 +73,7 @@ class PackWriter:
         total = 0
         encoded = codec.encode_pictures(read, quality=quality, effort=effort)
         for (name, _), picture, codes in zip(pictures, read, encoded, strict=True):
-            total += self.add_codes(name, codec, codes, make_sections(picture.alpha, picture.icc))
+            total += self.add_codes(name, codec, codes, make_sections(picture.alpha, picture.icc, picture.metadata))
         return total
 
     def add_codes(self, name: str, codec: Codec, codes: Codes, sections: Mapping[int, bytes] | None = None) -> int:
@@ -93,11 +95,13 @@ class PackWriter:
         self._appender.add(name, kind, record)
         return len(record)
 
-    def add_gmvq(self, name: str, data: bytes, *, model: str | os.PathLike[str] | None = None) -> int:
+    def add_gmvq(self, name: str, data: Source, *, model: str | os.PathLike[str] | None = None) -> int:
         """Add a finished `.gmvq` file, whose codes are decoded and compared first; returns the bytes of the record.
 
-        model: name or file of the model that made it; by default the installed one is sought.
+        data: the file's bytes, its path, or a binary file object; model: name or file of the model that made it; by
+        default the installed one is sought. OSError where a path is unreadable.
         """
+        data = read_source(data)
         header, _ = read_header(data)
         codec = codecs.load_for(header.model_id, model=model, device=self.device)
         box, codes = codec.unpack_codes(data, max_pixels=self.max_pixels)

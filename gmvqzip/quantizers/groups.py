@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gmvqzip.quantizers import ranks
+from gmvqzip.quantizers.blocks import map_codes
 from gmvqzip.quantizers.gmvq import kmeans
 
 CLASSES = 14  # context classes of each half
@@ -56,20 +57,20 @@ class GroupGMVQ(nn.Module):
 
     def log_prior(self, classes: Tensor) -> Tensor:
         """log p(c | t) [G, N, K] for real classes [G, N, 2]."""
-        words = self.codewords().reshape(self.groups, self.codes, 2, -1)  # [G, K, 2, L/2]
-        sides = torch.cat([-0.5 * words.square().sum(3), -words.abs().sum(3)], 2)  # [G, K, 4]
-        hats = (1 - (classes[..., None] - torch.arange(CLASSES, device=classes.device)).abs()).clamp_min(0)
-        precision = torch.einsum("gnht,ght->gnh", hats, self.log_precision.exp())
-        slope = torch.einsum("gnht,ght->gnh", hats, self.slope)
-        logits = torch.baddbmm(self.code_bias[:, None], torch.cat([precision, slope], 2), sides.transpose(1, 2))
-        return logits.log_softmax(2)
+        return (self._features(classes) @ self._sides(self.codewords()).transpose(1, 2)).log_softmax(2)
 
-    def squared_distance(self, residual: Tensor) -> Tensor:
-        """||r - mu_c||^2 [G, N, K] for residuals [G, N, L]."""
-        words = self.codewords()
-        return residual.square().sum(2, keepdim=True) + torch.baddbmm(
-            words.square().sum(2)[:, None], residual, words.transpose(1, 2), alpha=-2
-        )
+    def _features(self, classes: Tensor) -> Tensor:
+        """What the classes say [G, N, 5], whose product with `_sides` is log p(c | t) but for a constant."""
+        places = torch.arange(CLASSES, device=classes.device)
+        hats = (1 - (classes.transpose(1, 2)[..., None] - places).abs()).clamp_min(0)  # [G, 2, N, T]
+        values = hats @ torch.stack([self.log_precision.exp(), self.slope], 3)  # [G, 2, N, 2], precision and slope
+        both = values.transpose(1, 2).transpose(2, 3).flatten(2)  # [G, N, 4], precisions first
+        return torch.cat([both, torch.ones_like(both[..., :1])], 2)
+
+    def _sides(self, words: Tensor) -> Tensor:
+        """[G, K, 5] of codewords [G, K, L]."""
+        halves = words.reshape(self.groups, self.codes, 2, -1)  # [G, K, 2, L/2]
+        return torch.cat([-0.5 * halves.square().sum(3), -halves.abs().sum(3), self.code_bias[..., None]], 2)
 
     def prepared(self) -> None:
         """Nothing that could be computed before residuals are known; see `SharedGMVQ`."""
@@ -84,16 +85,17 @@ class GroupGMVQ(nn.Module):
         if self.training:
             classes = classes + ranks.rand(classes.shape, classes, axis=1) - 0.5
         classes = classes.clamp(0, CLASSES - 1) if self.training else classes.round().clamp(0, CLASSES - 1)
-        prior = self.log_prior(classes)
-        with torch.no_grad():
-            distance = self.squared_distance(residual.detach())
-            indices = torch.addcmul(prior, self.weight[:, None, None], distance, value=-0.5).argmax(2)
-        bits = -prior.gather(2, indices[..., None])[..., 0] / math.log(2)
+        words = self.codewords()
+        # -w/2 ||r - mu_c||^2 but for a constant: [r, 1] . w [mu_c, -||mu_c||^2 / 2].
+        pull = torch.cat([residual, torch.ones_like(residual[..., :1])], 2)
+        targets = self.weight[:, None, None] * torch.cat([words, -0.5 * words.square().sum(2, keepdim=True)], 2)
+        nats, indices = map_codes(self._features(classes), self._sides(words), pull, targets)
+        bits = nats / math.log(2)
         if not self.training:  # where both classes are the lowest, the codec sends nothing and code 0 is implied
             implied = (classes == 0).all(2)
             indices, bits = indices.masked_fill(implied, 0), bits.masked_fill(implied, 0)
-        words = self.codewords().gather(1, indices[..., None].expand(-1, -1, self.dimensions))
-        return words, bits, indices
+        chosen = words.gather(1, indices[..., None].expand(-1, -1, self.dimensions))
+        return chosen, bits, indices
 
     @torch.no_grad()
     def initialise(self, residuals: Tensor, iterations: int = 8) -> None:

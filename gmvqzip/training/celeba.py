@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image
 
 from gmvqzip.errors import ImageError, TrainingError
-from gmvqzip.images.picture import read_picture
+from gmvqzip.images.preparing import read_prepared
 from gmvqzip.training.folder import list_pictures
-from gmvqzip.training.imagesets import ImageSet, Pixels, StreamedSet, UniformSet
+from gmvqzip.training.imagesets import ImageSet, Pixels, UniformSet
 from gmvqzip.training.splits import DataSplits, hold_out, memory_budget, read_each
+from gmvqzip.training.streamed import StreamedSet
 
 PICTURES = "img_align_celeba"
 PICTURES_ZIP = "img_align_celeba.zip"
@@ -175,7 +176,7 @@ def _side(source: _Source) -> int:
 
 def _folder_source(folder: Path) -> _Source:
     names = [path.relative_to(folder).as_posix() for path in list_pictures(folder)]
-    return _Source(names, lambda name: read_picture(folder / name).pixels)
+    return _Source(names, lambda name: read_prepared(folder / name).pixels)
 
 
 def _zip_source(path: Path) -> _Source:
@@ -191,6 +192,6 @@ def _zip_source(path: Path) -> _Source:
                 data = member.read(MAX_MEMBER_BYTES)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
             raise ImageError(f"damaged in the zip ({error})") from error
-        return read_picture(data).pixels
+        return read_prepared(data).pixels
 
     return _Source(names, read)

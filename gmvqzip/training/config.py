@@ -13,8 +13,8 @@ from gmvqzip.errors import GmvqError, TrainingError
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.kinds import read_config
-from gmvqzip.models.precision import PRECISIONS
 from gmvqzip.quantizers import METHODS, GMVQSettings, QuantizerSettings
+from gmvqzip.training.precision import PRECISIONS
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
@@ -45,7 +45,7 @@ class TrainConfig:
     batch_size: int = 64  # pictures a step
     steps: int | None = 2000  # length of the run in steps; exactly one of steps, epochs and seconds is set
     epochs: float | None = None  # length of the run in passes over the training set
-    seconds: float | None = None  # length of the run in seconds of training time
+    seconds: float | None = None  # length of the run in seconds, from its beginning to the written model
     seed: int = 0
     distortion: str = "rgb"  # hyperprior: rgb, the squared error, or eye, that of eyes (`gmvqzip.models.distortion`)
     precision: str = "auto"  # of convolutions and Muon's products: bf16, fp32, or the faster; quantisers are float32
@@ -77,7 +77,7 @@ class TrainConfig:
     open_steps: int = 80  # steps of each stage as a plain autoencoder before its k-means start
     sharpness: float = 1.0  # precision of the start, in units of 1 / mean squared quantisation error
     ema_decay: float = 0.998  # of the weights, over the second half of the run
-    evaluate_every: int = 500  # steps between evaluations on validation pictures
+    evaluate_every: int | None = None  # steps between evaluations on validation pictures; None: by time, 5 % at most
     evaluate_images: int = 256  # validation pictures at most in an evaluation
     prior_images: int = 0  # training pictures whose codes make a staged model's tables; 0: all
 
@@ -125,9 +125,7 @@ class TrainConfig:
 
     def started(self, start: str) -> TrainConfig:
         """The same run from a trained model, under a schedule that suits it; or as it is, from nothing."""
-        if start == FROM_SCRATCH:
-            return replace(self, start=start)
-        return replace(self, start=start, **_tuning(self))
+        return replace(self, start=start, **({} if start == FROM_SCRATCH else _tuning(self)))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `config_from_dict` reads it back."""
@@ -246,7 +244,16 @@ DEFAULT_STARTS = {"photo": "photo", "faces": "photo"}  # of presets, where nothi
 def _tuning(config: TrainConfig) -> dict[str, Any]:
     """What a run from a trained model has in the place of a preset's own settings."""
     if isinstance(config.network, HyperpriorConfig):
-        return {"scalar_until": 0.0, "prior_until": 0.0, "steps": 3000}
+        return ({"steps": 3000} if config.steps is not None else {}) | {
+            "batch_size": 6,
+            "scalar_until": 0.0,
+            "prior_until": 0.0,
+            "code_rate": 1.0,
+            "muon_rate": 1.2e-3,
+            "adam_rate": 6e-4,
+            "weight_decay": 0.0,
+            "warmup": 0.02,
+        }
     return {
         "muon_rate": 0.3 * config.muon_rate,
         "adam_rate": 0.3 * config.adam_rate,

@@ -12,6 +12,7 @@ that neither end of the range starves; from phase 2 on the distance of residuals
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,20 @@ from gmvqzip.models.distortion import PEAK, POINT, colour_error, structure
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.quality import SECOND
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import Muon, rate_factor
+from gmvqzip.training.start import started_hyperprior
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
 _SCALED = 4  # batches whose latents start the scales
 _HEAD_START = 0.1  # factor of the weights of means and scales at the start
 _COLLECTED = 24  # batches whose residuals start the codebooks
+_PASSES_A_STEP = 3  # without gradients take as long as a step
 _LOSS_SCALE = 0.1
 _DISTANCE_WEIGHT = 1.0  # of the distance of residuals and codewords, mean over groups
 _RATE_RAMP = 500  # steps over which the rate comes in
@@ -57,14 +61,14 @@ class HyperpriorTrainer(TrainingLoop):
         pictures: PictureSet,
         folder: Path,
         device: torch.device,
-        start: HyperpriorModel | None = None,
+        start: ModelInfo | None = None,
     ) -> None:
         """start: a trained model to go on from, of the same network; it skips what the phases' ends say is over."""
-        super().__init__(config, pictures, folder, device)
+        super().__init__(config, pictures, folder, device, start)
         if not isinstance(config.network, HyperpriorConfig):
             raise TrainingError("a hyperprior model needs a hyperprior network's configuration")
         self.network_config = config.network
-        self.model = start or HyperpriorModel(config.network)
+        self.model = started_hyperprior(start, config.network) if start else HyperpriorModel(config.network)
         self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.train()
         self.phase = SCALAR
@@ -80,6 +84,16 @@ class HyperpriorTrainer(TrainingLoop):
     def ready(self) -> bool:
         """Whether the codebooks have been started and trained at all."""
         return self.phase == CODES
+
+    @property
+    def least_steps(self) -> int:
+        """One step at least is of the last phase."""
+        return math.ceil(1 / (1 - self.config.prior_until))
+
+    @property
+    def awaited_steps(self) -> float:
+        """The start of the codebooks: two passes over the pictures without gradients, and k-means."""
+        return 2 * _COLLECTED / _PASSES_A_STEP if self.phase == SCALAR else 0.0
 
     @property
     def exported(self) -> HyperpriorModel:
@@ -123,11 +137,11 @@ class HyperpriorTrainer(TrainingLoop):
         position = torch.where(eyes, quality + SECOND, quality) if self.network_config.distortions == 2 else quality
         with self._autocast():
             output = self.model(image, position, scalar=self.phase == SCALAR)
-        error = (output.reconstruction - image).square().mean((1, 2, 3))
+        error, pixels = self._errors(output.reconstruction, image), self._pixels(image)
         distortion = PEAK**2 * error
         if eyes.any():
-            distortion = distortion.masked_scatter(eyes, eye_distortion(output.reconstruction[eyes], image[eyes]))
-        pixels = image.shape[2] * image.shape[3]
+            pleasing = eye_distortion(self._seen(output.reconstruction, image)[eyes], image[eyes])
+            distortion = distortion.masked_scatter(eyes, pleasing)
         rate = (output.bits + output.hyper_bits) / pixels
         ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
         loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
@@ -186,7 +200,8 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _enter_phase(self, progress: float) -> None:
         if self.phase == SCALAR and progress >= self.config.scalar_until:
-            self.start_codes()
+            with self._long_work():
+                self.start_codes()
         if self.phase == PRIOR and progress >= self.config.prior_until:
             self.phase, self._typical = CODES, 0.0
             self.average, self._averaged = None, 0

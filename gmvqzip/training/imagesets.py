@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from threading import Lock
+from itertools import islice
 
 import numpy as np
 from PIL import Image
 
-from gmvqzip.errors import ImageError, TrainingError
+from gmvqzip.errors import TrainingError
+from gmvqzip.training.crops import Group, Layout, crop_shape, layout
 
 SCALES = (1.0, 2 ** (-1 / 3), 2 ** (-2 / 3), 0.5)
 """Factors of the random down-scaling, equally spaced in octaves. A few fixed ones, since they are computed once."""
@@ -39,25 +40,46 @@ class BatchPlan:
     column: Floats  # in [0, 1): position of the crop between left and right
 
 
-@lru_cache(maxsize=4)
-def _permutation(count: int, seed: int, epoch: int) -> Integers:
-    order = np.random.default_rng([seed, 0, epoch]).permutation(count)
+@dataclass(frozen=True)
+class Batch:
+    """Crops, and how much of each is picture: the rest, at the bottom and on the right, repeats its edges."""
+
+    pixels: Pixels  # uint8 [B, rows, columns, 3]
+    extents: Integers  # [B, 2]: rows and columns of the picture
+
+    @property
+    def padded(self) -> bool:
+        """Whether anything in it is padding."""
+        return bool((self.extents < self.pixels.shape[1:3]).any())
+
+
+def whole(size: int) -> slice:
+    """All of `size` things of a batch, as the share of a single process."""
+    return slice(0, size)
+
+
+@lru_cache(maxsize=32)
+def _permutation(count: int, key: tuple[int, ...]) -> Integers:
+    order = np.random.default_rng(key).permutation(count)
     order.setflags(write=False)
     return order
 
 
-def plan_batch(count: int, step: int, batch_size: int, seed: int, *, flip: bool) -> BatchPlan:
-    """Draw batch `step` of `batch_size` samples out of `count` pictures. A pure function of its arguments."""
+def plan_batch(count: int, step: int, batch_size: int, seed: int, *, flip: bool, stream: int = 0) -> BatchPlan:
+    """Draw batch `step` of `batch_size` samples out of `count` pictures. A pure function of its arguments.
+
+    stream: other numbers than those of other streams with this seed.
+    """
     if step < 0 or batch_size < 1 or seed < 0:
         raise TrainingError(f"step {step}, batch size {batch_size} or seed {seed} is negative or zero")
     position, stop = step * batch_size, (step + 1) * batch_size
-    parts = []
+    own, parts = (stream,) if stream else (), []
     while position < stop:
         epoch, offset = divmod(position, count)
-        part = _permutation(count, seed, epoch)[offset : offset + stop - position]
+        part = _permutation(count, (seed, 0, epoch, *own))[offset : offset + stop - position]
         parts.append(part)
         position += len(part)
-    rng = np.random.default_rng([seed, 1, step])
+    rng = np.random.default_rng((seed, 1, step, *own))
     draws = rng.random((4, batch_size))  # always four per sample: switching flips off moves no crop
     flips = draws[0] < 0.5 if flip else np.zeros(batch_size, dtype=bool)
     return BatchPlan(np.concatenate(parts), flips, draws[1], draws[2], draws[3])
@@ -81,11 +103,20 @@ def centre_crop(pixels: Pixels, crop: int) -> Pixels:
     return pixels[top : top + crop, left : left + crop]
 
 
+def centre_window(pixels: Pixels, crop: int | None) -> Pixels:
+    """The middle of a picture [H, W, 3], at most `crop` along each side; all of it for None."""
+    if crop is None:
+        return pixels
+    top, left = (max(0, side - crop) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + crop, left : left + crop]
+
+
 class ImageSet(ABC):
     """A fixed list of RGB pictures, uint8."""
 
     name: str
     flip: bool
+    _layouts: dict[tuple[int, int | None, int | None], Layout]
 
     @abstractmethod
     def __len__(self) -> int:
@@ -96,15 +127,67 @@ class ImageSet(ABC):
         """Picture `index` as it is, [H, W, 3], not to be written into. ImageError if it cannot be read."""
 
     @abstractmethod
-    def batch(self, step: int, batch_size: int, crop: int | None, seed: int, *, part: slice = slice(None)) -> Pixels:
-        """Training batch `step`, [B, crop, crop, 3], freshly allocated; `crop=None`: whole pictures of a uniform set.
+    def _sizes_of_all(self) -> Integers:
+        """(width, height) of every picture [N, 2], or of one for all [1, 2]."""
 
-        `part` gives only these rows of the batch: each of several processes takes its share of one common batch.
+    @abstractmethod
+    def drawn(
+        self,
+        step: int,
+        batch_size: int,
+        crop: int | None,
+        seed: int,
+        *,
+        share: Callable[[int], slice] = whole,
+        alignment: int | None = None,
+    ) -> Batch:
+        """Training batch `step`, freshly allocated.
+
+        crop: side of the crops, `None` for whole pictures of a uniform set. alignment: crops of smaller pictures follow
+        the pictures, in multiples of it, and a batch has `batch_size` or several times as many, all of one shape;
+        `None`: all are `crop` x `crop`, of smaller pictures padded. share: which of so many rows of the batch are
+        wanted: each of several processes takes its share of one common batch.
         """
 
-    def plan(self, step: int, batch_size: int, seed: int) -> BatchPlan:
-        """The random decisions of batch `step`, for a caller that augments on its own device."""
-        return plan_batch(len(self), step, batch_size, seed, flip=self.flip)
+    def batch(
+        self,
+        step: int,
+        batch_size: int,
+        crop: int | None,
+        seed: int,
+        *,
+        share: Callable[[int], slice] = whole,
+        alignment: int | None = None,
+    ) -> Pixels:
+        """The pixels of `drawn`, [B, rows, columns, 3]."""
+        return self.drawn(step, batch_size, crop, seed, share=share, alignment=alignment).pixels
+
+    def layout(self, batch_size: int, crop: int | None, alignment: int | None) -> Layout:
+        """Which pictures share batches, for arguments as of `drawn`."""
+        key = batch_size, crop, alignment
+        if key not in self._layouts:
+            sizes = self._sizes_of_all()
+            if alignment is not None:
+                made = layout(sizes, batch_size, crop, lambda w, h: crop_shape(w, h, crop, alignment))
+            elif crop is not None:
+                made = layout(sizes, batch_size, crop, lambda w, h: (crop, crop))
+            else:
+                made = layout(sizes, batch_size, crop, lambda w, h: (h, w))
+            if len(sizes) < len(self):
+                made = Layout([replace(made.groups[0], members=np.arange(len(self)))])
+            self._layouts[key] = made
+        return self._layouts[key]
+
+    def plan(
+        self, step: int, batch_size: int, seed: int, crop: int | None = None, alignment: int | None = None
+    ) -> tuple[Group, BatchPlan]:
+        """The shape of batch `step`, and its random decisions."""
+        made = self.layout(batch_size, crop, alignment)
+        number, own_step = made.place(step, seed)
+        group = made.groups[number]
+        stream = number + 1 if len(made.groups) > 1 else 0
+        plan = plan_batch(len(group.members), own_step, group.batch, seed, flip=self.flip, stream=stream)
+        return group, replace(plan, indices=group.members[plan.indices])
 
     @property
     def array(self) -> Pixels | None:
@@ -116,16 +199,22 @@ class ImageSet(ABC):
         for index in range(len(self)):
             yield self.image(index)
 
-    def evaluation_batches(self, batch_size: int, crop: int | None = None) -> Iterator[Pixels]:
-        """Every picture once, in order, as centre crops [B, crop, crop, 3] (`None`: whole); the last may be shorter."""
-        held: list[Pixels] = []
-        for pixels in self.all_images():
-            held.append(pixels if crop is None else centre_crop(pixels, crop))
-            if len(held) == batch_size:
-                yield np.stack(held)
-                held = []
-        if held:
-            yield np.stack(held)
+    def evaluation_batches(
+        self, batch_size: int, crop: int | None = None, count: int | None = None
+    ) -> Iterator[Pixels]:
+        """The middle of every picture, at most `crop` along each side (`None`: whole pictures), [B, rows, columns, 3].
+
+        Those of one shape come together, up to `batch_size`. count: of the first so many pictures alone.
+        """
+        held: dict[tuple[int, ...], list[Pixels]] = {}
+        for pixels in islice(self.all_images(), count):
+            window = centre_window(pixels, crop)
+            alike = held.setdefault(window.shape, [])
+            alike.append(window)
+            if len(alike) == batch_size:
+                yield np.stack(held.pop(window.shape))
+        for alike in held.values():
+            yield np.stack(alike)
 
 
 class UniformSet(ImageSet):
@@ -134,7 +223,7 @@ class UniformSet(ImageSet):
     def __init__(self, name: str, pixels: Pixels, *, flip: bool = True) -> None:
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not len(pixels):
             raise TrainingError(f"{name}: expected a non-empty uint8 array [N, H, W, 3], got {pixels.shape}")
-        self.name, self.flip, self._pixels = name, flip, pixels
+        self.name, self.flip, self._pixels, self._layouts = name, flip, pixels, {}
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -147,23 +236,33 @@ class UniformSet(ImageSet):
         picture: Pixels = self._pixels[index]
         return picture
 
-    def batch(self, step: int, batch_size: int, crop: int | None, seed: int, *, part: slice = slice(None)) -> Pixels:
-        plan = self.plan(step, batch_size, seed)
-        indices, flips = plan.indices[part], plan.flips[part]
+    def _sizes_of_all(self) -> Integers:
         height, width = self._pixels.shape[1:3]
-        if crop is None or (crop == height == width):
-            out = self._pixels[indices]
-        else:
-            if crop > min(height, width):
-                raise TrainingError(f"{self.name}: a crop of {crop} does not fit pictures of {width}x{height}")
-            out = np.empty((len(indices), crop, crop, 3), dtype=np.uint8)
-            tops = (plan.row[part] * (height - crop + 1)).astype(np.int64)
-            lefts = (plan.column[part] * (width - crop + 1)).astype(np.int64)
-            for slot, (index, top, left) in enumerate(zip(indices, tops, lefts, strict=True)):
-                out[slot] = self._pixels[index, top : top + crop, left : left + crop]
+        return np.array([[width, height]])
+
+    def drawn(
+        self,
+        step: int,
+        batch_size: int,
+        crop: int | None,
+        seed: int,
+        *,
+        share: Callable[[int], slice] = whole,
+        alignment: int | None = None,
+    ) -> Batch:
+        height, width = self._pixels.shape[1:3]
+        if alignment is None and crop is not None and crop > min(height, width):
+            raise TrainingError(f"{self.name}: a crop of {crop} does not fit pictures of {width}x{height}")
+        group, plan = self.plan(step, batch_size, seed, crop, alignment)
+        slots = share(group.batch)
+        if (group.rows, group.columns) != (height, width):
+            return _crops(
+                group, plan, slots, lambda index: (self._pixels[index : index + 1].__getitem__, [(width, height)])
+            )
+        out, flips = self._pixels[plan.indices[slots]], plan.flips[slots]
         dots = _dots(out)
         dots[flips] = dots[flips, :, ::-1]
-        return out
+        return Batch(out, np.full((len(out), 2), (height, width)))
 
 
 def scaled_sizes(width: int, height: int, crop: int) -> list[tuple[int, int]]:
@@ -188,18 +287,42 @@ def rescale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def _cut(versions: Callable[[int], Pixels], sizes: Sequence[tuple[int, int]], draw: tuple[float, float, float],
-         flip: bool, out: Pixels) -> None:  # fmt: skip
-    """Fill `out` [crop, crop, 3] with a random crop of one of the versions of a picture."""
-    crop = out.shape[0]
+_Versions = Callable[[int], Pixels]
+
+
+def cut(
+    versions: _Versions, sizes: Sequence[tuple[int, int]], plan: BatchPlan, slot: int, out: Pixels
+) -> tuple[int, int]:
+    """Fill `out` [rows, columns, 3] with the crop in this slot of one of the versions of a picture.
+
+    Returns how many rows and columns show it.
+    """
+    height, width = out.shape[:2]
     allowed = 1
-    while allowed < len(sizes) and min(sizes[allowed]) >= crop:
+    while allowed < len(sizes) and sizes[allowed][0] >= width and sizes[allowed][1] >= height:
         allowed += 1
-    pixels = pad_to(versions(int(draw[0] * allowed)), crop)
-    top = int(draw[1] * (pixels.shape[0] - crop + 1))
-    left = int(draw[2] * (pixels.shape[1] - crop + 1))
-    piece = pixels[top : top + crop, left : left + crop]
-    _dots(out)[:] = _dots(piece)[:, ::-1] if flip else _dots(piece)
+    pixels = versions(int(plan.scale[slot] * allowed))
+    rows, columns = min(height, pixels.shape[0]), min(width, pixels.shape[1])
+    top = int(plan.row[slot] * (pixels.shape[0] - rows + 1))
+    left = int(plan.column[slot] * (pixels.shape[1] - columns + 1))
+    piece = _dots(pixels[top : top + rows, left : left + columns])
+    _dots(out)[:rows, :columns] = piece[:, ::-1] if plan.flips[slot] else piece
+    out[rows:, :columns] = out[rows - 1, :columns]
+    out[:, columns:] = out[:, columns - 1 : columns]
+    return rows, columns
+
+
+def _crops(
+    group: Group, plan: BatchPlan, part: slice, picture: Callable[[int], tuple[_Versions, Sequence[tuple[int, int]]]]
+) -> Batch:
+    """A batch, one crop after the other; picture: the versions of a picture and their sizes."""
+    slots = range(group.batch)[part]
+    out = np.empty((len(slots), group.rows, group.columns, 3), dtype=np.uint8)
+    extents = np.empty((len(slots), 2), dtype=np.int64)
+    for row, slot in enumerate(slots):
+        versions, sizes = picture(int(plan.indices[slot]))
+        extents[row] = cut(versions, sizes, plan, slot, out[row])
+    return Batch(out, extents)
 
 
 class MixedSet(ImageSet):
@@ -208,7 +331,7 @@ class MixedSet(ImageSet):
     def __init__(self, name: str, pictures: Sequence[Pixels], *, crop: int, flip: bool = True) -> None:
         if not pictures:
             raise TrainingError(f"{name}: no pictures")
-        self.name, self.flip = name, flip
+        self.name, self.flip, self._layouts = name, flip, {}
         self._sizes = [scaled_sizes(p.shape[1], p.shape[0], crop) for p in pictures]
         with ThreadPoolExecutor() as pool:  # Pillow resizes outside the interpreter's lock
             self._versions = list(pool.map(_all_versions, pictures, self._sizes))
@@ -219,110 +342,30 @@ class MixedSet(ImageSet):
     def image(self, index: int) -> Pixels:
         return self._versions[index][0]
 
-    def batch(self, step: int, batch_size: int, crop: int | None, seed: int, *, part: slice = slice(None)) -> Pixels:
-        plan = self.plan(step, batch_size, seed)
-        crop = _needed(crop, self.name)
-        slots = range(batch_size)[part]
-        out = np.empty((len(slots), crop, crop, 3), dtype=np.uint8)
-        for piece, slot in zip(out, slots, strict=True):
-            index = int(plan.indices[slot])
-            draw = (float(plan.scale[slot]), float(plan.row[slot]), float(plan.column[slot]))
-            _cut(self._versions[index].__getitem__, self._sizes[index], draw, bool(plan.flips[slot]), piece)
-        return out
+    def _sizes_of_all(self) -> Integers:
+        return np.array([sizes[0] for sizes in self._sizes])
+
+    def drawn(
+        self,
+        step: int,
+        batch_size: int,
+        crop: int | None,
+        seed: int,
+        *,
+        share: Callable[[int], slice] = whole,
+        alignment: int | None = None,
+    ) -> Batch:
+        group, plan = self.plan(step, batch_size, seed, needed_crop(crop, self.name), alignment)
+        return _crops(
+            group, plan, share(group.batch), lambda index: (self._versions[index].__getitem__, self._sizes[index])
+        )
 
 
 def _all_versions(pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> list[Pixels]:
     return [rescale(pixels, size) for size in sizes]
 
 
-def _needed(crop: int | None, name: str) -> int:
+def needed_crop(crop: int | None, name: str) -> int:
     if crop is None:
         raise TrainingError(f"{name}: pictures of different sizes need a crop: set it in the configuration")
     return crop
-
-
-class StreamedSet(ImageSet):
-    """Pictures that are read again at each use, by threads that also work ahead: for what memory cannot hold.
-
-    Gives the same pixels as the sets in memory. A picture that turns out damaged is named once through `say` and
-    replaced by the next readable one.
-    """
-
-    AHEAD = 2  # batches prepared before they are asked for
-
-    def __init__(
-        self,
-        name: str,
-        names: Sequence[str],
-        read: Callable[[int], Pixels],
-        *,
-        crop: int,
-        scaled: bool,
-        flip: bool = True,
-        say: Callable[[str], None],
-    ) -> None:
-        self.name, self.flip = name, flip
-        self._names, self._read, self._crop, self._scaled, self._say = names, read, crop, scaled, say
-        self._pool = ThreadPoolExecutor(thread_name_prefix="pictures")
-        self._bad: set[int] = set()
-        self._bad_lock = Lock()
-        self._coming: dict[tuple[int, int, int, int, int, int], tuple[Pixels, list[Future[None]]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def image(self, index: int) -> Pixels:
-        return self._read(index)
-
-    def all_images(self) -> Iterator[Pixels]:
-        for index in range(len(self)):
-            try:
-                yield self._read(index)
-            except ImageError as error:
-                self._blame(index, error)
-
-    def batch(self, step: int, batch_size: int, crop: int | None, seed: int, *, part: slice = slice(None)) -> Pixels:
-        crop = _needed(crop if crop is not None or self._scaled else self._crop, self.name)
-        slots = range(batch_size)[part]
-        wanted = [(s, batch_size, crop, seed, slots.start, slots.stop) for s in range(step, step + 1 + self.AHEAD)]
-        self._coming = {key: self._coming[key] for key in wanted if key in self._coming}
-        for key in wanted:
-            if key not in self._coming:
-                self._coming[key] = self._begin(key[0], batch_size, crop, seed, slots)
-        out, jobs = self._coming.pop(wanted[0])
-        for job in jobs:
-            job.result()
-        return out
-
-    def _begin(
-        self, step: int, batch_size: int, crop: int, seed: int, slots: range
-    ) -> tuple[Pixels, list[Future[None]]]:
-        plan = self.plan(step, batch_size, seed)
-        out = np.empty((len(slots), crop, crop, 3), dtype=np.uint8)
-        jobs = [self._pool.submit(self._fill, plan, slot, piece) for piece, slot in zip(out, slots, strict=True)]
-        return out, jobs
-
-    def _fill(self, plan: BatchPlan, slot: int, out: Pixels) -> None:
-        pixels = self._read_or_next(int(plan.indices[slot]))
-        height, width = pixels.shape[:2]
-        sizes = scaled_sizes(width, height, self._crop) if self._scaled else [(width, height)]
-        draw = (float(plan.scale[slot]), float(plan.row[slot]), float(plan.column[slot]))
-        _cut(lambda version: rescale(pixels, sizes[version]), sizes, draw, bool(plan.flips[slot]), out)
-
-    def _read_or_next(self, index: int) -> Pixels:
-        for turn in range(len(self)):
-            candidate = (index + turn) % len(self)
-            if candidate in self._bad:
-                continue
-            try:
-                return self._read(candidate)
-            except ImageError as error:
-                self._blame(candidate, error)
-        raise TrainingError(f"{self.name}: not one picture can be read")
-
-    def _blame(self, index: int, error: ImageError) -> None:
-        with self._bad_lock:
-            known = index in self._bad
-            self._bad.add(index)
-        if not known:
-            self._say(f"skipped {self._names[index]}: {error}")

@@ -14,24 +14,46 @@ from gmvqzip.quantizers import ranks
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients of Jordan et al. 2024, "Muon"
 _NEWTON_SCHULZ_STEPS = 5
+_LONG = 2  # columns to rows, or rows to columns
 
 
-def orthogonalise(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+def orthogonalise(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The nearest semi-orthogonal matrix of `matrix` [R, C], roughly: singular values end between 0.7 and 1.2.
 
-    dtype: of the products.
+    dtype: of the products. In float32 the iteration of a long matrix X is done on its Gram matrix, of which all of its
+    factors are polynomials: X times their product is what it ends in, for a third of the multiplications.
     """
+    rows, columns = matrix.shape
+    x = (matrix if rows <= columns else matrix.t()).to(dtype)
+    long = dtype == torch.float32 and max(rows, columns) >= _LONG * min(rows, columns)
+    x = _by_gram(x) if long else _directly(x / (x.norm() + 1e-7))
+    result: Tensor = (x if rows <= columns else x.t()).to(matrix.dtype)
+    return result
+
+
+def _directly(x: Tensor) -> Tensor:
     a, b, c = _NEWTON_SCHULZ
-    x = matrix.to(dtype)
-    x = x / (x.norm() + 1e-7)
-    transposed = x.shape[0] > x.shape[1]
-    if transposed:
-        x = x.t()
     for _ in range(_NEWTON_SCHULZ_STEPS):
         gram = x @ x.t()
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    result: Tensor = (x.t() if transposed else x).to(matrix.dtype)
-    return result
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _by_gram(x: Tensor) -> Tensor:
+    """The same for x / ||x||: with G = x x' and p = a + b G + c G^2, x becomes p x and G becomes p G p."""
+    a, b, c = _NEWTON_SCHULZ
+    gram = x @ x.t()
+    square = gram.diagonal().sum() + 1e-14  # of the norm
+    gram = gram / square
+    factor = None
+    for step in range(_NEWTON_SCHULZ_STEPS):
+        p = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        p.diagonal().add_(a)
+        factor = p / square.sqrt() if factor is None else factor @ p
+        if step + 1 < _NEWTON_SCHULZ_STEPS:
+            gram = gram @ p @ p
+    assert factor is not None
+    return factor @ x
 
 
 class Muon(torch.optim.Optimizer):
@@ -47,7 +69,7 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
-        product_type: torch.dtype = torch.bfloat16,
+        product_type: torch.dtype = torch.float32,
     ) -> None:
         """product_type: of the matrices in the iteration; not part of the state, which is float32."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -62,22 +84,30 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             ahead = [self._ahead(parameter, group["momentum"]) for parameter in parameters]
+            if not group["lr"]:
+                continue
             updates = ranks.divided(partial(orthogonalise, dtype=self.product_type), ahead, [_work(x) for x in ahead])
             for parameter, update in zip(parameters, updates, strict=True):
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
+                columns = _columns(parameter)
+                columns.add_(update.view_as(columns), alpha=-group["lr"] * scale)
 
     def _ahead(self, parameter: Tensor, momentum: float) -> Tensor:
-        """Nesterov's momentum [out, in*kh*kw] of a parameter, which is brought up to date."""
+        """Nesterov's momentum [out, kh*kw*in] of a parameter, which is brought up to date."""
         if parameter.grad is None:
             raise ValueError("a parameter without a gradient has no momentum")
-        gradient = parameter.grad.flatten(1)
         state = self.state[parameter]
         if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(gradient)
-        state["momentum"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(state["momentum"], momentum)
+            state["momentum"] = torch.zeros_like(parameter)
+        held = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
+        held.lerp_(parameter.grad, 1 - momentum)
+        return _columns(parameter.grad.lerp(held, momentum)).flatten(1)
+
+
+def _columns(weight: Tensor) -> Tensor:
+    """[out, in, kh, kw] -> [out, kh, kw, in]: a matrix as it lies, channels last; orthogonalising it knows no order."""
+    return weight.movedim(1, -1)
 
 
 def _work(matrix: Tensor) -> float:
@@ -94,7 +124,7 @@ def build_optimizers(
     weight_decay: float,
     use_muon: bool,
     codebook_rate: float | None = None,
-    product_type: torch.dtype = torch.bfloat16,
+    product_type: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a network, with each group's peak rate kept under the key "peak".
 

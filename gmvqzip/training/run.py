@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,30 @@ from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
-from gmvqzip.training.evaluation import first_pictures
-from gmvqzip.training.export import export_model
+from gmvqzip.training.course import TRIAL, Course
+from gmvqzip.training.export import Origin, export_model
 from gmvqzip.training.hyperexport import export_hyperprior
 from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.loop import StepRecord, TrainingLoop
+from gmvqzip.training.patience import Patience
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.start import find_start
+from gmvqzip.training.stopping import EXPORTING, Stopped, Stopping
 from gmvqzip.training.trainer import Trainer
+from gmvqzip.training.verdict import Verdict
 
 _SHEET_PICTURES = 8
 
 
 @dataclass
 class RunCallbacks:
-    """Where a run tells what happens: a line of text, a step, an evaluation, the end of the loop; and where it asks
-    whether to stop early. After `on_trained` it asks no more: what is left can be interrupted, and done by resuming."""
+    """Where a run tells what happens: a line of text, a step, an evaluation; and where it asks whether to stop."""
 
     say: Callable[[str], None]
     on_step: Callable[[StepRecord, TrainingLoop], None]
     on_evaluation: Callable[[int, dict[str, Any]], None]
-    on_trained: Callable[[], None]
-    stop: Callable[[], bool]
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 def train_model(
@@ -51,22 +54,20 @@ def train_model(
     resume: bool,
     note: str,
     callbacks: RunCallbacks,
+    began: float | None = None,
 ) -> dict[str, Any] | None:
     """Train, or go on training, and write the model file `output`.
 
-    folder: holds checkpoints, log and pictures of the run. Returns the model's card, or None where the run was asked to
+    folder: holds checkpoints, log and pictures of the run; began: when the time of the run began, by `time.monotonic`,
+    for a run of a given time, now where it is None. Returns the model's card, or None where the run was asked to
     stop before its end. Of several processes, all but the one that writes share the steps and return an empty card.
     Raises TrainingError; OutputError where the model cannot be written.
     """
-    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
+    began = time.monotonic() if began is None else began
     if not distributed.writes():
-        trainer = kind(config, data.train, folder, device)
-        if resume:
-            trainer.resume()
-        if not trainer.run(on_step=lambda record: None, on_evaluation=lambda: None, stop=callbacks.stop):
-            return None
-        callbacks.on_trained()
-        return {}
+        trainer = _made(config, data, folder, device, resume, callbacks, began)
+        finished = trainer.run(on_step=lambda record: None, on_evaluation=lambda: None)
+        return {} if finished else None
     if checkpoints(folder) and not resume:
         raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
     if output.is_dir():
@@ -76,10 +77,11 @@ def train_model(
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
-    trainer = kind(config, data.train, folder, device)
+    trainer = _made(config, data, folder, device, resume, callbacks, began)
+    if len(trainer.layout.groups) > 1 or config.crop not in (None, trainer.layout.groups[0].rows):
+        callbacks.say(f"crops: {trainer.layout.describe()}")
     callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
-        trainer.resume()
         callbacks.say(f"resumed at step {trainer.step}")
     log = RunLog(folder, trainer.step)
     sample = _sample(data, config)
@@ -89,50 +91,92 @@ def train_model(
         callbacks.on_step(record, trainer)
 
     def on_evaluation() -> None:
-        summary = trainer.evaluate(_validation(data, config))
+        summary = trainer.evaluate(_validation(data, config, _count(trainer, data)))
         log.write("evaluation", trainer.step, summary)
         save_sheet(folder, trainer.step, trainer.sheet(sample))
         plot_curves(folder)
         callbacks.on_evaluation(trainer.step, summary)
 
     try:
-        finished = trainer.run(on_step=on_step, on_evaluation=on_evaluation, stop=callbacks.stop)
-        if not finished:
+        if not trainer.run(on_step=on_step, on_evaluation=on_evaluation):
             return None
-        callbacks.on_trained()
         if not trainer.ready:
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
-        on_evaluation()
-        history = {
-            "steps_done": trainer.step,
-            "seconds_trained": round(trainer.elapsed, 1),
-            "precision_used": str(trainer.precision),
-        }
-        say = callbacks.say
-        if isinstance(trainer, HyperpriorTrainer):
-            blob, card = export_hyperprior(name, trainer.exported, config, data, history=history, note=note, say=say)
-        else:
-            blob, card = export_model(name, trainer.exported, config, data, device, history=history, note=note, say=say)
-        atomic_write(output, blob, force=True)
-        log.write("end", trainer.step, {"results": card["results"]})
+        with callbacks.stopping.phase(EXPORTING):
+            on_evaluation()
+            blob, card, verdict = _exported(name, trainer, data, note, callbacks.say)
+            log.write("end", trainer.step, {"results": card["results"], "verdict": card["verdict"]})
+            for line in verdict.lines():
+                callbacks.say(line)
+            start = trainer.start
+            if start is not None and verdict.worse:
+                callbacks.say(
+                    f"kept {start.name}: {output} is a copy of it, and the run's checkpoint has what was trained"
+                )
+                blob, card = start.path.read_bytes(), start.card
+            atomic_write(output, blob, force=True)
         return card
+    except Stopped:  # the loop's last checkpoint has all that the rest needs
+        return None
     except OSError as error:
         raise TrainingError(f"cannot write into {folder}: {error.strerror}; the last checkpoint is kept") from None
     finally:
         log.close()
 
 
-def _crop_for_validation(data: DataSplits, config: TrainConfig) -> int | None:
-    return None if data.validation.array is not None and config.crop is None else config.crop
+def _made(
+    config: TrainConfig,
+    data: DataSplits,
+    folder: Path,
+    device: torch.device,
+    resume: bool,
+    callbacks: RunCallbacks,
+    began: float,
+) -> HyperpriorTrainer | Trainer:
+    """The loop of this configuration, at its beginning or at the newest checkpoint."""
+    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
+    trainer = kind(config, data.train, folder, device, find_start(config))
+    trainer.stopping = callbacks.stopping
+    trainer.course = Course(config.seconds, began, config.evaluate_every)
+    trainer.check_length()
+    if resume:
+        trainer.resume()
+    return trainer
 
 
-def _validation(data: DataSplits, config: TrainConfig) -> Any:
-    count = config.evaluate_images
-    batches = data.validation.evaluation_batches(min(32, count), _crop_for_validation(data, config))
-    return first_pictures(batches, count)
+def _exported(
+    name: str, trainer: HyperpriorTrainer | Trainer, data: DataSplits, note: str, say: Callable[[str], None]
+) -> tuple[bytes, dict[str, Any], Verdict]:
+    """The bytes of the model file of a finished run, its card with measured results, and what it is worth."""
+    history = {
+        "steps_done": trainer.step,
+        "passes": round(trainer.step / trainer.layout.steps_per_epoch, 2),
+        "seconds_trained": round(trainer.course.trained, 1),
+        "precision_used": str(trainer.precision),
+    }
+    origin = Origin(name, trainer.config, trainer.start, history, note, Patience(trainer.course.end))
+    if isinstance(trainer, HyperpriorTrainer):
+        return export_hyperprior(origin, trainer.exported, data, say=say)
+    return export_model(origin, trainer.exported, data, trainer.device, say=say)
+
+
+def _count(trainer: HyperpriorTrainer | Trainer, data: DataSplits) -> int:
+    """How many validation pictures an evaluation has: all that may be, or as many as its time allows."""
+    config, course = trainer.config, trainer.course
+    if config.evaluate_every is not None:
+        return config.evaluate_images
+    if course.pictures is None:
+        started, trial = time.monotonic(), min(TRIAL, len(data.validation))
+        trainer.evaluate(_validation(data, config, trial))
+        return course.pictures_for(time.monotonic() - started, trial, config.evaluate_images)
+    return course.pictures
+
+
+def _validation(data: DataSplits, config: TrainConfig, count: int) -> Iterator[np.ndarray[Any, Any]]:
+    """The first validation pictures, at most as large as the crops."""
+    return data.validation.evaluation_batches(min(32, count), config.crop, count)
 
 
 def _sample(data: DataSplits, config: TrainConfig) -> np.ndarray[Any, Any]:
-    batches = data.validation.evaluation_batches(_SHEET_PICTURES, _crop_for_validation(data, config))
-    first: np.ndarray[Any, Any] = next(iter(batches))
-    return first
+    """Some validation pictures of one shape, for a sheet."""
+    return next(data.validation.evaluation_batches(_SHEET_PICTURES, config.crop, _SHEET_PICTURES))

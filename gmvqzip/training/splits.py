@@ -18,9 +18,11 @@ Item = TypeVar("Item")
 VALIDATION_EVERY = 50
 """Where a data set has no official validation part, every 50th training picture is held out: 2 %."""
 
+_HELD_OUT, _LEAST_EVERY = 40, 10  # of a folder: so many pictures, but no more than a tenth
+
 FALLBACK_MEMORY = 4 << 30  # bytes, where the machine does not say how much it has
 NAMED_AT_MOST = 20  # unreadable pictures that are named one by one
-SECONDS_BETWEEN_REPORTS = 10.0
+SECONDS_BETWEEN_REPORTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ def memory_budget() -> int:
     except (AttributeError, ValueError, OSError):
         memory = FALLBACK_MEMORY
     return memory // place().local_world
+
+
+def folder_every(count: int) -> int:
+    """Of a folder of so many pictures, one of how many is held out: enough for a verdict where the folder is small."""
+    return min(VALIDATION_EVERY, max(_LEAST_EVERY, count // _HELD_OUT))
 
 
 def hold_out(items: Sequence[Item], every: int = VALIDATION_EVERY) -> tuple[list[Item], list[Item]]:

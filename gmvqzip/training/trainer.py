@@ -14,12 +14,14 @@ from torch import Tensor
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
+from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import GMVQ, ranks
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import comparison_sheet, evaluate
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import build_optimizers, rate_factor
 from gmvqzip.training.schedule import quantizer_settings, temperature
+from gmvqzip.training.start import started_network
 
 _KMEANS_SITES = 64  # sites collected per code for the k-means start, at most
 
@@ -27,11 +29,19 @@ _KMEANS_SITES = 64  # sites collected per code for the k-means start, at most
 class Trainer(TrainingLoop):
     """A run of a staged model: network, its running average, optimisers."""
 
-    def __init__(self, config: TrainConfig, pictures: PictureSet, folder: Path, device: torch.device) -> None:
-        super().__init__(config, pictures, folder, device)
+    def __init__(
+        self,
+        config: TrainConfig,
+        pictures: PictureSet,
+        folder: Path,
+        device: torch.device,
+        start: ModelInfo | None = None,
+    ) -> None:
+        """start: a trained model to go on from, of the same network; its stages have had their start."""
+        super().__init__(config, pictures, folder, device, start)
         if not isinstance(config.network, NetworkConfig):
             raise TrainingError("a staged model needs a staged network's configuration")
-        self.network = StagedAutoencoder(config.network, config.quantizer)
+        self.network = started_network(start, config) if start else StagedAutoencoder(config.network, config.quantizer)
         self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
         self.average: StagedAutoencoder | None = None
@@ -45,12 +55,18 @@ class Trainer(TrainingLoop):
             product_type=self.precision.product_type,
         )
         self._averaged = 0  # steps in the running average
+        self._opening = 0 if start else config.open_steps * len(self.network.quantizers())  # steps
         self._collected: dict[int, list[Tensor]] = {}
 
     @property
     def ready(self) -> bool:
         """Whether every stage has had its k-means start; before that there is nothing to export."""
-        return self.step > self.config.open_steps * len(self.network.quantizers())
+        return self.step > self._opening
+
+    @property
+    def least_steps(self) -> int:
+        """All stages that are to open, one after another, and a step with all of them."""
+        return self._opening + 1
 
     @property
     def exported(self) -> StagedAutoencoder:
@@ -72,7 +88,7 @@ class Trainer(TrainingLoop):
         tau = self._prepare(progress)
         with self._autocast():
             output: NetworkOutput = self.network(image, temperature=tau, modes=self._modes())
-        error = ranks.mean(((output.reconstruction - image) ** 2).mean())
+        error = ranks.mean(self._errors(output.reconstruction, image).mean())
         distortion = 0.5 * error.log() if config.reconstruction == "log" else config.reconstruction_weight * error
         loss = distortion + sum((stage.loss for stage in output.stages), torch.zeros(()))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -108,8 +124,8 @@ class Trainer(TrainingLoop):
 
     def _modes(self) -> list[str]:
         """Stages open one after another, `open_steps` each, and quantise from then on."""
-        turn = self.step // self.config.open_steps
         count = len(self.network.quantizers())
+        turn = self.step // self.config.open_steps if self._opening else count
         return [QUANTISE if stage < turn else OPEN if stage == turn else SKIP for stage in range(count)]
 
     def _collect(self, output: NetworkOutput) -> None:

@@ -17,8 +17,9 @@ from PIL import features
 
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.errors import ImageError
+from gmvqzip.images.outputs import FORMATS, Format
 from gmvqzip.images.picture import Picture
-from gmvqzip.images.writing import WEBP_SIDE, picture_bytes
+from gmvqzip.images.writing import picture_bytes
 from gmvqzip.inspection import Info
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
@@ -110,7 +111,7 @@ def _picture(seen: Seen) -> str:
 
 def picture_uri(picture: Picture) -> str:
     """The picture without loss, transparency and profile included, as a data URI: WebP, or PNG where WebP cannot."""
-    small = max(picture.width, picture.height) <= WEBP_SIDE
+    small = max(picture.width, picture.height) <= (FORMATS[Format.WEBP].side or 0)
     kind = "webp" if features.check("webp") and small and not (picture.one_channel and picture.icc) else "png"
     data, _ = picture_bytes(picture, kind)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

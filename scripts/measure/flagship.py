@@ -28,6 +28,7 @@ import gmvqzip
 from gmvqzip.bench.codecs import BenchCodec, Gmvq, rivals, settings, why_missing
 from gmvqzip.bench.measure import Point, mean_points, measure, read_pixels, ssimulacra2_text
 from gmvqzip.bench.metrics import Pixels
+from gmvqzip.bench.rates import RateDifference
 from gmvqzip.bench.results import METRICS, UNITS, PictureResult, Results, difference_text, libraries
 from gmvqzip.engines.hyperprior import DEFAULT_QUALITY
 from gmvqzip.format.limits import MAX_PIXELS
@@ -161,9 +162,9 @@ def bars_of(results: Results, steps: dict[str, dict[str, Any]]) -> list[Bar]:
     ]
     score = own[DEFAULT_QUALITY].ssimulacra2 if DEFAULT_QUALITY in own else None
     bars.append(Bar(f"SSIMULACRA2 at the default quality, {DEFAULT_QUALITY}", score, *SSIMULACRA2_BY_DEFAULT))
-    for anchor, metric, found in results.differences():
-        if (most := MOST_RATE.get((anchor, metric))) is None:
-            continue
+    differences = {(anchor, metric): found for anchor, metric, found in results.differences()}
+    for (anchor, metric), most in MOST_RATE.items():
+        found = differences.get((anchor, metric), RateDifference())
         part = found.overlap if metric == "ssimulacra2" and found.overlap is not None else 1.0
         but = "" if part > WHOLE else f"of {part:.0%} of the range only"
         bars.append(Bar(f"rate against {anchor} at equal {METRICS[metric]}, %", found.percent, most=most, but=but))

@@ -142,7 +142,8 @@ class TestThereAndBack:
                 assert torch.get_num_threads() == threads
         finally:
             torch.set_num_threads(before)
-        assert cli("compress", "-T", "0", picture).code == 2
+        assert cli("compress", "-c", "-T", "0", picture).out == tiny.compress(picture)
+        assert cli("compress", "-T", "-1", picture).code == 2
         assert cli("compress", "--device", "abacus", picture).code == 2
         if not torch.cuda.is_available():
             done = cli("compress", "--device", "cuda", picture)
@@ -266,7 +267,7 @@ class TestTest:
 class TestCodes:
     def test_there_and_back(self, cli: Cli, tmp_path: Path, tiny: Codec, pixels: np.ndarray) -> None:
         path = tmp_path / "a.gmvq"
-        path.write_bytes(tiny.compress(np.dstack([pixels, pixels[:, :, 1]])))
+        path.write_bytes(tiny.compress(np.dstack([pixels, pixels[:, :, 1] | 1])))
         assert cli("codes", path).code == 0
         with np.load(tmp_path / "a.npz") as arrays:
             codes = tiny.encode(pixels)

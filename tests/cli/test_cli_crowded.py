@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -26,7 +27,6 @@ from gmvqzip.pack import PackReader
 from gmvqzip.training.checkpoint import load_checkpoint, save_checkpoint
 
 Cli = Callable[..., Any]
-GMVQZIP = [sys.executable, "-m", "gmvqzip"]
 SMALL_DISK = 64 << 10  # bytes; a tmpfs takes whole pages of 4 KiB
 
 
@@ -60,7 +60,7 @@ class TestFullDisk:
         source = picture_file(tmp_path / "img.png")
         pictures = tmp_path / "pictures"
         pictures.mkdir()
-        picture_file(pictures / "new.png", 1, side=600)
+        picture_file(pictures / "new.png", 1, side=400)
         assert cli("compress", source).code == 0
         packed = tmp_path / "img.gmvq"
         return {
@@ -120,19 +120,62 @@ def _filled(folder: Path) -> Iterator[None]:
         ballast.unlink()
 
 
-class TestTwoWriters:
-    @pytest.fixture
-    def environment(self, tiny_path: Path) -> dict[str, str]:
-        return {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent), "OMP_NUM_THREADS": "1"}
+# For each line, a list of command lines: processes that have loaded torch already, and start at the same time.
+WARM = """
+import json, os, sys, tempfile
+import torch
+from gmvqzip import __main__, codec
+from gmvqzip.cli import app
+for line in sys.stdin:
+    running = []
+    for arguments in json.loads(line):
+        said = tempfile.TemporaryFile()
+        child = os.fork()
+        if not child:
+            os.dup2(said.fileno(), 2)
+            sys.argv, code = ["gmvqzip", *arguments], 1
+            try:
+                __main__.main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        running.append((child, said))
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in running]
+    for _, said in running:
+        said.seek(0)
+    print(json.dumps([ended, [said.read().decode() for _, said in running]]), flush=True)
+"""
+AtOnce = Callable[[list[list[str]]], tuple[list[int], list[str]]]
 
+
+@pytest.fixture(scope="module")
+def at_once(tiny_path: Path) -> Iterator[AtOnce]:
+    """at_once(argument lists) -> exit codes and standard error of commands that run at the same time."""
+    environment = {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", WARM], **pipes, text=True, env=environment) as process:
+
+        def ask(commands: list[list[str]]) -> tuple[list[int], list[str]]:
+            assert process.stdin is not None and process.stdout is not None
+            print(json.dumps(commands), file=process.stdin, flush=True)
+            codes, errors = json.loads(process.stdout.readline())
+            return codes, errors
+
+        yield ask
+
+
+class TestTwoWriters:
     @pytest.mark.parametrize("force", [False, True])
-    def test_of_one_file(self, tmp_path: Path, tiny: Codec, environment: dict[str, str], force: bool) -> None:
+    def test_of_one_file(self, tmp_path: Path, tiny: Codec, at_once: AtOnce, force: bool) -> None:
         """One of the two, whole; without -f the other is refused."""
         sources = [picture_file(tmp_path / f"{number}.png", number) for number in range(2)]
         output = tmp_path / "out.gmvq"
         options = ["-f"] if force else []
-        commands = [[*GMVQZIP, "compress", *options, str(source), "-o", str(output)] for source in sources]
-        codes, errors = _at_once(commands, environment)
+        commands = [["compress", *options, str(source), "-o", str(output)] for source in sources]
+        codes, errors = at_once(commands)
         assert sorted(codes) == ([0, 0] if force else [0, 1]), errors
         assert force or any("exists" in error for error in errors)
         wanted = [tiny.compress(source) for source in sources]
@@ -160,9 +203,7 @@ for _ in range(100):
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     @pytest.mark.parametrize("option", ["--append", "-f", None])
-    def test_of_one_pack(
-        self, tmp_path: Path, cli: Cli, tiny_path: Path, environment: dict[str, str], option: str | None
-    ) -> None:
+    def test_of_one_pack(self, tmp_path: Path, cli: Cli, tiny_path: Path, at_once: AtOnce, option: str | None) -> None:
         """An append that meets another is refused or waits its turn; a new pack is one of the two."""
         names = ["old", "first", "second"]
         for number, name in enumerate(names):
@@ -172,8 +213,8 @@ for _ in range(100):
         if option:
             assert cli("pack", tmp_path / "old", "-o", pack).code == 0
         options = [option] if option else []
-        commands = [[*GMVQZIP, "pack", *options, str(tmp_path / n), "-o", str(pack)] for n in names[1:]]
-        codes, errors = _at_once(commands, environment)
+        commands = [["pack", *options, str(tmp_path / n), "-o", str(pack)] for n in names[1:]]
+        codes, errors = at_once(commands)
         done = [name for name, code in zip(names[1:], codes, strict=True) if code == 0]
         assert done, errors
         with PackReader(pack, model=tiny_path, device="cpu") as reader:
@@ -188,13 +229,6 @@ for _ in range(100):
             assert found in [[name] for name in done]
             assert len(done) == 2 if option else len(done) == 1
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "set.gmvqp"])
-
-
-def _at_once(commands: list[list[str]], environment: dict[str, str]) -> tuple[list[int], list[str]]:
-    """Exit codes and error lines of commands that run at the same time."""
-    running = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True, env=environment) for c in commands]
-    errors = [process.communicate()[1] for process in running]
-    return [process.returncode for process in running], errors
 
 
 class TestManyReaders:
@@ -215,14 +249,12 @@ class TestManyReaders:
         with ThreadPoolExecutor(200) as pool:
             assert all(pool.map(read, range(200)))
 
-    @pytest.mark.slow
-    def test_8_processes(self, tmp_path: Path, tiny: Codec, tiny_path: Path) -> None:
+    def test_8_processes(self, tmp_path: Path, tiny: Codec, at_once: AtOnce) -> None:
         source = picture_file(tmp_path / "img.png")
         (tmp_path / "img.gmvq").write_bytes(tiny.compress(source))
-        environment = {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent), "OMP_NUM_THREADS": "1"}
         outputs = [tmp_path / f"{number}.npy" for number in range(8)]
-        commands = [[*GMVQZIP, "decompress", str(tmp_path / "img.gmvq"), "-o", str(output)] for output in outputs]
-        codes, errors = _at_once(commands, environment)
+        commands = [["decompress", str(tmp_path / "img.gmvq"), "-o", str(output)] for output in outputs]
+        codes, errors = at_once(commands)
         assert codes == [0] * 8, errors
         wanted = np.asarray(tiny.decompress(tmp_path / "img.gmvq"))
         assert all(np.array_equal(np.load(output), wanted) for output in outputs)

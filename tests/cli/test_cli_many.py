@@ -44,24 +44,30 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def compressed(tiny: Codec) -> dict[int, bytes]:
+    """What the pictures of `tree` are in .gmvq files."""
+    return {number: tiny.compress(shot(number)) for number in range(COUNT)}
+
+
 def outputs(folder: Path) -> dict[int, bytes]:
     return {int(path.stem): path.read_bytes() for path in folder.rglob("*.gmvq")}
 
 
 class TestBatches:
     @pytest.mark.parametrize("jobs", [1, 3])
-    def test_a_tree(self, cli: Cli, tree: Path, tiny: Codec, jobs: int) -> None:
+    def test_a_tree(self, cli: Cli, tree: Path, tiny: Codec, compressed: dict[int, bytes], jobs: int) -> None:
         out = tree.with_name("out")
         done = cli("compress", "-r", tree, "--output-dir", out, "-j", jobs, "--json")
         assert done.code == 0
-        assert outputs(out) == {number: tiny.compress(shot(number)) for number in range(COUNT)}
+        assert outputs(out) == compressed
         fields = [json.loads(line) for line in done.out.splitlines()]
         assert [one["input"] for one in fields] == sorted(map(str, tree.rglob("*.png")))
         assert all(one["seconds"] > 0 for one in fields)
         back = tree.with_name("back")
         assert cli("decompress", "-r", out, "--output-dir", back, "-j", jobs).code == 0
         with Image.open(back / "b" / "07.png") as image:
-            assert np.array_equal(np.asarray(image), np.asarray(tiny.decompress(tiny.compress(shot(7)))))
+            assert np.array_equal(np.asarray(image), np.asarray(tiny.decompress(compressed[7])))
 
     def test_the_network_takes_several_at_once(self, cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sizes, whole = [], StagedEngine.analyse_batch
@@ -76,7 +82,7 @@ class TestBatches:
         assert len(sizes) <= 4  # two workers, two sizes
 
     def test_one_that_a_batch_cannot_take(
-        self, cli: Cli, tree: Path, tiny: Codec, monkeypatch: pytest.MonkeyPatch
+        self, cli: Cli, tree: Path, compressed: dict[int, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A batch fails for want of memory: each picture of it is tried alone, and the failures are said again."""
         whole, refused = StagedEngine.analyse_batch, shot(11)
@@ -86,7 +92,7 @@ class TestBatches:
                 raise RuntimeError("not enough memory")
             return whole(engine, pixels, *rest)
 
-        expected = {number: tiny.compress(shot(number)) for number in range(COUNT) if number not in (11, 12)}
+        expected = {number: data for number, data in compressed.items() if number not in (11, 12)}
         (tree / "a" / "12.png").write_text("no picture")
         monkeypatch.setattr(StagedEngine, "analyse_batch", small)
         done = cli("compress", "-r", tree, "-j", 2)
@@ -175,7 +181,9 @@ main()
 class TestGoingOn:
     @pytest.mark.usefixtures("default_signals")
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
-    def test_after_an_interruption(self, tree: Path, tiny: Codec, tiny_path: Path, number: int) -> None:
+    def test_after_an_interruption(
+        self, tree: Path, compressed: dict[int, bytes], tiny_path: Path, number: int
+    ) -> None:
         out = tree.with_name("out")
         arguments = ["compress", "-r", str(tree), "--output-dir", str(out), "--jobs", "2"]
         environment = {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent)}
@@ -184,7 +192,7 @@ class TestGoingOn:
         assert done.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
         first = outputs(out)
         assert 5 <= len(first) < COUNT
-        assert all(data == tiny.compress(shot(which)) for which, data in first.items())
+        assert all(data == compressed[which] for which, data in first.items())
         if number == signal.SIGTERM:
             assert not list(out.rglob("*.part"))
         inodes = {path: path.stat().st_ino for path in out.rglob("*.gmvq")}
@@ -192,7 +200,7 @@ class TestGoingOn:
         done = subprocess.run(again, env=environment, capture_output=True, check=True)
         assert f"{COUNT - len(first)} files, " in done.stderr.decode()
         assert f", {len(first)} skipped" in done.stderr.decode()
-        assert outputs(out) == {which: tiny.compress(shot(which)) for which in range(COUNT)}
+        assert outputs(out) == compressed
         assert {path: path.stat().st_ino for path in inodes} == inodes
 
     def test_nothing_left_to_do(self, cli: Cli, tree: Path) -> None:
@@ -225,7 +233,7 @@ class TestGoingOn:
         (tree / "a" / "00.gmvq").touch()
         done = cli("compress", tree / "a" / "00.png", "--skip-existing")
         assert done.code == 1
-        assert "exists" in done.err
+        assert "exists and is empty" in done.err
 
     @pytest.mark.parametrize("command", ["compress", "decompress"])
     def test_contradictions(self, cli: Cli, tree: Path, command: str) -> None:
@@ -240,7 +248,8 @@ class TestSummary:
         in_bytes = sum(path.stat().st_size for path in tree.rglob("*.png")) / 1e6
         out_bytes = sum(path.stat().st_size for path in tree.rglob("*.gmvq")) / 1e6
         assert done.err.startswith(f"gmvqzip: {COUNT} files, ")
-        assert done.err.endswith(f" files/s, {in_bytes:.2f} -> {out_bytes:.2f} MB\n")
+        ratio = f"{100 * out_bytes / in_bytes:.1f} % of their size"
+        assert done.err.endswith(f" files/s, {in_bytes:.2f} -> {out_bytes:.2f} MB, {ratio}\n")
         assert done.err.count("\n") == 1
 
     def test_of_a_few_files_only_for_somebody_who_watches(self, cli: Cli, tree: Path) -> None:

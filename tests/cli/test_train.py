@@ -8,19 +8,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gmvqzip.cli.progress import TrainingDisplay, describe_results, describe_step
+from gmvqzip.cli.progress import (
+    Pace,
+    TrainingDisplay,
+    describe_results,
+    describe_step,
+    describe_time,
+    describe_trend,
+)
 from gmvqzip.cli.run import UsageError
 from gmvqzip.cli.train import _settings, seconds_of
 from gmvqzip.models.registry import read_info
+from gmvqzip.training import folder
+from gmvqzip.training.stopping import CODEBOOKS, EVALUATING, EXPORTING, READING, STEPS
 from gmvqzip.training.trainer import StepRecord, Trainer
 
 Cli = Callable[..., Any]
@@ -90,7 +101,7 @@ class TestWholeRun:
         assert (outcome.code, outcome.out) == (0, b"")
         lines = outcome.err.splitlines()
         assert sum("skipped deep/05-broken.png" in line for line in lines) == 1
-        assert any("19 pictures to train on, 1 held out" in line for line in lines)
+        assert any("18 pictures to train on, 2 held out" in line for line in lines)
         assert any(line.startswith("step 10: validation MSE") for line in lines)
         assert lines[-1].startswith("wrote models/mine.safetensors (0.0")
         info = read_info(place / "models" / "mine.safetensors")
@@ -129,6 +140,13 @@ class TestWholeRun:
 
 @pytest.mark.usefixtures("default_signals")
 class TestSignals:
+    @pytest.fixture(autouse=True)
+    def _heeded(self) -> Iterator[None]:
+        """Also where the tests were started as a job in the background, which ignores SIGINT."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_saves_a_checkpoint_and_resume_goes_on(
         self, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
@@ -143,7 +161,10 @@ class TestSignals:
         monkeypatch.setattr(TrainingDisplay, "on_step", on_step)
         outcome = cli(*ARGUMENTS)
         assert outcome.code == code
-        assert outcome.err.splitlines()[-1] == "stopped; a checkpoint is saved, and --resume goes on from it"
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping: finishes step 7 and saves a checkpoint; a second Ctrl-C ends at once and loses the 6 steps",
+            "stopped; a checkpoint is saved at step 6, and --resume goes on from it",
+        ]
         assert signal.getsignal(number) == before
         assert not (place / "folder.safetensors").exists()
         assert [path.name for path in (place / "runs/folder").glob("*.pt")] == ["checkpoint-00000006.pt"]
@@ -165,30 +186,62 @@ class TestSignals:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         monkeypatch.setattr(TrainingDisplay, "on_evaluation", evaluated)
-        assert cli(*ARGUMENTS).code == 143
+        outcome = cli(*ARGUMENTS)
+        assert outcome.code == 143
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping while measuring and writing the model; "
+            "a checkpoint is saved at step 15, and --resume goes on from it",
+            "stopped; a checkpoint is saved at step 15, and --resume goes on from it",
+        ]
         assert not (place / "folder.safetensors").exists()
         monkeypatch.undo()
         monkeypatch.chdir(place)
         assert cli(*ARGUMENTS, "--resume").code == 0
         assert (place / "folder.safetensors").exists()
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_second_signal_ends_at_once(self, number: signal.Signals) -> None:
-        program = (
-            "import os, sys; from gmvqzip.cli.train import _GracefulStop\n"
-            "with _GracefulStop() as stop:\n"
-            f"    os.kill(os.getpid(), {number:d}); print(stop.signal, flush=True); os.kill(os.getpid(), {number:d})\n"
-            "    print('still there', flush=True)"
-        )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        assert done.returncode == -number
-        assert done.stdout.split() == [str(int(number))]
+    def test_a_signal_while_pictures_are_read(self, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = folder.read_for_training
+
+        def read(path: Path) -> Any:
+            if path.name == "07.png":
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(path)
+
+        monkeypatch.setattr(folder, "read_for_training", read)
+        outcome = cli(*ARGUMENTS)
+        assert outcome.code == 130
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping while reading the pictures; nothing is saved yet",
+            "stopped; nothing was trained yet",
+        ]
+
+    def test_a_signal_during_an_evaluation_leaves_it_and_saves(
+        self, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def evaluate(self: Trainer, batches: Any) -> dict[str, Any]:
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the evaluation went on")
+
+        monkeypatch.setattr(Trainer, "evaluate", evaluate)
+        outcome = cli(*ARGUMENTS)
+        assert outcome.code == 130
+        assert outcome.err.splitlines()[-2:] == [
+            "stopping: leaves the evaluation and saves a checkpoint; "
+            "a second Ctrl-C ends at once and loses the 10 steps",
+            "stopped; a checkpoint is saved at step 10, and --resume goes on from it",
+        ]
+        assert [path.name for path in (place / "runs/folder").glob("*.pt")] == ["checkpoint-00000010.pt"]
+        monkeypatch.undo()
+        monkeypatch.chdir(place)
+        assert cli(*ARGUMENTS, "--resume", "--quiet").code == 0
+        assert steps_logged(place) == list(range(1, 16))
 
     @pytest.mark.slow
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_process(self, place: Path, number: signal.Signals, code: int) -> None:
         command = [sys.executable, "-m", "gmvqzip", *ARGUMENTS, "--steps", "1000000", "-T", "1"]
-        with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True) as process:
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
             try:
                 log = place / "runs/folder/log.jsonl"
                 while process.poll() is None and not (log.is_file() and log.read_text().count("\n") > 8):
@@ -216,7 +269,7 @@ class TestRefusals:
     def test_no_data(self, place: Path, cli: Cli, dataset: str, message: str) -> None:
         outcome = cli("train", "--dataset", dataset)
         assert outcome.code == 1
-        (line,) = outcome.err.splitlines()
+        line = outcome.err.splitlines()[-1]
         assert line.startswith(message)
         assert f"data/{dataset}" in line
         assert f"{place}/cache/gmvqzip/{dataset}" in line
@@ -260,7 +313,7 @@ class TestRefusals:
             ("colour = 1\n", "unknown fields in the training configuration: colour"),
             ("x", "not valid TOML"),
             ("crop = 18\n", "of 18x18 do not fit the network: sides must be multiples of 4 pixels; set crop"),
-            ("steps = 4\n", "4 steps are too few: the codebooks are not even started; train longer"),
+            ("steps = 4\n", "4 steps are too few for the phases of this training, which need 5 at the very least"),
         ],
     )
     def test_a_configuration(self, place: Path, cli: Cli, change: str, message: str) -> None:
@@ -296,15 +349,16 @@ class TestRefusals:
 
 class TestSettings:
     def settings(self, **options: Any) -> Any:
-        names = ("dataset", "preset_name", "config_file", "quantizer", "steps", "epochs", "time", "batch_size", "seed")
-        values: dict[str, Any] = dict.fromkeys(names) | {"dataset": "folder"} | options
+        names = ("dataset", "preset_name", "config_file", "start", "quantizer", "steps", "epochs", "time")
+        values: dict[str, Any] = dict.fromkeys((*names, "batch_size", "seed")) | {"dataset": "folder"} | options
         return _settings(**values)
 
     @pytest.mark.parametrize(("dataset", "preset"), [("cifar10", "cifar10"), ("celeba", "celeba"), ("folder", "photo")])
     def test_each_data_set_has_its_preset(self, dataset: str, preset: str) -> None:
-        from gmvqzip.training.config import PRESETS
+        from gmvqzip.training.config import DEFAULT_STARTS, PRESETS
 
-        assert self.settings(dataset=dataset) == PRESETS[preset]
+        expected = PRESETS[preset].started(DEFAULT_STARTS.get(preset, "none"))
+        assert self.settings(dataset=dataset) == expected
 
     def test_a_preset_on_other_data(self) -> None:
         assert self.settings(dataset="cifar10", preset_name="small").dataset == "cifar10"
@@ -344,38 +398,79 @@ def test_no_durations(text: str) -> None:
         seconds_of(text)
 
 
-def test_a_step_in_words() -> None:
-    values = {"loss": 1.5, "psnr": 20.0, "perplexity_hard.0": 12.0, "perplexity_hard.1": 3.4, "utilisation.0": 0.5}
-    text = describe_step(StepRecord(7, 0.1, values), 123.4)
-    assert text == "step 7, loss 1.5000, PSNR 20.00 dB, perplexity 12/3, used 50%, 123 images/s"
+class TestWords:
+    def test_a_step(self) -> None:
+        values = {"loss": 1.5, "psnr": 20.0, "perplexity_hard.0": 12.0, "perplexity_hard.1": 3.4, "utilisation.0": 0.5}
+        record, pace = StepRecord(7, 0.1, values), Pace()
+        pace.step(1.5, 10.0)
+        assert describe_step(record, pace, "", None) == "step 7, loss 1.5000, perplexity 12/3, used 50%"
+        pace.step(0.5, 10.4)
+        text = describe_step(record, pace, "q50 0.400 bpp 30.00 dB", 3725)
+        assert text == (
+            "step 7, 2.5 steps/s, loss 1.0000, perplexity 12/3, used 50%, q50 0.400 bpp 30.00 dB, 1 h 02 min left"
+        )
 
+    def test_the_loss_is_smoothed_and_the_speed_is_that_of_late(self) -> None:
+        pace = Pace()
+        for step in range(100):
+            pace.step(1.0 + (-1) ** step, float(step))
+        assert pace.loss == pytest.approx(1.0, abs=0.05)
+        assert pace.rate == 1.0
+        for step in range(100):
+            pace.step(1.0, 100 + step / 20)
+        assert pace.rate == pytest.approx(20)
 
-def test_results_in_words() -> None:
-    summary = {
-        "mse": 0.001,
-        "psnr_mean": 30.0,
-        "pictures": 4,
-        "bpp_order0": 0.5,
-        "perplexity_hard": [9.6],
-        "utilisation": [1.0],
-    }
-    text = describe_results(summary)
-    assert text == "MSE 1.000e-03, PSNR 30.00 dB (mean of 4 pictures), 0.5000 bpp, perplexity 10, used 100.0%"
-    assert "0.2500 bpp" in describe_results(summary | {"bpp": 0.25})
+    @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (3599, "59:59"), (7260, "2 h 01 min")])
+    def test_time(self, seconds: float, text: str) -> None:
+        assert describe_time(seconds) == text
+
+    def test_a_staged_model_s_results(self) -> None:
+        summary = {
+            "mse": 0.001,
+            "psnr_mean": 30.0,
+            "pictures": 4,
+            "bpp_order0": 0.5,
+            "perplexity_hard": [9.6],
+            "utilisation": [1.0],
+        }
+        text = describe_results(summary)
+        assert text == "MSE 1.000e-03, PSNR 30.00 dB (mean of 4 pictures), 0.5000 bpp, perplexity 10, used 100.0%"
+        assert "0.2500 bpp" in describe_results(summary | {"bpp": 0.25})
+        assert "PSNR 30.00 dB (+0.50) (mean" in describe_results(summary, summary | {"psnr_mean": 29.5})
+        assert describe_trend(summary, None) == "0.500 bpp 30.00 dB"
+
+    def test_a_hyperprior_model_s_results_with_their_trend(self) -> None:
+        before = {"pictures": 9, "quality": [0.0, 0.5, 1.0], "bpp": [0.1, 0.4, 2.0], "psnr_mean": [25.0, 30.0, 40.0]}
+        after = before | {"bpp": [0.11, 0.38, 2.0], "psnr_mean": [25.25, 29.9, 40.0]}
+        assert describe_results(before) == (
+            "q1 0.100 bpp 25.00 dB, q50 0.400 bpp 30.00 dB, q100 2.000 bpp 40.00 dB (mean of 9 pictures)"
+        )
+        assert describe_results(after, before) == (
+            "q1 0.110 bpp 25.25 dB (+10.0 %, +0.25 dB), q50 0.380 bpp 29.90 dB (-5.0 %, -0.10 dB), "
+            "q100 2.000 bpp 40.00 dB (+0.0 %, +0.00 dB) (mean of 9 pictures)"
+        )
+        assert describe_trend(after, before) == "q50 0.380 bpp 29.90 dB (-5.0 %, -0.10 dB)"
 
 
 class TestDisplay:
-    def test_a_line_from_time_to_time(
+    def test_a_line_for_the_first_step_and_from_time_to_time(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from types import SimpleNamespace
-
         clock = [0.0]
-        monkeypatch.setattr("gmvqzip.cli.progress.time.monotonic", lambda: clock[0])
-        trainer: Any = SimpleNamespace(config=SimpleNamespace(batch_size=8), progress=0.61)
+        monkeypatch.setattr("gmvqzip.cli.progress.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        trainer: Any = SimpleNamespace(progress=0.61, seconds_left=75.0)
         with TrainingDisplay(enabled=False, quiet=False) as display:
             for step in range(1, 101):
                 clock[0] = 0.5 * step
                 display.on_step(StepRecord(step, step / 100, {"loss": 1.0, "psnr": 20.0}), trainer)
-        lines = capsys.readouterr().err.splitlines()
-        assert lines == [" 61.0% step 61, loss 1.0000, PSNR 20.00 dB, 16 images/s"]
+        assert capsys.readouterr().err.splitlines() == [
+            " 61.0% step 1, loss 1.0000, 1:15 left",
+            " 61.0% step 21, 2 steps/s, loss 1.0000, 1:15 left",
+            " 61.0% step 81, 2 steps/s, loss 1.0000, 1:15 left",
+        ]
+
+    def test_phases_that_take_long_are_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with TrainingDisplay(enabled=False, quiet=False) as display:
+            for doing in (READING, STEPS, EVALUATING, CODEBOOKS, EXPORTING):
+                display.on_phase(doing)
+        assert capsys.readouterr().err.splitlines() == [CODEBOOKS, EXPORTING]

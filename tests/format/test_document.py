@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from gmvqzip.entropy.twin import TwinEncoder
 from gmvqzip.format import limits
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.container import pack, unpack
+from gmvqzip.format.metadata import Metadata, Text, read_metadata, write_metadata
+from gmvqzip.format.metadict import DICTIONARY
 from gmvqzip.format.size import coded_size
 from gmvqzip.format.tiles import TileIndex, read_index
 from gmvqzip.format.varint import read_varint, write_varint
@@ -176,3 +179,46 @@ def test_limits() -> None:
         limits.MAX_TABLE,
     ):
         assert f"{value:,}" in TEXT
+
+
+def test_metadata() -> None:
+    for block in blocks("vector metadata"):
+        fields = dict(block)
+        year, month, day, hour, minute, second = numbers(fields["time"]).tolist()
+        keyword, language, translated, text = fields["text"].split("|")
+        known = Metadata(
+            exif=bytes.fromhex(fields["exif"]),
+            dpi=(int(fields["resolution"]) / 10_000,) * 2,
+            time=(year, month, day, hour, minute, second),
+            texts=(Text(keyword, text, language, translated),),
+        )
+        assert read_metadata(b"\0" + bytes.fromhex(fields["items"])) == known
+        assert read_metadata(bytes.fromhex(fields["section"])) == known
+        assert read_metadata(write_metadata(known)) == known
+
+
+def lines_of(kind: str) -> list[str]:
+    """The lines of the one fenced block of this kind."""
+    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+    return found.splitlines()
+
+
+def test_the_dictionary_of_metadata() -> None:
+    """Built from the document alone."""
+    texts = "".join(line[1:-1].encode().decode("unicode_escape") for line in lines_of("dictionary texts"))
+    built = texts.encode("latin-1")
+    for order, end in (("<", b"II*\0"), (">", b"MM\0*")):
+        for number in numbers(" ".join(lines_of("dictionary numbers"))).tolist():
+            built += struct.pack(f"{order}I", number)
+        for entry in "; ".join(lines_of("dictionary entries")).split("; "):
+            tag, kind, *rest = entry.split()
+            built += struct.pack(f"{order}HH", int(tag, 16), int(kind))
+            if rest:
+                built += struct.pack(f"{order}I", int(rest[0]))
+            if len(rest) > 1:
+                value = rest[1]
+                raw = struct.pack(f"{order}HH", int(value[1:]), 0) if value[0] == "=" else bytes.fromhex(value)
+                built += raw
+        built += end + struct.pack(f"{order}IH", 8, 12)
+    assert built == DICTIONARY
+    assert f"{len(built):,} bytes, of CRC-32 `{zlib.crc32(built):08x}`" in TEXT

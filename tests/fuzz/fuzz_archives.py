@@ -169,7 +169,7 @@ def seal_npz(data: bytes) -> bytes:
 
 
 def run_npz(data: bytes) -> None:
-    codes, _, _ = npz.load_npz(data, max_pixels=CODE_PIXELS)
+    codes, _ = npz.load_npz(data, max_pixels=CODE_PIXELS)
     for codec in tiny_models():
         if codec.model_id == codes.model_id:
             codec.pack_codes(codes)

@@ -98,7 +98,7 @@ def seal_sections(data: bytes) -> bytes:
 
 def run_sections(data: bytes) -> None:
     box = container.unpack(data, max_pixels=CODE_PIXELS)
-    plane, _ = read_extras(box)
+    plane = read_extras(box).alpha
     if plane is not None:
         again = alpha.decompress_alpha(alpha.compress_alpha(plane), *plane.shape[::-1])
         assert np.array_equal(again, plane)

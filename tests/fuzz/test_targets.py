@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import targets
-from fuzz_archives import model_seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,13 +29,17 @@ FOUND = sorted((Path(__file__).parent / "found").iterdir())
 edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 20), st.binary(max_size=8)), max_size=4)
 
 
+@cache
+def seeds_of(name: str) -> list[bytes]:
+    return targets.TARGETS[name].seeds()
+
+
 @pytest.mark.parametrize("name", [name for name in targets.TARGETS if name != "shipped"])
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_changed_seeds(name: str, data: st.DataObject) -> None:
     target = targets.TARGETS[name]
-    seeds = target.seeds()
-    changed = data.draw(st.sampled_from(seeds))
+    changed = data.draw(st.sampled_from(seeds_of(name)))
     for place, removed, inserted in data.draw(edits):
         at = int(place * len(changed))
         changed = changed[:at] + inserted + changed[at + removed :]
@@ -51,7 +55,7 @@ values = st.recursive(nonsense, lambda inner: st.lists(inner, max_size=4) | st.d
 @given(st.data())
 def test_changed_configurations(data: st.DataObject) -> None:
     """Field by field, which random bytes rarely do without breaking the JSON."""
-    seed = data.draw(st.sampled_from(model_seeds()))
+    seed = data.draw(st.sampled_from(seeds_of("model")))
     text, _, rest = seed.partition(b"\0")
     config = json.loads(text)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -66,25 +70,54 @@ def test_changed_configurations(data: st.DataObject) -> None:
     targets.TARGETS["model"].attempt(json.dumps(config).encode() + b"\0" + rest)
 
 
-def replayed(paths: list[Path]) -> None:
-    """Each file ends as it may, within 1 GiB of memory and some seconds."""
-    command = [sys.executable, str(FUZZ), "--replay", *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def replayed(pixels: int, paths: list[Path]) -> subprocess.CompletedProcess[str]:
+    """Each file in turn, within 1 GiB of memory, however long it takes."""
+    limits = ["--pixels", str(pixels), "--seconds", "0"]
+    command = [sys.executable, str(FUZZ), *limits, "--replay", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def small_files_of_large_pictures(folder: Path) -> list[Path]:
+    """A megapixel in 18 bytes, in the worst shapes, with the default model and with the one that takes most memory."""
+    paths = []
+    shapes = {"photo": ((1024, 1024), (1 << 16, 16)), "cifar10": ((1024, 1024), (16, 1 << 16))}
+    for codec in (c for c in targets.shipped_models() if c.name in shapes):
+        for width, height in shapes[codec.name]:
+            paths.append(folder / f"codec-{codec.name}-{width}")
+            paths[-1].write_bytes(targets.declared(codec, width, height))
+    return paths
+
+
+def sections_that_inflate_far(folder: Path) -> list[Path]:
+    """Transparency of the largest picture, and a profile beyond its limit."""
+    plane = compress_alpha(np.zeros((1024, 1024), dtype=np.uint8))
+    profile = compress_profile(bytes(1 << 24))
+    common: dict[str, Any] = {"model_id": bytes(8), "quality": 0, "gray": False, "codes_crc32": 0, "payload": b""}
+    contents = [{1: plane}, {1: profile}, {2: profile}, {1: plane, 2: profile}]
+    paths = []
+    for number, sections in enumerate(contents):
+        paths.append(folder / f"container-{number}")
+        paths[-1].write_bytes(container.pack(width=1024, height=1024, sections=sections, **common))
+        assert paths[-1].stat().st_size < 1 << 16
+    return paths
+
+
+def test_files_that_take_as_much_as_they_can(tmp_path: Path) -> None:
+    """What was found once, and what small files can claim."""
+    paths = [*FOUND, *small_files_of_large_pictures(tmp_path), *sections_that_inflate_far(tmp_path)]
+    done = replayed(1 << 20, paths)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(": fine") == len(paths)
-
-
-def test_what_was_found_once() -> None:
-    replayed(FOUND)
 
 
 def test_a_finding_is_seen(tmp_path: Path) -> None:
     """A picture beyond what the memory holds is one: the replay does limit it."""
     path = tmp_path / "codec-large"
-    path.write_bytes(targets.declared(targets.tiny_models()[1], 16_000, 16_000))
-    command = [sys.executable, str(FUZZ), "--pixels", str(1 << 28), "--replay", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (codec,) = (c for c in targets.shipped_models() if c.name == "cifar10")
+    path.write_bytes(targets.declared(codec, 4096, 4096))
+    done = replayed(1 << 24, [path])
     assert (done.returncode, done.stdout.count("\n")) == (1, 1), done.stdout + done.stderr
+    assert "memory" in done.stdout
 
 
 @pytest.mark.parametrize(("width", "height"), [(1 << 21, 1 << 21), (1 << 21, 65), (65, 1 << 21), (16384, 8193)])
@@ -97,29 +130,3 @@ def test_a_size_beyond_the_limit_is_refused_at_once(width: int, height: int) -> 
     assert width * height > MAX_PIXELS
     with pytest.raises(FormatError, match="--max-pixels"):
         codec.decompress_picture(data)
-
-
-def test_small_files_of_large_pictures(tmp_path: Path) -> None:
-    """A megapixel in 18 bytes, in the worst shapes, with the default model and with the one that takes most memory."""
-    paths = []
-    for codec in (c for c in targets.shipped_models() if c.name in ("photo", "cifar10")):
-        for width, height in ((1024, 1024), (1 << 16, 16), (16, 1 << 16)):
-            paths.append(tmp_path / f"codec-{codec.name}-{width}")
-            paths[-1].write_bytes(targets.declared(codec, width, height))
-    command = [sys.executable, str(FUZZ), "--pixels", str(1 << 20), "--replay"]
-    done = subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_sections_that_inflate_far(tmp_path: Path) -> None:
-    """Transparency of the largest picture, and a profile beyond its limit."""
-    plane = compress_alpha(np.zeros((1024, 1024), dtype=np.uint8))
-    profile = compress_profile(bytes(1 << 24))
-    common: dict[str, Any] = {"model_id": bytes(8), "quality": 0, "gray": False, "codes_crc32": 0, "payload": b""}
-    contents = [{1: plane}, {1: compress_profile(bytes(1 << 24))}, {2: profile}, {1: plane, 2: profile}]
-    paths = []
-    for number, sections in enumerate(contents):
-        paths.append(tmp_path / f"container-{number}")
-        paths[-1].write_bytes(container.pack(width=1024, height=1024, sections=sections, **common))
-        assert paths[-1].stat().st_size < 1 << 16
-    replayed(paths)

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from gmvqzip.errors import ImageError
+from gmvqzip.images.outputs import FORMATS, Format, format_of
 from gmvqzip.images.picture import Picture, read_picture
-from gmvqzip.images.writing import FORMATS, format_of, picture_bytes, write_picture
+from gmvqzip.images.writing import picture_bytes, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -93,12 +94,12 @@ def test_what_a_format_cannot_hold_is_refused():
         with pytest.raises(ImageError, match="too large"):
             picture_bytes(wide, file_format)
     assert read_picture(picture_bytes(wide, "png")[0]).width == 70_000
-    with pytest.raises(ImageError, match="choose png"):
+    with pytest.raises(ImageError, match="gif holds at most 256 colours: use png or webp"):
         picture_bytes(wide, "gif")
 
 
 def test_a_pipe_can_be_written(pictures):
-    for file_format in FORMATS:
+    for file_format in set(FORMATS) - {Format.JXL, Format.HEIC}:
         reader, writer = os.pipe()
         with os.fdopen(writer, "wb") as file:
             write_picture(pictures["rgb"], file, file_format)

@@ -23,19 +23,21 @@ LEAST = {  # deaths of which fewer would mean that steps are overlooked
     "checkpoint": 8,
     "training": 20,
 }
-QUICK = [name for name in LEAST if name != "training"]
+SLOW = "training"
 
 
 @pytest.mark.parametrize(
-    "scenario", [pytest.param(n, marks=pytest.mark.slow if n == "training" else ()) for n in LEAST]
+    "scenarios",
+    [[name for name in LEAST if name != SLOW], pytest.param([SLOW], marks=pytest.mark.slow)],
+    ids=["quick", SLOW],
 )
-def test_killed(scenario: str, tmp_path: Path, tiny_path: Path) -> None:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    command = [sys.executable, str(NURSERY), scenario, str(folder), str(tiny_path)]
+def test_killed(scenarios: list[str], tmp_path: Path, tiny_path: Path) -> None:
+    command = [sys.executable, str(NURSERY), str(tmp_path), str(tiny_path), *scenarios]
     tests = NURSERY.parents[1]
     folders = [str(tests), str(tests / "training"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= LEAST[scenario]
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {name: int(deaths) for name, deaths in map(str.split, done.stdout.splitlines())}
+    assert list(found) == scenarios
+    assert not {name: deaths for name, deaths in found.items() if deaths < LEAST[name]}

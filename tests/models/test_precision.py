@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from gmvqzip.models import precision
-from gmvqzip.models.precision import Precision, fast_bfloat16, faster, training_precision
+from gmvqzip.models.precision import fast_bfloat16, faster
+from gmvqzip.training.precision import Precision, training_precision
 
 CPU = torch.device("cpu")
 
@@ -22,7 +23,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(precision.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(precision, "_clock", lambda: self.now)
 
     def taking(self, *seconds: float) -> Callable[[], None]:
         """Something that takes so long at each of its calls, and as the last at all that follow."""
@@ -108,7 +109,8 @@ class TestChoice:
 def test_a_processor_without_bfloat16_works_in_float32() -> None:
     """Such a one takes 5 to 50 times longer in bfloat16: no load makes that look faster."""
     script = (
-        "import torch; from gmvqzip.models.precision import *; cpu = torch.device('cpu'); "
+        "import torch; from gmvqzip.models.precision import fast_bfloat16; "
+        "from gmvqzip.training.precision import training_precision; cpu = torch.device('cpu'); "
         "print(fast_bfloat16(cpu), training_precision('auto', cpu))"
     )
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}

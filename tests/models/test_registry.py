@@ -240,17 +240,18 @@ class TestNoHome:
 
     def test_commands(self, picture: Path, tiny_path: Path) -> None:
         script = (
-            "import pwd, sys\ndef unknown(number): raise KeyError(number)\npwd.getpwuid = unknown\n"
-            "from gmvqzip.__main__ import main; sys.argv[0] = 'gmvqzip'; main()"
+            "import json, pwd, sys\ndef unknown(number): raise KeyError(number)\npwd.getpwuid = unknown\n"
+            "from gmvqzip.__main__ import main\nfor command in json.loads(sys.argv[1]):\n"
+            "    sys.argv = ['gmvqzip', *command]\n    try: main()\n    except SystemExit as end: assert not end.code\n"
         )
         environment = {"PATH": os.environ["PATH"], "GMVQZIP_MODELS": str(tiny_path.parent)}
         if "PYTHONPATH" in os.environ:
             environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
         packed = picture.with_suffix(".gmvq")
-        for arguments in (("models", "list"), ("compress", picture), ("decompress", packed, "-c")):
-            command = [sys.executable, "-c", script, *map(str, arguments)]
-            done = subprocess.run(command, env=environment, capture_output=True, check=False)
-            assert (done.returncode, done.stderr) == (0, b""), arguments
+        commands = [["models", "list"], ["compress", str(picture)], ["decompress", str(packed), "-c"]]
+        command = [sys.executable, "-c", script, json.dumps(commands)]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_folder_that_is_closed_to_us_hides_nothing(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,11 +99,6 @@ class TestChoice:
                 assert bits[group, site].item() == pytest.approx(-prior[best] / math.log(2))
                 assert torch.equal(words[group, site], quantizer.codewords()[group, best])
 
-    def test_distances(self, quantizer: GroupGMVQ) -> None:
-        residual = torch.randn(3, 9, 4, dtype=torch.float64)
-        expected = (residual[:, :, None] - quantizer.codewords()[:, None]).square().sum(3)
-        torch.testing.assert_close(quantizer.squared_distance(residual), expected)
-
     def test_scales_are_rounded_and_limited_to_classes(self, quantizer: GroupGMVQ) -> None:
         residual = torch.randn(3, 30, 4, dtype=torch.float64)
         classes = torch.randint(1, CLASSES, (3, 30, 2)).double()

@@ -68,10 +68,10 @@ def start(folder: Path, names: Sequence[str], count: int = 2) -> list[subprocess
     ]
 
 
-def finish(processes: Sequence[subprocess.Popen[str]], seconds: float = 300) -> list[tuple[int, str]]:
-    """Exit code and standard error of each process; all are ended where one takes longer than `seconds`."""
+def finish(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit code and standard error of each process, once all have ended."""
     try:
-        errors = [process.communicate(timeout=seconds)[1] for process in processes]
+        errors = [process.communicate()[1] for process in processes]
     finally:
         for process in processes:
             process.kill()

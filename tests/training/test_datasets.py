@@ -165,6 +165,7 @@ def test_cifar10_with_parts_missing_or_damaged(tmp_path, monkeypatch):
 def test_held_out_pictures():
     kept, held = splits.hold_out(range(120))
     assert held == [49, 99] and sorted(kept + held) == list(range(120))
+    assert [splits.folder_every(count) for count in (5, 400, 1000, 2000, 10**6)] == [10, 10, 25, 50, 50]
     assert splits.hold_out("abc") == (["a", "b"], ["c"])
     assert splits.hold_out("a") == (["a"], ["a"]) and splits.hold_out("") == ([], [])
 

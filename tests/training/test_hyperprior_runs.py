@@ -13,6 +13,7 @@ from tiny_runs import HYPERPRIOR as TINY
 
 from gmvqzip.codec import Codec
 from gmvqzip.errors import TrainingError
+from gmvqzip.models.quality import ANCHORS
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
 from gmvqzip.training.config import TrainConfig, config_from_dict
@@ -20,6 +21,7 @@ from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer,
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.run import train_model
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.stopping import CODEBOOKS, Stopping
 
 
 def made(folder: Path, config: TrainConfig = TINY) -> HyperpriorTrainer:
@@ -61,6 +63,25 @@ def test_a_resumed_run_has_the_same_losses(tmp_path: Path, until: int) -> None:
     first = run(made(tmp_path / "cut"), until=until)
     again = made(tmp_path / "cut")
     again.resume()
+    assert first + run(again) == expected
+
+
+def test_the_start_of_the_codebooks_may_be_left(tmp_path: Path) -> None:
+    """It takes much longer than a step; the checkpoint from before it is as good as one of any other step."""
+    expected = run(made(tmp_path / "whole"))
+
+    class AtTheCodebooks(Stopping):
+        @property
+        def asked(self) -> bool:  # type: ignore[override]
+            return self.doing == CODEBOOKS
+
+    cut = made(tmp_path / "cut")
+    cut.stopping = AtTheCodebooks()
+    first = run(cut)
+    assert len(first) == 6
+    again = made(tmp_path / "cut")
+    again.resume()
+    assert again.step == 6
     assert first + run(again) == expected
 
 
@@ -114,3 +135,34 @@ def test_the_configuration_survives_its_dictionary() -> None:
     assert config_from_dict(TINY.to_dict()) == TINY
     with pytest.raises(TrainingError, match="must not be above prior_until"):
         replace(TINY, scalar_until=0.8)
+
+
+class TestDistortions:
+    def test_one_for_eyes_changes_what_is_learned(self, tmp_path: Path) -> None:
+        first = {}
+        for distortion in ("rgb", "eye"):
+            trainer = made(tmp_path / distortion, replace(TINY, distortion=distortion))
+            run(trainer, until=2)
+            first[distortion] = trainer.model.transform.analysis.latent.weight.detach().clone()
+        assert not torch.equal(first["rgb"], first["eye"])
+
+    def test_two_have_qualities_of_their_own(self, tmp_path: Path) -> None:
+        trainer = made(tmp_path, replace(TINY, network=replace(TINY.network, distortions=2)))
+        anchors = trainer.model.transform.gain.anchors
+        assert len(anchors) == 3 * ANCHORS - 2
+        before = anchors.detach().clone()
+        run(trainer, until=2)
+        moved = (anchors != before).any(1)
+        assert moved[:ANCHORS].any() and moved[-ANCHORS:].any()
+        assert not moved[ANCHORS:-ANCHORS].any()  # qualities that no picture has
+
+    def test_the_first_scales_are_those_of_the_latents(self, tmp_path: Path) -> None:
+        trainer = made(tmp_path)
+        run(trainer, until=1)
+        latents = trainer.network_config.latents
+        image = torch.from_numpy(pictures(12, 3, 16)).permute(0, 3, 1, 2).float() / 255
+        latent, _ = trainer.model.transform.analyse(image, torch.zeros(12))
+        for step in trainer.model.steps():
+            assert step.head.conv.bias is not None
+            guessed = step.head.conv.bias[latents:].exp2()
+            assert torch.allclose(guessed, latent.std((0, 2, 3)).clamp_min(0.05), rtol=0.5)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from gmvqzip.errors import ImageError, TrainingError
-from gmvqzip.training.imagesets import MixedSet, StreamedSet, UniformSet, plan_batch, rescale, scaled_sizes
+from gmvqzip.training.imagesets import MixedSet, UniformSet, plan_batch, rescale, scaled_sizes
+from gmvqzip.training.streamed import StreamedSet
 
 NAMES = [f"{number}.png" for number in range(50)]
 
@@ -77,7 +78,7 @@ def test_batches_are_the_same_in_another_process():
 def test_uniform_batches_are_whole_pictures_or_crops_some_mirrored():
     pixels = numbered(20)
     images = UniformSet("u", pixels)
-    plan, batch = images.plan(5, 64, 0), images.batch(5, 64, None, 0)
+    plan, batch = images.plan(5, 64, 0)[1], images.batch(5, 64, None, 0)
     assert batch.shape == (64, 8, 8, 3) and batch.dtype == np.uint8 and 16 < plan.flips.sum() < 48
     for piece, index, flip in zip(batch, plan.indices, plan.flips, strict=True):
         assert np.array_equal(piece, pixels[index, :, ::-1] if flip else pixels[index])
@@ -94,9 +95,9 @@ def test_uniform_batches_are_whole_pictures_or_crops_some_mirrored():
 def test_without_flips_the_crops_stay_where_they_are():
     pixels = numbered(20)
     plain, flipping = UniformSet("u", pixels, flip=False), UniformSet("u", pixels)
-    flips = flipping.plan(2, 32, 9).flips
+    flips = flipping.plan(2, 32, 9)[1].flips
     one, two = plain.batch(2, 32, 4, 9), flipping.batch(2, 32, 4, 9)
-    assert not plain.plan(2, 32, 9).flips.any()
+    assert not plain.plan(2, 32, 9)[1].flips.any()
     assert np.array_equal(one[~flips], two[~flips]) and np.array_equal(one[flips], two[flips, :, ::-1])
 
 
@@ -109,7 +110,7 @@ def test_several_processes_share_one_batch():
     ]
     for images in sets:
         whole = images.batch(3, 8, 12, 1)
-        parts = [images.batch(3, 8, 12, 1, part=slice(rank, None, 2)) for rank in range(2)]
+        parts = [images.batch(3, 8, 12, 1, share=lambda size, first=rank: slice(first, size, 2)) for rank in range(2)]
         assert np.array_equal(whole[0::2], parts[0]) and np.array_equal(whole[1::2], parts[1])
 
 
@@ -132,7 +133,7 @@ def test_mixed_batches_are_crops_of_scaled_versions():
     versions = [[rescale(p, s) for s in scaled_sizes(p.shape[1], p.shape[0], 24)] for p in pictures]
     assert [len(v) for v in versions] == [4, 3]
     found = set()
-    plan, batch = images.plan(0, 80, 0), images.batch(0, 80, 24, 0)
+    plan, batch = images.plan(0, 80, 0, 24)[1], images.batch(0, 80, 24, 0)
     for piece, index, flip in zip(batch, plan.indices, plan.flips, strict=True):
         upright = piece[:, ::-1] if flip else piece
         for number, version in enumerate(versions[index]):
@@ -219,7 +220,10 @@ def test_evaluation_goes_in_order_over_centre_crops():
     assert np.array_equal(crops, numbered(7, 9)[:, 2:7, 2:7])
     mixed = MixedSet("m", random_pictures([(20, 30), (8, 8)]), crop=16)
     assert [p.shape for p in mixed.all_images()] == [(30, 20, 3), (8, 8, 3)]
-    assert next(iter(mixed.evaluation_batches(2, 16))).shape == (2, 16, 16, 3)
+    # Those of one shape together, none padded, none larger than the crop.
+    assert [batch.shape for batch in mixed.evaluation_batches(2, 16)] == [(1, 16, 16, 3), (1, 8, 8, 3)]
+    assert [batch.shape for batch in mixed.evaluation_batches(2, 8)] == [(2, 8, 8, 3)]
+    assert [batch.shape for batch in mixed.evaluation_batches(2, 16, count=1)] == [(1, 16, 16, 3)]
 
 
 def test_sets_that_cannot_be():

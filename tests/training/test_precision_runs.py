@@ -10,10 +10,10 @@ import torch
 from tiny_runs import HYPERPRIOR, TINY, Recorder, splits, train
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmvqzip.models.precision import Precision
 from gmvqzip.training import loop
 from gmvqzip.training.config import PRESETS, TrainConfig
 from gmvqzip.training.optim import Muon
+from gmvqzip.training.precision import Precision
 
 FAST, PLAIN, MIXED = Precision(True, True), Precision(False, False), Precision(True, False)
 RUNS = {"staged": replace(TINY, precision="auto"), "hyperprior": replace(HYPERPRIOR, precision="auto")}

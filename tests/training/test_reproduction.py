@@ -26,6 +26,7 @@ from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import soft_measures, to_tensor
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.stopping import Stopping
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 ONE = replace(
@@ -106,11 +107,11 @@ class TestRuns:
     def test_an_interrupted_run_goes_on(self, reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stopped after a few steps it leaves a checkpoint and no line; going on, it gives what a whole run gives."""
 
-        class Soon:
+        class Soon(Stopping):
             calls = 0
 
             @property
-            def asked(self) -> bool:
+            def asked(self) -> bool:  # type: ignore[override]
                 self.calls += 1
                 return self.calls > 7
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,13 @@ class TestWholeRun:
         recorder = finished[2]
         assert len(recorder.steps) == 16
         assert [step for step, _ in recorder.evaluations] == [10, 16]
-        assert recorder.trained == 1
-        assert recorder.lines == ["precision: fp32", "aggregated prior over 20 training pictures"]
+        said = [
+            "precision: fp32",
+            "aggregated prior over 20 training pictures",
+            "measuring files of 4 held-back pictures",
+        ]
+        assert recorder.lines[:3] == said
+        assert recorder.lines[-1] == finished[1]["verdict"]["text"]
 
 
 class TestStopAndResume:
@@ -94,7 +100,6 @@ class TestStopAndResume:
         config = replace(RATED, evaluate_every=10)
         recorder = Recorder(stop_at=9)
         assert train(tmp_path, config, recorder=recorder) is None
-        assert recorder.trained == 0
         assert not (tmp_path / "tiny.safetensors").exists()
         assert len(steps_of(tmp_path)) == 9
         again = Recorder()
@@ -151,11 +156,11 @@ class TestStopAndResume:
 
 class TestRefusals:
     def test_too_short_a_run(self, tmp_path: Path) -> None:
-        with pytest.raises(TrainingError, match="6 steps are too few: the codebooks are not even started"):
-            train(tmp_path, replace(TINY, steps=6))
-        assert not (tmp_path / "tiny.safetensors").exists()
-        # Nothing is lost: the same run goes on when it is made longer.
-        assert train(tmp_path, TINY, resume=True) is not None
+        recorder = Recorder()
+        with pytest.raises(TrainingError, match="6 steps are too few for the phases of this training, which need 7 at"):
+            train(tmp_path, replace(TINY, steps=6), recorder=recorder)
+        assert recorder.steps == []  # said before any work is done
+        assert train(tmp_path, replace(TINY, steps=7)) is not None
 
     def test_the_run_s_folder_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("a file")
@@ -188,6 +193,25 @@ class TestRefusals:
         assert not (tmp_path / "tiny.safetensors").exists()
         assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")][-1] == "checkpoint-00000010.pt"
         assert train(tmp_path, resume=True) is not None
+
+
+class TestCheckpoints:
+    def test_the_first_comes_early_and_the_others_at_leisure(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With steps of 50 seconds: after the second step, and every seventh from then on."""
+        clock, saved = [0.0], list[int]()
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        real = Trainer._train_step
+
+        def step(self: Trainer) -> StepRecord:
+            clock[0] += 50
+            return real(self)
+
+        monkeypatch.setattr(Trainer, "_train_step", step)
+        monkeypatch.setattr(Trainer, "save", lambda self: saved.append(self.step))
+        train(tmp_path)
+        assert saved == [2, 9, 16, 16]
 
 
 class TestFullDisk:
@@ -228,6 +252,6 @@ class TestFullDisk:
 def test_validation_is_limited(tmp_path: Path) -> None:
     data = splits()
     for limit, sizes in ((3, [3]), (4, [4]), (100, [4])):
-        assert [len(batch) for batch in _validation(data, replace(TINY, evaluate_images=limit))] == sizes
+        assert [len(batch) for batch in _validation(data, TINY, limit)] == sizes
     assert _sample(data, TINY).shape == (4, 16, 16, 3)
     assert _sample(data, replace(TINY, crop=8)).shape == (4, 8, 8, 3)

@@ -18,6 +18,7 @@ from gmvqzip.training.imagesets import Pixels, UniformSet
 from gmvqzip.training.loop import StepRecord
 from gmvqzip.training.run import RunCallbacks, train_model
 from gmvqzip.training.splits import DataSplits
+from gmvqzip.training.stopping import Stopping
 from gmvqzip.training.trainer import Trainer
 
 SIDE = 16
@@ -87,6 +88,17 @@ def splits(*, test: bool = True) -> DataSplits:
     return DataSplits(*parts, UniformSet("test", pictures(5, 2, 18)) if test else None, "gradients: 20 pictures")
 
 
+class StopAfter(Stopping):
+    """Asks to stop once `steps` has so many."""
+
+    def __init__(self, steps: list[StepRecord], count: int | None) -> None:
+        self.steps, self.count = steps, count
+
+    @property
+    def asked(self) -> bool:  # type: ignore[override]
+        return self.count is not None and len(self.steps) >= self.count
+
+
 @dataclass
 class Recorder:
     """Callbacks that keep what they are told."""
@@ -95,10 +107,6 @@ class Recorder:
     lines: list[str] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
     evaluations: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    trained: int = 0
-
-    def _trained(self) -> None:
-        self.trained += 1
 
     def callbacks(self, on_step: Callable[[StepRecord, Trainer], None] | None = None) -> RunCallbacks:
         """What `train_model` wants; `on_step` comes after the recording."""
@@ -112,8 +120,7 @@ class Recorder:
             say=self.lines.append,
             on_step=step,
             on_evaluation=lambda number, summary: self.evaluations.append((number, summary)),
-            on_trained=self._trained,
-            stop=lambda: self.stop_at is not None and len(self.steps) >= self.stop_at,
+            stopping=StopAfter(self.steps, self.stop_at),
         )
 
 

@@ -1,0 +1,130 @@
+"""Metadata into files: the options with which Pillow writes them, and what a format has no place for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from gmvqzip.format.metadata import Metadata
+from gmvqzip.images import exif as exifs
+from gmvqzip.images.metadata import exif_of
+from gmvqzip.images.outputs import FORMATS, Format
+
+_TITLES = {
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "resources": "IPTC",
+    "dpi": "dpi",
+    "time": "time of change",
+    "comment": "comment",
+    "texts": "texts",
+}
+_SEGMENT = 65_533  # bytes in a segment of JPEG
+_PHOTOSHOP, _XMP_PREFIX = b"Photoshop 3.0\0", 29
+_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 0x011A, 0x011B, 0x0128, 2
+
+
+def save_options(metadata: Metadata, name: Format, size: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
+    """The options for `Image.save`, and one line for what the format cannot hold; `size` is the picture's."""
+    places = FORMATS[name].metadata
+    given = {part for part in _TITLES if getattr(metadata, part)}
+    lost = given - places
+    kept = {part: getattr(metadata, part) for part in given & places}
+    if "exif" in kept:
+        kept["exif"] = exifs.resized(metadata.exif, *size)
+    if "dpi" in lost and "exif" in places and metadata.dpi is not None:
+        with_dpi = _with_resolution(metadata, metadata.dpi)
+        if with_dpi:
+            kept["exif"] = kept.get("exif") or with_dpi
+            lost.discard("dpi")
+    options, too_long = _WRITERS.get(name, _plain)(kept)
+    lost |= too_long
+    order = [_TITLES[part] for part in _TITLES if part in lost]
+    return options, [f"{name} has no place for {', '.join(order)}: left out"] if order else []
+
+
+def _plain(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """WebP, AVIF and others: EXIF, XMP and dpi as they are."""
+    options = dict(kept)
+    if "exif" in options:
+        options["exif"] = exifs.PREFIX + options["exif"]
+    return options, set()
+
+
+def _png(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    chunks = PngImagePlugin.PngInfo()
+    if "xmp" in kept:
+        chunks.add_itxt("XML:com.adobe.xmp", kept["xmp"].decode("utf-8", "replace"))
+    if "comment" in kept:
+        _add_text(chunks, "Comment", kept["comment"].decode("utf-8", "replace"), "", "")
+    for text in kept.get("texts", ()):
+        _add_text(chunks, text.keyword, text.text, text.language, text.translated)
+    if "time" in kept:
+        year, *rest = kept["time"]
+        chunks.add(b"tIME", year.to_bytes(2, "big") + bytes(rest))
+    options: dict[str, Any] = {"pnginfo": chunks}
+    if "exif" in kept:
+        options["exif"] = kept["exif"]
+    if "dpi" in kept:
+        options["dpi"] = kept["dpi"]
+    return options, set()
+
+
+def _add_text(chunks: PngImagePlugin.PngInfo, keyword: str, text: str, language: str, translated: str) -> None:
+    """A text chunk of the plainest kind that holds it."""
+    keyword = keyword.encode("latin-1", "replace").decode("latin-1").strip()[:79] or "Comment"
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        plain = False
+    else:
+        plain = not language and not translated and "\0" not in text
+    if plain:
+        chunks.add_text(keyword, text)
+    else:
+        chunks.add_itxt(keyword, text, language.encode("latin-1", "replace").decode("latin-1"), translated)
+
+
+def _jpeg(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    options, lost = _plain(kept)
+    for part, room in (("exif", _SEGMENT), ("xmp", _SEGMENT - _XMP_PREFIX), ("comment", _SEGMENT)):
+        if part in options and len(options[part]) > room:
+            del options[part]
+            lost.add(part)
+    blocks = options.pop("resources", b"")
+    room = _SEGMENT - len(_PHOTOSHOP)
+    parts = [_PHOTOSHOP + blocks[start : start + room] for start in range(0, len(blocks), room)]
+    options["extra"] = b"".join(b"\xff\xed" + (2 + len(part)).to_bytes(2, "big") + part for part in parts)
+    return options, lost
+
+
+def _tiff(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    metadata = Metadata(exif=kept.get("exif", b""), resources=kept.get("resources", b""))
+    exif = exif_of(metadata)
+    lost = {"exif"} if metadata.exif and not len(exif) else set()
+    if "xmp" in kept:
+        exif[_XMP_TAG] = kept["xmp"]
+    if metadata.iptc:
+        exif[_IPTC_TAG] = metadata.iptc
+    if metadata.resources:
+        exif[_RESOURCES_TAG] = metadata.resources
+    options: dict[str, Any] = {"exif": exif}
+    if any(exif.get_ifd(pointer) for pointer in (exifs.EXIF_POINTER, exifs.GPS_POINTER)):
+        options["compression"] = "raw"  # Pillow writes these directories only then
+    if "dpi" in kept:
+        options["dpi"] = kept["dpi"]
+    return options, lost
+
+
+_WRITERS = {Format.PNG: _png, Format.JPG: _jpeg, Format.TIF: _tiff}
+
+
+def _with_resolution(metadata: Metadata, dpi: tuple[float, float]) -> bytes:
+    """EXIF with a resolution: a block of its own where there is none, the block itself where it has one, else empty."""
+    if metadata.exif:
+        return metadata.exif if _X_RESOLUTION in exif_of(metadata) else b""
+    exif = Image.Exif()
+    exif[_X_RESOLUTION], exif[_Y_RESOLUTION], exif[_RESOLUTION_UNIT] = *dpi, _INCH
+    return exifs.bare(exif.tobytes())
