@@ -142,8 +142,8 @@ class Prepared:
 def quadtree(codes: int) -> tuple[Tensor, Tensor]:
     """Centres [K, 2] of the leaves of a quadtree of the plane's points, nearest to zero first, and log2 of their sides.
 
-    Points are one step apart, from -1024 to 1023. The leaf of the largest side for its distance from zero is the next to
-    be split.
+    Points are one step apart, from -1024 to 1023. The leaf of the largest side for its distance from zero is the next
+    to be split.
     """
     if codes < LEAST_CODES or codes % 3 != 1:
         raise ValueError(f"a shared codebook has 1 + 3n codes, at least {LEAST_CODES}, not {codes}")
