@@ -58,7 +58,7 @@ class Codec(CodesCodec):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reload, (str(Path(self.info.path).absolute()), self.model_id, self.device)
+        return partial(load_for, bytes.fromhex(self.model_id), model=self.info.path.absolute(), device=self.device), ()
 
     # The public four, and the two that a command line needs besides.
 
@@ -195,8 +195,8 @@ class Codec(CodesCodec):
         except rates.OutOfReach as error:
             if by_psnr or SECTION_METADATA not in sections:
                 raise
-            taken = len(sections[SECTION_METADATA])
-            raise rates.OutOfReach(f"{error}; its metadata take {taken} bytes, and --strip drops them") from None
+            hint = f"its metadata take {len(sections[SECTION_METADATA])} bytes, and --strip drops them"
+            raise rates.OutOfReach(f"{error}; {hint}") from None
         done = self.pack_codes(found.product, sections)
         return replace(done, psnr=found.measured) if by_psnr else done
 
@@ -239,8 +239,7 @@ class Codec(CodesCodec):
             pieces = tiling.paint_part(fetch, index, header.quality, box)
             pixels = render(pieces, box, gray=header.gray, shrink=shrink)
             plane = _part(extras.alpha, box, shrink)
-            picture = Picture(pixels, header.gray)
-            return replace(picture, **extras._asdict() | {"alpha": plane})
+            return replace(Picture(pixels, header.gray), **extras._asdict() | {"alpha": plane})
 
     def restore(
         self, box: container.Container, codes: Codes, *, region: Region | None = None, scale: float = 1
@@ -323,13 +322,6 @@ def sections_of(picture: Picture) -> dict[int, bytes]:
 def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.uint8] | None:
     """A part of a transparency plane [H, W]; shrunk, each square of its pixels is their mean."""
     return None if plane is None else shrunk(plane[box.cells()], shrink)
-
-
-def _reload(path: str, model_id: str, device: str) -> Codec:
-    """What a pickled codec becomes: that of the same file, for the same device. Raises ModelError."""
-    codec = load(path, device=device)
-    check_model(codec.info, bytes.fromhex(model_id))
-    return codec
 
 
 _loaded: dict[tuple[Path, str, str], Codec] = {}

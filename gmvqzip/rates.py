@@ -2,8 +2,7 @@
 
 A file is asked for by a quality of 1 to 100 and, between two neighbouring qualities, by the trade: a factor of the bits
 against the distortion. `search` narrows down first the quality, then the trade, in a few tries; `reach` goes on from
-there for an effort that changes the sizes. Both know a file by one number, its bytes or its PSNR. Pure Python: what
-makes a file is handed in as a function.
+there for an effort that changes the sizes. Both know a file by one number, its bytes or its PSNR. What makes it is given.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ _TRADE_END = math.log(1.25)  # the trade runs from 1 / 1.25 to 1.25
 _FINE_TRIES = 6  # on each side of a gap between two qualities
 _END_STEPS = 10  # over so many steps the excess rises by more than the slack
 _FINISHES = 4  # tries at the wanted effort
+_MOST_BPP = 1e6  # bits; no file has as many for each pixel
 _GAIN = 0.75  # of its width a range must lose, or be cut in the middle next
 
 
@@ -198,7 +198,7 @@ class Wish:
             return SizeGoal(math.floor(self.target_size), pixels)
         if self.target_bpp is None:
             return None
-        size = math.floor(self.target_bpp * pixels / 8)
+        size = math.floor(min(self.target_bpp, _MOST_BPP) * pixels / 8)
         if 8 * size / pixels > self.target_bpp:  # the product was rounded up to a whole number
             size -= 1
         return SizeGoal(size, pixels)

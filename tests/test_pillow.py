@@ -401,6 +401,7 @@ def test_datasets(packed: Path, tiny: Codec) -> None:
     assert all(np.array_equal(np.asarray(row["image"]), expected) for row in table)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its shard to the collector
 def test_webdataset(packed: Path, tiny: Codec, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset", exc_type=ImportError)
     with tarfile.open(tmp_path / "shard.tar", "w") as tar:
