@@ -67,16 +67,19 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         product_type: torch.dtype = torch.float32,
+        every: int = 1,
     ) -> None:
-        """product_type: of the matrices in the iteration; not part of the state, which is float32."""
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.product_type = product_type
+        """product_type: of the matrices in the iteration; not part of the state, which is float32. every: a weight
+        moves at every so many-th step, so many times as far; at each step the weights whose turn it is."""
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "turn": 0})
+        self.product_type, self.every = product_type, every
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step from the gradients in place; `closure` is not supported and must be None."""
         for group in self.param_groups:
-            for parameter in group["params"]:
+            turn = group["turn"] = group.get("turn", 0) + 1
+            for place, parameter in enumerate(sorted(group["params"], key=torch.numel)):  # turns of like work
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
@@ -84,13 +87,13 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
                 momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                if not group["lr"]:
+                if not group["lr"] or (turn + place) % self.every:
                     continue
                 ahead = _columns(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov
                 update = orthogonalise(ahead.flatten(1), self.product_type).view_as(ahead)
-                scale = max(1.0, len(update) / update[0].numel()) ** 0.5
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                _columns(parameter).add_(update, alpha=-group["lr"] * scale)
+                rate, scale = self.every * group["lr"], max(1.0, len(update) / update[0].numel()) ** 0.5
+                parameter.mul_(1 - rate * group["weight_decay"])
+                _columns(parameter).add_(update, alpha=-rate * scale)
 
 
 def _columns(weight: Tensor) -> Tensor:
