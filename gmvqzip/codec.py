@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -27,15 +28,15 @@ from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
-from gmvqzip.errors import ImageError, ModelError, one_line
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
-from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
+from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.sections import SECTION_METADATA
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, open_source, read_source
 from gmvqzip.format.tiles import Box
 from gmvqzip.images.picture import Picture, to_pil
-from gmvqzip.images.preparing import read_prepared
+from gmvqzip.images.preparing import read_all_prepared, read_prepared
 from gmvqzip.images.scaling import resize
 from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
@@ -57,7 +58,7 @@ class Codec(CodesCodec):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reload, (str(Path(self.info.path).absolute()), self.model_id, self.device)
+        return partial(load_for, bytes.fromhex(self.model_id), model=self.info.path.absolute(), device=self.device), ()
 
     # The public four, and the two that a command line needs besides.
 
@@ -77,8 +78,7 @@ class Codec(CodesCodec):
         """Compress a picture into the bytes of a `.gmvq` file.
 
         image: a path, a binary file object, encoded bytes, a PIL image, or a uint8 array [H, W], [H, W, 3] or
-        [H, W, 4]; strip: convert to sRGB, drop the ICC profile and all metadata (EXIF, XMP,
-        IPTC, resolution, texts, times), which are kept otherwise.
+        [H, W, 4]; strip: convert to sRGB, drop the ICC profile and all metadata, which are kept otherwise.
 
         Of these at most one: quality, 1 to 100, without effect where the model has a single rate; target_bpp, bits of
         the whole file per pixel, and target_size, bytes of the whole file: never exceeded, and missed by at most 3 %
@@ -117,7 +117,7 @@ class Codec(CodesCodec):
         gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
         the first bad picture.
         """
-        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
+        pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
     def decompress(
@@ -158,7 +158,7 @@ class Codec(CodesCodec):
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
-        pictures = _all_prepared(images, strip=strip, max_pixels=max_pixels)
+        pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
         return self.encode_pictures(pictures, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:
@@ -172,23 +172,31 @@ class Codec(CodesCodec):
         """
         wish = Wish(**rate)
         goal = wish.goal(picture.width, picture.height)
-        sections = make_sections(picture.alpha, picture.icc, picture.metadata)
+        sections = sections_of(picture)
         if goal is None:
             return self.compress_pictures([picture], tile=tile, **rate)[0]
 
         by_psnr = wish.target_psnr is not None
 
-        def attempt(setting: Setting, halvings: int = 0) -> tuple[float, Codes]:
+        def attempt(halvings: int, setting: Setting) -> tuple[float, Codes]:
             ((_, codes),) = self._analyse([picture], setting, tile, halvings)
             if by_psnr:
                 return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
             return len(self._seal(codes, sections)[0]), codes
 
-        if self.qualities:
-            most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
-            found = rates.reach_reduced(attempt, goal, wish.rounds, most)
-        else:
-            found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds))
+        try:
+            if self.qualities:
+                most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
+                found = rates.reach_reduced(attempt, goal, wish.rounds, most)
+            else:
+                found = rates.single(
+                    partial(attempt, 0), goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds)
+                )
+        except rates.OutOfReach as error:
+            if by_psnr or SECTION_METADATA not in sections:
+                raise
+            hint = f"its metadata take {len(sections[SECTION_METADATA])} bytes, and --strip drops them"
+            raise rates.OutOfReach(f"{error}; {hint}") from None
         done = self.pack_codes(found.product, sections)
         return replace(done, psnr=found.measured) if by_psnr else done
 
@@ -202,7 +210,7 @@ class Codec(CodesCodec):
         done: dict[int, Compressed] = {}
         for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort), tile):
             picture = pictures[number]
-            done[number] = self.pack_codes(codes, make_sections(picture.alpha, picture.icc, picture.metadata))
+            done[number] = self.pack_codes(codes, sections_of(picture))
         return [done[number] for number in range(len(pictures))]
 
     def decompress_picture(
@@ -231,7 +239,7 @@ class Codec(CodesCodec):
             pieces = tiling.paint_part(fetch, index, header.quality, box)
             pixels = render(pieces, box, gray=header.gray, shrink=shrink)
             plane = _part(extras.alpha, box, shrink)
-            return Picture(pixels, header.gray, plane, extras.icc, metadata=extras.metadata)
+            return replace(Picture(pixels, header.gray), **extras._asdict() | {"alpha": plane})
 
     def restore(
         self, box: container.Container, codes: Codes, *, region: Region | None = None, scale: float = 1
@@ -240,7 +248,7 @@ class Codec(CodesCodec):
         part, shrink = checked_part(region, scale, codes.width, codes.height)
         extras = read_extras(box)  # before the pixels: a damaged section is found at once
         picture = self.decode_picture(codes, region=region, scale=scale)
-        return replace(picture, alpha=_part(extras.alpha, part, shrink), icc=extras.icc, metadata=extras.metadata)
+        return replace(picture, **extras._asdict() | {"alpha": _part(extras.alpha, part, shrink)})
 
     # Picture <-> codes: the network.
 
@@ -306,26 +314,14 @@ class Codec(CodesCodec):
         return Picture(pixels, gray=codes.gray)
 
 
-def _all_prepared(images: Sequence[Any], *, strip: bool, max_pixels: int) -> list[Picture]:
-    try:
-        if hasattr(images, "read"):  # the lines of a file are none
-            raise TypeError
-        sources = iter(images)
-    except TypeError:
-        raise ImageError(f"{one_line(images)} are no pictures: give a sequence of them") from None
-    return [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in sources]
+def sections_of(picture: Picture) -> dict[int, bytes]:
+    """The sections that a picture's file has beside those of its codes."""
+    return make_sections(picture.alpha, picture.icc, picture.metadata, picture.as_rgb)
 
 
 def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.uint8] | None:
     """A part of a transparency plane [H, W]; shrunk, each square of its pixels is their mean."""
     return None if plane is None else shrunk(plane[box.cells()], shrink)
-
-
-def _reload(path: str, model_id: str, device: str) -> Codec:
-    """What a pickled codec becomes: that of the same file, for the same device. Raises ModelError."""
-    codec = load(path, device=device)
-    check_model(codec.info, bytes.fromhex(model_id))
-    return codec
 
 
 _loaded: dict[tuple[Path, str, str], Codec] = {}
@@ -354,52 +350,3 @@ def load_for(model_id: bytes, *, model: str | os.PathLike[str] | None = None, de
     codec = load(model, device=device)
     check_model(codec.info, model_id)
     return codec
-
-
-def compress(
-    image: Any,
-    *,
-    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
-    strip: bool = False,
-    device: str = "auto",
-    **rate: Unpack[RateOptions],
-) -> bytes:
-    """Compress a picture with the default model or another one; image, strip and rate as for `Codec.compress`."""
-    return load(model, device=device).compress(image, strip=strip, **rate)
-
-
-def decompress(
-    source: Source,
-    *,
-    model: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    region: Region | None = None,
-    scale: float = 1,
-    max_pixels: int = MAX_PIXELS,
-) -> Image.Image:
-    """Decompress a `.gmvq` file, or a part, given as for `Codec.decompress`; the file names its model."""
-    with open_source(source) as file:
-        start = file.tell()
-        header, _ = container.read_header(file.read(MAX_HEADER_BYTES))
-        file.seek(start)
-        codec = load_for(header.model_id, model=model, device=device)
-        return codec.decompress(file, region=region, scale=scale, max_pixels=max_pixels)
-
-
-def encode(
-    image: Any,
-    *,
-    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
-    quality: int | None = None,
-    effort: int = DEFAULT_EFFORT,
-    device: str = "auto",
-) -> Codes:
-    """The code indices of a picture under the default model or another one."""
-    return load(model, device=device).encode(image, quality=quality, effort=effort)
-
-
-def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
-    """The picture of these codes; they name their model."""
-    if not isinstance(codes, Codes):
-        raise ModelError(f"{one_line(codes)} are no codes: give what `encode` returns")
-    return load_for(bytes.fromhex(codes.model_id), model=model, device=device).decode(codes)

@@ -3,7 +3,8 @@
 Arrays: `stage_00`, `stage_01`, ... int32 [rows, columns] in coding order; `width`, `height`, `quality` integers, and
 `halvings` and `tile` (the side of the tiles in pixels), 0 where they are missing; `gray` a truth value; `model_id` a
 text of 64 hexadecimal digits; and, where the picture has them, `alpha` uint8 [H, W], `icc` uint8 [bytes], and
-`metadata` uint8 [bytes], the content of a metadata section (docs/format.md). Nothing is pickled.
+`metadata` uint8 [bytes], the content of a metadata section (docs/format.md); and `rgb`, a truth value, where a gray
+picture is to be given out as RGB. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ def dump_npz(
     alpha: NDArray[np.uint8] | None = None,
     icc: bytes | None = None,
     metadata: Metadata | None = None,
+    as_rgb: bool = False,
 ) -> bytes:
-    """The archive of codes, with the picture's transparency [H, W], colour profile and metadata."""
+    """The archive of codes, with the picture's transparency [H, W], colour profile and metadata.
+
+    as_rgb: a gray picture is to be given out as RGB.
+    """
     arrays: dict[str, Any] = {f"{_STAGE}{number:02d}": stage for number, stage in enumerate(codes.stages)}
     arrays |= {
         "width": codes.width,
@@ -67,6 +72,8 @@ def dump_npz(
         arrays["icc"] = np.frombuffer(icc, dtype=np.uint8)
     if metadata:
         arrays["metadata"] = np.frombuffer(write_metadata(metadata), dtype=np.uint8)
+    if as_rgb:
+        arrays["rgb"] = True
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()
@@ -89,13 +96,14 @@ def load_npz(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Codes, Extra
             alpha = _array(archive, "alpha") if "alpha" in present else None
             icc = _array(archive, "icc").tobytes() if "icc" in present else None
             stored = _array(archive, "metadata").tobytes() if "metadata" in present else None
+            as_rgb = bool(_array(archive, "rgb")) if "rgb" in present else False
     except KeyError as error:
         raise FormatError(f"the archive lacks an array: {error.args[0]}") from None
     except _DAMAGE as error:
         raise FormatError(f"not a .npz archive of codes, or damaged: {' '.join(str(error).split())}") from None
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != (codes.height, codes.width)):
         raise FormatError(f"alpha is {alpha.dtype} {list(alpha.shape)}: uint8 [{codes.height}, {codes.width}] expected")
-    return codes, Extras(alpha, icc, None if stored is None else read_metadata(stored))
+    return codes, Extras(alpha, icc, None if stored is None else read_metadata(stored), as_rgb)
 
 
 def _codes(archive: zipfile.ZipFile, present: set[str]) -> Codes:

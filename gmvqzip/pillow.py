@@ -30,7 +30,7 @@ from gmvqzip.errors import FormatError, GmvqError
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_SIDE
 from gmvqzip.format.metadata import read_metadata
-from gmvqzip.format.sections import SECTION_METADATA, decompress_profile
+from gmvqzip.format.sections import SECTION_METADATA, SECTION_RGB, decompress_profile, is_for_rgb
 
 __all__ = ["EXTENSION", "FORMAT", "MIME", "GmvqImageFile"]
 
@@ -54,17 +54,20 @@ class GmvqImageFile(ImageFile.ImageFile):
         try:
             head = self.fp.read(MAX_HEADER_BYTES)
             header, _ = container.read_header(head)
-            alpha, metadata = False, None
+            alpha, gray, metadata = False, header.gray, None
             if header.has_sections:
                 sections = container.unpack(head + self.fp.read(), max_pixels=_EVERY_PIXEL).sections
                 alpha = container.SECTION_ALPHA in sections
                 if container.SECTION_ICC in sections:
-                    self.info["icc_profile"] = decompress_profile(sections[container.SECTION_ICC])
+                    profile = decompress_profile(sections[container.SECTION_ICC])
+                    self.info["icc_profile"] = profile
+                    gray = gray and not is_for_rgb(profile)
+                gray = gray and SECTION_RGB not in sections
                 metadata = sections.get(SECTION_METADATA)
         except FormatError as error:
             raise UnidentifiedImageError(str(error)) from error
         self._size = header.width, header.height
-        self._mode = _MODES[header.gray, alpha]
+        self._mode = _MODES[gray, alpha]
         self.text: dict[str, str] = {}
         if metadata is not None:
             self._embed(metadata)
@@ -96,11 +99,11 @@ class _Decoder(ImageFile.PyDecoder):
     _pulls_fd = True
 
     def decode(self, buffer: Any) -> tuple[int, int]:
-        from gmvqzip import codec
+        from gmvqzip import facade
 
         assert self.fd is not None
         with _as_os_error():
-            image = codec.decompress(self.fd.read(), max_pixels=_EVERY_PIXEL)
+            image = facade.decompress(self.fd.read(), max_pixels=_EVERY_PIXEL)
         self.set_as_raw(image.tobytes())
         return -1, 0
 

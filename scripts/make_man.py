@@ -35,7 +35,8 @@ SECTIONS = (
     ),
     (
         "EXIT STATUS",
-        ".TP\n0\nDone.\n.TP\n1\nSome file failed.\n.TP\n2\nThe options are wrong; nothing was done.\n"
+        ".TP\n0\nDone; also where outputs existed and were skipped, or files were left alone as the options ask.\n"
+        ".TP\n1\nSome file failed.\n.TP\n2\nThe options are wrong; nothing was done.\n"
         ".TP\n130, 143\nInterrupted by a signal.\n.TP\n141\nA pipe was closed.",
     ),
     (

@@ -165,9 +165,12 @@ class TestExtras:
 
     def test_sections_round_trip(self, tiny: Codec, pixels: np.ndarray) -> None:
         known = Metadata(comment=b"known", texts=(Text("Title", "a"),))
-        sections = make_sections(pixels[:, :, 0], b"profile", known)
+        sections = make_sections(pixels[:, :, 0], b"profile", known, True)
         box, _ = tiny.unpack_codes(tiny.pack_codes(tiny.encode(pixels), sections).data)
-        plane, profile, metadata = read_extras(box)
+        plane, profile, metadata, as_rgb = read_extras(box)
+        assert not as_rgb  # the profile says it
+        alone = tiny.pack_codes(tiny.encode(pixels), make_sections(None, None, as_rgb=True)).data
+        assert read_extras(tiny.unpack_codes(alone)[0]).as_rgb
         assert np.array_equal(plane, pixels[:, :, 0])
         assert profile == b"profile"
         assert metadata == known
@@ -328,15 +331,16 @@ class TestPublicNames:
 class TestNpz:
     def test_round_trip(self, tiny: Codec, pixels: np.ndarray) -> None:
         codes = tiny.encode(pixels[:, :, 0])
-        back, (alpha, icc, metadata) = load_npz(
-            dump_npz(codes, alpha=pixels[:, :, 1], icc=b"profile", metadata=Metadata(comment=b"known"))
+        back, (alpha, icc, metadata, as_rgb) = load_npz(
+            dump_npz(codes, alpha=pixels[:, :, 1], icc=b"profile", metadata=Metadata(comment=b"known"), as_rgb=True)
         )
+        assert as_rgb
         assert metadata == Metadata(comment=b"known")
         assert back == codes
         assert back.gray
         assert np.array_equal(alpha, pixels[:, :, 1])
         assert icc == b"profile"
-        assert load_npz(dump_npz(codes))[1] == (None, None, None)
+        assert load_npz(dump_npz(codes))[1] == (None, None, None, False)
 
     def test_the_same_codes_give_the_same_archive(self, tiny: Codec, pixels: np.ndarray) -> None:
         assert dump_npz(tiny.encode(pixels)) == dump_npz(tiny.encode(pixels))

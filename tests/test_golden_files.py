@@ -46,6 +46,11 @@ def test_info(name: str) -> None:
     assert found.alpha == found.icc == (name == "sections-1")
 
 
+def test_gray_that_was_given_as_rgb() -> None:
+    found = gmvqzip.info(FILES / "rgb-1.gmvq", model=FILES / "tables-1.safetensors")
+    assert (found.gray, found.sections, found.sections_bytes) == (True, {"rgb": 0}, 3)
+
+
 def test_metadata() -> None:
     found = gmvqzip.info(FILES / "metadata-1.gmvq", model=FILES / "tables-1.safetensors").metadata
     assert found is not None

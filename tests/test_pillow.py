@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 from tiny_hyperprior import smooth
 
 import gmvqzip
@@ -233,7 +234,7 @@ class TestSaving:
         ("options", "line"),
         [
             ({"quality": 0}, "quality 0 is out of range"),
-            ({"quality": "high"}, "quality high is out of range"),
+            ({"quality": "high"}, "quality 'high' is no whole number"),
             ({"effort": 10}, "effort 10 is out of range"),
             ({"target_size": -5}, "target_size -5 is out of range"),
             ({"quality": 50, "target_size": 500}, "contradict each other"),
@@ -264,6 +265,97 @@ class TestSaving:
             Image.new("RGB", (8, 8)).save(io.BytesIO(), "GMVQ", save_all=True)
 
 
+class TestMetadata:
+    @pytest.fixture
+    def known(self, pixels: np.ndarray) -> bytes:
+        """A JPEG with EXIF, XMP, a resolution and a comment."""
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x010F] = "ACME"
+        Image.fromarray(pixels).save(file, "JPEG", exif=exif, xmp=b"<x/>", dpi=(300, 300), comment=b"hello")
+        return file.getvalue()
+
+    def test_opening(self, known: bytes, tiny: Codec) -> None:
+        data = tiny.compress(known)
+        for image in (Image.open(io.BytesIO(data)), tiny.decompress(data), gmvqzip.decompress(data)):
+            assert image.getexif()[0x010F] == "ACME"
+            assert (image.info["xmp"], image.info["dpi"], image.info["comment"]) == (b"<x/>", (300, 300), b"hello")
+            assert image.text == {}
+
+    def test_texts(self, tiny: Codec, pixels: np.ndarray) -> None:
+        chunks, file = PngImagePlugin.PngInfo(), io.BytesIO()
+        chunks.add_text("Title", "Lake")
+        Image.fromarray(pixels).save(file, "PNG", pnginfo=chunks)
+        with Image.open(io.BytesIO(tiny.compress(file.getvalue()))) as image:
+            assert image.text == {"Title": "Lake"}
+            assert image.info["Title"] == "Lake"
+
+    def test_saving_keeps_what_was_opened(self, known: bytes, tiny: Codec) -> None:
+        file, again = io.BytesIO(), io.BytesIO()
+        with Image.open(io.BytesIO(known)) as image:
+            image.save(file, "GMVQ")
+        assert file.getvalue() == tiny.compress(known)
+        with Image.open(file) as image:
+            image.save(again, "GMVQ")
+            metadata = gmvqzip.info(again.getvalue()).metadata
+        assert metadata == gmvqzip.info(file.getvalue()).metadata is not None
+
+    def test_options_replace_and_drop(self, known: bytes) -> None:
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x0110] = "Phone 3"
+        with Image.open(io.BytesIO(known)) as image:
+            image.save(file, "GMVQ", exif=exif, xmp=None, dpi=(72, 96), comment=b"", text={"Title": "Lake"})
+            assert image.info["comment"] == b"hello"
+        with Image.open(file) as image:
+            assert dict(image.getexif()) == {0x0110: "Phone 3"}
+            assert image.info["dpi"] == (72, 96)
+            assert image.text == {"Title": "Lake"}
+            assert not {"xmp", "comment"} & set(image.info)
+            image.save(file := io.BytesIO(), "GMVQ", exif=None, dpi=None, text=None)
+        assert gmvqzip.info(file.getvalue()).metadata is None
+
+    def test_a_given_orientation_is_applied(self, pixels: np.ndarray) -> None:
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x0112], exif[0x010F] = 6, "ACME"
+        for given in (exif, exif.tobytes()):
+            Image.fromarray(pixels).save(file := io.BytesIO(), "GMVQ", exif=given)
+            with Image.open(file) as image:
+                assert image.size == (23, 37)
+                assert image.getexif().get(0x0112) == 1
+
+    def test_strip(self, known: bytes) -> None:
+        with Image.open(io.BytesIO(known)) as image:
+            image.save(file := io.BytesIO(), "GMVQ", strip=True)
+        assert gmvqzip.info(file.getvalue()).metadata is None
+
+    def test_damage(self, tiny: Codec, pixels: np.ndarray) -> None:
+        data = tiny.pack_codes(tiny.encode(pixels), {65: b"\1nonsense"}).data
+        with pytest.raises(UnidentifiedImageError, match="metadata are damaged"):
+            Image.open(io.BytesIO(data))
+
+
+class TestParser:
+    """`ImageFile.Parser`, which is fed as a download comes in."""
+
+    @pytest.mark.parametrize("piece", [1, 7, 10_000])
+    @pytest.mark.parametrize("alpha", [False, True])
+    def test_piece_by_piece(self, tiny: Codec, pixels: np.ndarray, piece: int, alpha: bool) -> None:
+        data = tiny.compress(np.dstack([pixels, pixels[:, :, 1] | 1]) if alpha else pixels)
+        parser = ImageFile.Parser()
+        for start in range(0, len(data), piece):
+            parser.feed(data[start : start + piece])
+        image = parser.close()
+        assert image.tobytes() == tiny.decompress(data).tobytes()
+        assert image.mode == ("RGBA" if alpha else "RGB")
+
+    def test_cut(self, packed: Path) -> None:
+        data = packed.read_bytes()
+        for size in (0, 5, 20, len(data) - 1):
+            parser = ImageFile.Parser()
+            parser.feed(data[:size])
+            with pytest.raises(OSError):
+                parser.close()
+
+
 class TestFileObjectsOfTheLibrary:
     @pytest.fixture(params=[bytes, bytearray, memoryview, io.BytesIO, Remote, Pipe, Path, str])
     def source(self, request: pytest.FixtureRequest, packed: Path) -> Iterator[object]:
@@ -285,6 +377,42 @@ class TestFileObjectsOfTheLibrary:
     def test_others(self, source: object) -> None:
         with pytest.raises(gmvqzip.FormatError, match=r"binary"):
             gmvqzip.decompress(source)
+
+
+def test_torchvision(tiny: Codec, tmp_path: Path, pixels: np.ndarray) -> None:
+    """As docs/library.md has it: a folder of classes, and one file as `decode_image` would give it."""
+    datasets = pytest.importorskip("torchvision.datasets", exc_type=ImportError)
+    functional = pytest.importorskip("torchvision.transforms.v2.functional", exc_type=ImportError)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.gmvq").write_bytes(tiny.compress(pixels))
+    found = datasets.DatasetFolder(tmp_path, datasets.folder.pil_loader, extensions=(".gmvq",))
+    image, label = found[0]
+    assert (image.size, label, found.classes) == ((37, 23), 0, ["cat"])
+    tensor = functional.pil_to_tensor(gmvqzip.decompress((tmp_path / "cat" / "a.gmvq").read_bytes()))
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), np.asarray(image))
+
+
+def test_datasets(packed: Path, tiny: Codec) -> None:
+    """The Image feature of Hugging Face's datasets decodes bytes and paths."""
+    datasets = pytest.importorskip("datasets", exc_type=ImportError)
+    rows = {"image": [str(packed), {"bytes": packed.read_bytes(), "path": None}]}
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()}))
+    expected = np.asarray(tiny.decompress(packed))
+    assert all(np.array_equal(np.asarray(row["image"]), expected) for row in table)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its shard to the collector
+def test_webdataset(packed: Path, tiny: Codec, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", exc_type=ImportError)
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(packed, "000.gmvq")
+
+    def decode(key: str, data: bytes) -> Image.Image | None:
+        return gmvqzip.decompress(data) if key.endswith(".gmvq") else None
+
+    shards = webdataset.WebDataset(str(tmp_path / "shard.tar"), shardshuffle=False)
+    (row,) = shards.decode(decode).to_tuple("gmvq")
+    assert np.array_equal(np.asarray(row[0]), np.asarray(tiny.decompress(packed)))
 
 
 def test_fsspec(packed: Path, tiny: Codec) -> None:

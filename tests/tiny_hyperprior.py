@@ -34,6 +34,8 @@ def made(
             model.transform.analysis.latent.weight.mul_(6)
             model.transform.analysis.hyper.weight.mul_(20)
             model.hyper_mean.normal_()
+            for step in model.steps():
+                step.growth.anchors.zero_()
             for module in model.modules():
                 if isinstance(module, QualityVector):
                     module.anchors.add_(0.3 * torch.randn_like(module.anchors))

@@ -11,6 +11,7 @@ from gmvqzip.cli.bench import bench
 from gmvqzip.cli.codes import codes
 from gmvqzip.cli.compress import compress
 from gmvqzip.cli.decompress import decompress
+from gmvqzip.cli.groups import grouped
 from gmvqzip.cli.info import info
 from gmvqzip.cli.listing import list_pictures
 from gmvqzip.cli.models import models
@@ -39,13 +40,16 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", show_default=False)
+        bool,
+        typer.Option(
+            "-V", "--version", callback=_version, is_eager=True, help="Print the version.", show_default=False
+        ),
     ] = False,
 ) -> None:
     pass
 
 
 for _command in (compress, decompress, info, test, codes, pack, unpack, view, bench, train):
-    app.command()(guarded(_command))
-app.command("list")(guarded(list_pictures))
+    app.command()(guarded(grouped(_command)))
+app.command("list")(guarded(grouped(list_pictures)))
 app.add_typer(models, name="models")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from gmvqzip.cli.plan import Task, check_target
+from gmvqzip.cli.plan import AlreadyThere, Task, check_target
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
@@ -18,6 +18,10 @@ from gmvqzip.errors import FormatError, ImageError, OutputError
 from gmvqzip.format.source import read_bounded
 
 _HEAD_BYTES = 64  # more than any header: a foreign file is refused before the rest is read
+
+
+class LeftAlone(Exception):
+    """What the options ask of a result is not there: no output is written, which is no failure."""
 
 
 def run_tasks(
@@ -57,11 +61,20 @@ def run_tasks(
 
 
 def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> Fields | None:
-    """Show a result and return it; where getting it raises, report that, count it and return None."""
+    """Show a result and return it; where getting it raises, report that, count it and return None.
+
+    A file that is skipped or left alone is told from one that failed.
+    """
     try:
         fields = result()
     except BrokenPipeError:
         raise
+    except AlreadyThere as there:
+        report.skip(task.name, task.target or Path(), str(there))
+        return None
+    except LeftAlone as left:
+        report.leave(task.name, str(left))
+        return None
     except Exception as error:
         report.fail(task.name, error)
         return None
@@ -161,6 +174,8 @@ def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
 
 
 def _remove(source: Path, target: Path) -> None:
-    if not target.is_file():  # what went into a pipe or a device may be gone
+    from gmvqzip.images.files import is_stream
+
+    if is_stream(target) or not target.is_file():  # what went into a pipe or a device may be gone
         raise OutputError(f"the source is kept: output {safe_name(target)} is not a regular file")
     source.unlink()

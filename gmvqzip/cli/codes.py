@@ -9,6 +9,7 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import deliver, prepare, read_gmvq, read_stdin, refuse_stream, run_tasks
+from gmvqzip.cli.naming import check_ending
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, plan, swap_suffix
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, input_name, output_name
 from gmvqzip.cli.report import Report
@@ -24,12 +25,13 @@ Pack = Annotated[bool, typer.Option("--pack", help="The way back: .npz archives 
 
 
 def codes(
-    files: options.Files,
+    files: options.Files = None,
+    *,
+    inputs: options.Inputs,
     pack: Pack = False,
     output: options.Output = None,
     output_dir: options.OutputDir = None,
     stdout: options.Stdout = False,
-    recursive: options.Recursive = False,
     force: options.Force = False,
     remove: options.Remove = False,
     model: options.Model = None,
@@ -48,11 +50,12 @@ def codes(
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
     destination = Destination(output, output_dir, stdout, remove)
+    check_ending(output, frozenset({SUFFIX if pack else _NPZ}), "codes")
     tasks, total = plan(
-        files,
+        inputs.paths(files),
         destination,
         report,
-        recursive=recursive,
+        recursive=inputs.recursive,
         suffixes=frozenset({_NPZ}) if pack else GMVQ_SUFFIXES,
         rename=swap_suffix(_NPZ, SUFFIX) if pack else swap_suffix(SUFFIX, _NPZ),
     )

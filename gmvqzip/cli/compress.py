@@ -6,14 +6,20 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_source, read_stdin, refuse_stream, threads_for_jobs
+from gmvqzip.cli.batch import LeftAlone, deliver, prepare, read_source, read_stdin, refuse_stream, threads_for_jobs
+from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import (
+    GMVQ_SUFFIXES,
+    KEEP_HINT,
+    SUFFIX,
     Destination,
     Task,
     check_overwriting,
@@ -29,6 +35,7 @@ from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.rates import DEFAULT_EFFORT, EFFORTS, MAX_PSNR, QUALITIES, RateOptions
 
 if TYPE_CHECKING:
+    from gmvqzip.codec import Codec
     from gmvqzip.compressed import Compressed
     from gmvqzip.images.picture import Picture
 
@@ -57,7 +64,7 @@ TargetSize = Annotated[
     typer.Option(
         "--target-size",
         metavar="BYTES",
-        help="At most this size of each file, such as 300, 20k or 1.5M.",
+        help="At most this size of each file, such as 300, 20k or 1.5M (or 20kB, 2MiB).",
         rich_help_panel=options.RATE_PANEL,
     ),
 ]
@@ -85,11 +92,106 @@ Strip = Annotated[
     bool,
     typer.Option(
         "--strip",
-        help="Convert to sRGB and drop the colour profile.",
+        help="Convert to sRGB and drop the colour profile and all metadata.",
         rich_help_panel=options.OUTPUT_PANEL,
         show_default=False,
     ),
 ]
+MinPsnr = Annotated[
+    float | None,
+    typer.Option(
+        "--min-psnr",
+        metavar="DB",
+        help="Leave pictures alone that come out below this PSNR.",
+        rich_help_panel=options.RATE_PANEL,
+    ),
+]
+OnlyIfSmaller = Annotated[
+    bool,
+    typer.Option(
+        "--only-if-smaller",
+        help="Leave pictures alone whose file would not get smaller.",
+        rich_help_panel=options.RATE_PANEL,
+        show_default=False,
+    ),
+]
+Psnr = Annotated[
+    bool,
+    typer.Option(
+        "--psnr",
+        help="Decode each file again and tell its PSNR, with -v and --json.",
+        rich_help_panel=options.RATE_PANEL,
+        show_default=False,
+    ),
+]
+Ssimulacra2 = Annotated[
+    bool,
+    typer.Option(
+        "--ssimulacra2",
+        help="Likewise its SSIMULACRA2, with the package ssimulacra2.",
+        rich_help_panel=options.RATE_PANEL,
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What is asked of the rate."""
+
+    quality: Quality = None
+    target_bpp: TargetBpp = None
+    target_size: TargetSize = None
+    target_psnr: TargetPsnr = None
+    effort: Effort = DEFAULT_EFFORT
+
+    def wish(self) -> RateOptions:
+        """As the library takes it. Raises UsageError."""
+        return rate_options(self.quality, self.target_bpp, self.target_size, self.target_psnr, self.effort)
+
+    @property
+    def has_target(self) -> bool:
+        """Whether each picture has a search of its own."""
+        return any(target is not None for target in (self.target_bpp, self.target_size, self.target_psnr))
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a result must be like, and what is told of it."""
+
+    min_psnr: MinPsnr = None
+    only_if_smaller: OnlyIfSmaller = False
+    psnr: Psnr = False
+    ssimulacra2: Ssimulacra2 = False
+
+    def check(self) -> None:
+        """Raise UsageError for a PSNR that is none, ModelError where what measures is not installed."""
+        if self.min_psnr is not None and not 0 < self.min_psnr <= MAX_PSNR:
+            raise UsageError(f"--min-psnr {self.min_psnr:g}: give dB, more than 0 and at most {MAX_PSNR:g}")
+        if self.ssimulacra2 and find_spec("ssimulacra2") is None:
+            raise UsageError("--ssimulacra2 needs the package ssimulacra2: pip install ssimulacra2")
+
+    def measure(self, codec: Codec, picture: Picture, done: Compressed) -> Fields:
+        """What is asked for of psnr, in dB, and ssimulacra2, of the decoded file."""
+        from gmvqzip.bench import metrics
+
+        found: Fields = {} if done.psnr is None else {"psnr": done.psnr}
+        wants_psnr = (self.psnr or self.min_psnr is not None) and done.psnr is None
+        if not (wants_psnr or self.ssimulacra2):
+            return found
+        decoded = codec.decode_picture(done.codes).pixels
+        if wants_psnr:
+            found["psnr"] = metrics.psnr(picture.pixels, decoded)
+        if self.ssimulacra2 and metrics.no_ssimulacra2(*decoded.shape[:2]) is None:
+            found["ssimulacra2"] = metrics.ssimulacra2(picture.pixels, decoded)
+        return found
+
+    def meet(self, measures: Fields, in_bytes: int, out_bytes: int) -> None:
+        """Raise LeftAlone where a result is not what is asked for."""
+        if self.min_psnr is not None and measures["psnr"] < self.min_psnr:
+            raise LeftAlone(f"it would have {measures['psnr']:.2f} dB, less than {self.min_psnr:g}")
+        if self.only_if_smaller and out_bytes >= in_bytes:
+            raise LeftAlone(f"its {in_bytes:,} bytes would become {out_bytes:,}")
 
 
 @dataclass(frozen=True)
@@ -100,10 +202,6 @@ class _Read:
     in_bytes: int
     seconds: float
 
-    def extras(self) -> tuple[bool, bool, tuple[str, ...]]:
-        """Whether there are transparency and a colour profile; what is not kept."""
-        return self.picture.alpha is not None, self.picture.icc is not None, tuple(self.picture.dropped)
-
 
 @dataclass(frozen=True)
 class _Done:
@@ -112,49 +210,34 @@ class _Done:
     done: Compressed
     in_bytes: int
     seconds: float  # so far, with its share of the batch
-    alpha: bool
-    icc: bool
+    measures: Fields
     dropped: tuple[str, ...]
+    extras: Fields  # whether there are transparency, a profile and metadata
 
 
 def compress(
-    files: options.Files,
-    output: options.Output = None,
-    output_dir: options.OutputDir = None,
-    stdout: options.Stdout = False,
-    recursive: options.Recursive = False,
-    force: options.Force = False,
-    skip_existing: options.SkipExisting = False,
-    remove: options.Remove = False,
+    files: options.Files = None,
+    *,
+    inputs: options.Inputs,
+    outputs: options.Outputs,
+    keep_ending: options.KeepEnding = False,
     strip: Strip = False,
-    quality: Quality = None,
-    target_bpp: TargetBpp = None,
-    target_size: TargetSize = None,
-    target_psnr: TargetPsnr = None,
-    effort: Effort = DEFAULT_EFFORT,
-    model: options.Model = None,
-    device: options.DeviceOption = options.Device.AUTO,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    threads: options.Threads = None,
-    jobs: options.Jobs = 1,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    no_progress: options.NoProgress = False,
+    rate: Rate,
+    demands: Demands,
+    models: options.Models,
+    running: options.Running,
 ) -> int:
     """Compress pictures into .gmvq files.
 
     img.png becomes img.gmvq beside it. The source is kept, and an existing output is never overwritten unasked.
+    EXIF, XMP, IPTC, resolution, texts and colour profile are kept unless --strip is given.
     """
-    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    rate = rate_options(quality, target_bpp, target_size, target_psnr, effort)
-    destination = Destination(output, output_dir, stdout, remove)
-    tasks, total = plan(
-        files, destination, report, recursive=recursive, suffixes=image_suffixes(), rename=image_to_gmvq
-    )
-    refuse_stream(tasks, force=force, as_json=as_json)
-    check_overwriting(force=force, skip_existing=skip_existing)
-    if skip_existing:
+    report = running.report()
+    wish = rate.wish()
+    demands.check()
+    tasks, total = _plan(inputs.paths(files), inputs.recursive, outputs, keep_ending, report)
+    refuse_stream(tasks, force=outputs.force, as_json=running.as_json)
+    if outputs.skip_existing:
         tasks = undone(tasks, report)
     if not tasks:
         return report.finish(total)
@@ -162,79 +245,114 @@ def compress(
     from gmvqzip import codec as codecs
     from gmvqzip.engines.base import check_device
     from gmvqzip.engines.batching import batch_pixels
-    from gmvqzip.images.preparing import read_prepared
 
-    codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
-    if device is options.Device.CUDA:
-        check_device(device.value)
-    if not codec.qualities and quality is not None:
-        report.note(f"model {codec.name} has a single rate: --quality {quality} changes nothing")
-
-    has_target = any(target is not None for target in (target_bpp, target_size, target_psnr))
-    most_pixels = 1 if has_target else batch_pixels(codec.device)  # each picture has a search of its own
-
-    def read(task: Task) -> _Read:
-        start = time.perf_counter()
-        prepare(task, force=force, make_directory=output_dir is not None)
-        source = read_stdin() if task.source is None else read_source(task.source)
-        in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
-        picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
-        for warning in picture.warnings:
-            if not (remove and warning in picture.dropped):  # what keeps a source is said when it is kept
-                report.warn(task.name, warning)
-        return _Read(picture, in_bytes, time.perf_counter() - start)
+    codec = codecs.load(models.model or DEFAULT_MODEL, device=models.device.value)
+    if models.device is options.Device.CUDA:
+        check_device(models.device.value)
+    if not codec.qualities and rate.quality is not None:
+        report.note(f"model {codec.name} has a single rate: --quality {rate.quality} changes nothing")
 
     def work(items: Sequence[_Read]) -> list[_Done]:
         start = time.perf_counter()
-        found = codec.compress_pictures([item.picture for item in items], **rate)
+        found = codec.compress_pictures([item.picture for item in items], **wish)
+        measured = [demands.measure(codec, item.picture, done) for item, done in zip(items, found, strict=True)]
         share = (time.perf_counter() - start) / len(items)
         return [
-            _Done(done, item.in_bytes, item.seconds + share, *item.extras())
-            for item, done in zip(items, found, strict=True)
+            _Done(
+                done,
+                item.in_bytes,
+                item.seconds + share,
+                measures,
+                tuple(item.picture.dropped),
+                {name: getattr(item.picture, name) is not None for name in ("alpha", "icc", "metadata")},
+            )
+            for item, done, measures in zip(items, found, measured, strict=True)
         ]
 
-    def write(task: Task, product: _Done) -> Fields:
-        start = time.perf_counter()
-        done = product.done
-        deliver(task, done.data, force=force, remove=remove and not product.dropped)
-        if remove and product.dropped:
-            report.keep(task.name, product.dropped)
-        fields = {
-            "input": input_name(task),
-            "output": output_name(task),
-            "width": done.codes.width,
-            "height": done.codes.height,
-            "in_bytes": product.in_bytes,
-            "out_bytes": len(done.data),
-            "bpp": done.bpp,
-            "model": codec.name,
-            "model_id": codec.model_id,
-            "quality": done.codes.quality,
-            "halvings": done.codes.halvings,
-            "gray": done.codes.gray,
-            "alpha": product.alpha,
-            "icc": product.icc,
-            "dropped": list(product.dropped),
-            "header_bytes": done.header_bytes,
-            "sections_bytes": done.sections_bytes,
-            "payload_bytes": done.payload_bytes,
-            "ideal_bits": done.ideal_bits,
-            "codes_crc32": f"{done.codes.crc32():08x}",
-        }
-        if done.psnr is not None:
-            fields["psnr"] = done.psnr
-        return fields | {"seconds": product.seconds + time.perf_counter() - start}
-
+    steps = Steps(
+        partial(_read, outputs=outputs, strip=strip, max_pixels=models.max_pixels, report=report),
+        lambda item: item.picture.width * item.picture.height,
+        1 if rate.has_target else batch_pixels(codec.device),
+        work,
+        partial(_write, codec=codec, outputs=outputs, demands=demands, report=report),
+    )
     run_steps(
         tasks,
-        Steps(read, lambda item: item.picture.width * item.picture.height, most_pixels, work, write),
+        steps,
         conversion_shower(report, len(tasks)),
         report,
-        jobs=jobs,
+        jobs=running.jobs,
         what="compressing",
-        in_thread=threads_for_jobs(threads, jobs),
+        in_thread=threads_for_jobs(running.threads, running.jobs),
     )
     return report.finish(total)
+
+
+def _plan(
+    paths: Sequence[str], recursive: bool, outputs: options.Outputs, keep_ending: bool, report: Report
+) -> tuple[list[Task], int]:
+    """The tasks, and how many inputs there were. Raises UsageError where the options contradict each other."""
+    check_overwriting(force=outputs.force, skip_existing=outputs.skip_existing)
+    check_ending(outputs.output, GMVQ_SUFFIXES, "a .gmvq file")
+    rename = namer(
+        image_to_gmvq, SUFFIX[1:], outputs.output_name, output=outputs.output, keep_ending=keep_ending
+    )  # fmt: skip
+    destination = Destination(outputs.output, outputs.output_dir, outputs.stdout, outputs.remove)
+    hint = KEEP_HINT if outputs.output_name is None and not keep_ending else ""
+    return plan(paths, destination, report, recursive=recursive, suffixes=image_suffixes(), rename=rename, hint=hint)
+
+
+def _read(task: Task, *, outputs: options.Outputs, strip: bool, max_pixels: int, report: Report) -> _Read:
+    from gmvqzip.images.preparing import read_prepared
+
+    start = time.perf_counter()
+    prepare(task, force=outputs.force, make_directory=outputs.output_dir is not None)
+    source = read_stdin() if task.source is None else read_source(task.source)
+    in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
+    picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
+    for warning in picture.warnings:
+        if not (outputs.remove and warning in picture.dropped):  # what keeps a source is said when it is kept
+            report.warn(task.name, warning)
+    return _Read(picture, in_bytes, time.perf_counter() - start)
+
+
+def _write(
+    task: Task, product: _Done, *, codec: Codec, outputs: options.Outputs, demands: Demands, report: Report
+) -> Fields:
+    start = time.perf_counter()
+    done = product.done
+    demands.meet(product.measures, product.in_bytes, len(done.data))
+    deliver(task, done.data, force=outputs.force, remove=outputs.remove and not product.dropped)
+    if outputs.remove and product.dropped:
+        report.keep(task.name, product.dropped)
+    if len(done.data) > product.in_bytes:
+        sizes = f"{len(done.data):,} bytes of {product.in_bytes:,}"
+        report.note(
+            f"{safe_name(task.name)}: it got larger, {sizes}; --only-if-smaller leaves such files alone", level=0
+        )
+    return {
+        "input": input_name(task),
+        "output": output_name(task),
+        "width": done.codes.width,
+        "height": done.codes.height,
+        "in_bytes": product.in_bytes,
+        "out_bytes": len(done.data),
+        "bpp": done.bpp,
+        "model": codec.name,
+        "model_id": codec.model_id,
+        "quality": done.codes.quality,
+        "halvings": done.codes.halvings,
+        "gray": done.codes.gray,
+        **product.extras,
+        "dropped": list(product.dropped),
+        "header_bytes": done.header_bytes,
+        "sections_bytes": done.sections_bytes,
+        "payload_bytes": done.payload_bytes,
+        "ideal_bits": done.ideal_bits,
+        "codes_crc32": f"{done.codes.crc32():08x}",
+        **product.measures,
+        "seconds": product.seconds + time.perf_counter() - start,
+    }
 
 
 def rate_options(
@@ -256,5 +374,5 @@ def rate_options(
         raise UsageError(f"--target-psnr {target_psnr:g}: give dB, more than 0 and at most {MAX_PSNR:g}")
     size = None if target_size is None else options.byte_count(target_size)
     if target_size is not None and not size:
-        raise UsageError(f"--target-size {safe_name(target_size)}: give bytes, such as 300, 20k or 1.5M")
+        raise UsageError(f"--target-size {safe_name(target_size)}: give bytes, such as 300, 20k, 20kB or 1.5M")
     return RateOptions(quality=quality, target_bpp=target_bpp, target_size=size, target_psnr=target_psnr, effort=effort)

@@ -16,28 +16,18 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import deliver, prepare, read_gmvq, refuse_stream, threads_for_jobs
+from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, check_overwriting, plan, swap_suffix, undone
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, front_fields, input_name, output_name
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
+from gmvqzip.images.outputs import OTHER_ENDINGS, Format, format_of, refusal
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Region
     from gmvqzip.images.picture import Picture
 
-
-class Format(StrEnum):
-    """A format to decompress to."""
-
-    PNG = "png"
-    WEBP = "webp"
-    JPG = "jpg"
-    PPM = "ppm"
-    NPY = "npy"
-
-
-_ENDINGS = {f".{name.value}": name for name in Format} | {".jpeg": Format.JPG}
 
 _BATCH_PIXELS = 1 << 18  # of pictures that are held at once by one job, and written together
 
@@ -89,47 +79,36 @@ class _Decoded:
 
 
 def decompress(
-    files: options.Files,
-    output: options.Output = None,
-    output_dir: options.OutputDir = None,
-    stdout: options.Stdout = False,
+    files: options.Files = None,
+    *,
+    inputs: options.Inputs,
+    outputs: options.Outputs,
     picture_format: FormatOption = None,
     region: RegionOption = None,
     scale: ScaleOption = Scale.FULL,
-    recursive: options.Recursive = False,
-    force: options.Force = False,
-    skip_existing: options.SkipExisting = False,
-    remove: options.Remove = False,
-    model: options.Model = None,
-    device: options.DeviceOption = options.Device.AUTO,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    threads: options.Threads = None,
-    jobs: options.Jobs = 1,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    no_progress: options.NoProgress = False,
+    models: options.Models,
+    running: options.Running,
 ) -> int:
     """Decompress .gmvq files into pictures.
 
     img.gmvq becomes img.png beside it. The source is kept, and an existing output is never overwritten unasked.
+    Metadata go where the format has a place for them; what has none is said.
 
     Each file names its model; --model is for one that is not installed.
 
     With --region, checks of the whole file are not compared; each tile that is read has one of its own.
     """
-    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    chosen = picture_format or _format_of(output)
+    report = running.report()
     part = None if region is None else _region(region)
     factor = float(Fraction(scale.value))
     only_a_part = ["only a region of it is written"] if part is not None else []
     only_a_part += ["it is written at a reduced size"] if factor != 1 else []
-    destination = Destination(output, output_dir, stdout, remove)
-    rename = swap_suffix(SUFFIX, f".{chosen.value}")
-    tasks, total = plan(files, destination, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
+    force, remove, as_json = outputs.force, outputs.remove, running.as_json
+    model, device, max_pixels = models.model, models.device, models.max_pixels
+    chosen = chosen_format(picture_format, outputs.output)
+    tasks, total = _plan(inputs.paths(files), inputs.recursive, outputs, chosen, report)
     refuse_stream(tasks, force=force, as_json=as_json)
-    check_overwriting(force=force, skip_existing=skip_existing)
-    if skip_existing:
+    if outputs.skip_existing:
         tasks = undone(tasks, report)
     if not tasks:
         return report.finish(total)
@@ -145,7 +124,7 @@ def decompress(
         check_device(device.value)
 
     def read(task: Task) -> bytes | Path:
-        prepare(task, force=force, make_directory=output_dir is not None)
+        prepare(task, force=force, make_directory=outputs.output_dir is not None)
         if part is not None and task.source is not None and task.source.is_file():
             return task.source  # of which only a part may be read
         return read_gmvq(task)
@@ -202,22 +181,37 @@ def decompress(
         Steps(read, pixels, _BATCH_PIXELS, work, write),
         conversion_shower(report, len(tasks)),
         report,
-        jobs=jobs,
+        jobs=running.jobs,
         what="decompressing",
-        in_thread=threads_for_jobs(threads, jobs),
+        in_thread=threads_for_jobs(running.threads, running.jobs),
     )
     return report.finish(total)
 
 
-def _format_of(output: str | None) -> Format:
-    """The format that the ending of -o asks for; png where nothing does."""
-    suffix = Path(output).suffix.lower() if output is not None else ""
-    if suffix in _ENDINGS:
-        return _ENDINGS[suffix]
-    if output is None or not suffix:
-        return Format.PNG
-    names = ", ".join(_ENDINGS)
-    raise UsageError(f"no format is known for the ending of {safe_name(output)}: use {names}, or --format")
+def chosen_format(wanted: Format | None, output: str | None) -> Format:
+    """The format that --format or the ending of an output asks for; png where nothing does. Raises UsageError."""
+    suffix = Path(output).suffix if output is not None else ""
+    by_name = format_of(Path(output)) if output is not None else None
+    if wanted is not None:
+        right = {f".{ending}" for ending, name in OTHER_ENDINGS.items() if name == wanted} | {f".{wanted.value}"}
+        check_ending(output, frozenset(right), f"--format {wanted.value}")
+        return wanted
+    if by_name is not None:
+        return by_name
+    if suffix:
+        raise UsageError(f"{safe_name(output or '')}: {refusal(suffix)}; or name it with --format")
+    return Format.PNG
+
+
+def _plan(
+    paths: Sequence[str], recursive: bool, outputs: options.Outputs, chosen: Format, report: Report
+) -> tuple[list[Task], int]:
+    """The tasks, and how many inputs there were. Raises UsageError where the options contradict each other."""
+    check_overwriting(force=outputs.force, skip_existing=outputs.skip_existing)
+    usual = swap_suffix(SUFFIX, f".{chosen.value}")
+    rename = namer(usual, chosen.value, outputs.output_name, output=outputs.output)
+    destination = Destination(outputs.output, outputs.output_dir, outputs.stdout, outputs.remove)
+    return plan(paths, destination, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
 
 
 def _region(text: str) -> Region:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import read_gmvq, run_tasks
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task, inputs
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task
+from gmvqzip.cli.plan import inputs as readable
 from gmvqzip.cli.records import Fields, input_name, shown_input
 from gmvqzip.cli.report import Report
 from gmvqzip.models.hyperconfig import HyperpriorConfig
@@ -19,8 +20,9 @@ _KINDS[True, True] = "gray, transparency"
 
 
 def info(
-    files: options.Files,
-    recursive: options.Recursive = False,
+    files: options.Files = None,
+    *,
+    inputs: options.Inputs,
     model: options.Model = None,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
@@ -28,10 +30,11 @@ def info(
 ) -> int:
     """Say what is inside .gmvq files: size, model, quality, bytes of each part.
 
-    -v adds the bits of each stage, or of each part of a model with many groups, for which the codes are decoded.
+    -v adds the bits of each stage, or of each part of a model with many groups, for which the codes are decoded; and
+    the metadata: EXIF by tags, texts, resolution, and the bytes of XMP and IPTC.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=False)
-    tasks, total = inputs(files, report, recursive=recursive, suffixes=GMVQ_SUFFIXES)
+    tasks, total = readable(inputs.paths(files), report, recursive=inputs.recursive, suffixes=GMVQ_SUFFIXES)
 
     def work(task: Task) -> Fields:
         from gmvqzip import inspection
@@ -41,6 +44,10 @@ def info(
         fields = _fields(task, found)
         if verbose and found.model is not None:
             fields["stages"] = _stages(data, found)
+        if verbose and found.metadata:
+            from gmvqzip.images import describing
+
+            fields["metadata"] = describing.described(found.metadata) if as_json else describing.lines(found.metadata)
         return fields | ({} if as_json else {"text": _text(found)})
 
     def show(fields: Fields) -> None:
@@ -49,6 +56,8 @@ def info(
             return
         report.line(f"{shown_input(fields)}:")
         for title, value in fields["text"]:
+            report.line(f"  {title + ':':<12} {value}")
+        for title, value in fields["metadata"] if verbose and fields["metadata"] else []:
             report.line(f"  {title + ':':<12} {value}")
         for number, stage in enumerate(fields.get("stages", [])):
             title, grid = f"stage {number}", f"{stage['columns']}x{stage['rows']} of {stage['codes']}"
@@ -76,6 +85,7 @@ def _fields(task: Task, found: Info) -> Fields:
         "gray": found.gray,
         "alpha": found.alpha,
         "icc": found.icc,
+        "metadata": found.metadata is not None,
         "version": found.header.version,
         "header_bytes": found.header_bytes,
         "sections_bytes": found.sections_bytes,

@@ -15,6 +15,7 @@ import typer
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import read_source
 from gmvqzip.cli.compress import Effort, Quality, Strip
+from gmvqzip.cli.naming import check_ending
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
     PACK_SUFFIX,
@@ -44,7 +45,7 @@ _BATCH_PIXELS = 1 << 20  # of all of them, about
 _READ_AHEAD = 4  # pictures read at once for each job
 _NOTHING = "no picture could be packed: there is no pack"
 
-Sources = Annotated[list[str], typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
+Sources = Annotated[list[str] | None, typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
 Append = Annotated[
     bool,
     typer.Option(
@@ -69,13 +70,17 @@ PackOutput = Annotated[
 
 
 def pack(
-    files: Sources,
+    files: Sources = None,
+    *,
+    filelist: options.FileList = None,
+    null: options.Null = False,
     output: PackOutput = None,
     append: Append = False,
     finished: Finished = False,
     merge: Merge = False,
     force: options.Force = False,
     strip: Strip = False,
+    keep_ending: options.KeepEnding = False,
     quality: Quality = None,
     effort: Effort = DEFAULT_EFFORT,
     model: options.Model = None,
@@ -95,7 +100,8 @@ def pack(
     --merge makes one of them.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    target = _target(files, output)
+    paths = options.listed_paths(files, filelist, null=null)
+    target = _target(paths, output)
     if append and force:
         raise UsageError("--append and --force contradict each other: give one")
     if finished and (strip or quality is not None or effort != DEFAULT_EFFORT):
@@ -106,8 +112,9 @@ def pack(
             raise UsageError("--merge takes packs as they are: leave --gmvq, --strip, --quality, --effort and --model")
         if here.world > 1:
             raise UsageError("--merge is the work of one process: run it without torchrun")
-        return _merge(files, target, report, append=append, force=force)
-    found, total = members(files, report, suffixes=GMVQ_SUFFIXES if finished else image_suffixes())
+        return _merge(paths, target, report, append=append, force=force)
+    suffixes = GMVQ_SUFFIXES if finished else image_suffixes()
+    found, total = members(paths, report, suffixes=suffixes, keep_ending=keep_ending)
     if here.world > 1:
         found, target = _share(found, here), _part(target, here)
         total = len(found)
@@ -121,7 +128,7 @@ def pack(
     from gmvqzip.pack.writer import PackWriter
 
     check_device(device.value)
-    if threads is not None:
+    if threads:
         set_threads(threads)
     try:
         opened = PackWriter(target, append=append, force=force, device=device.value, max_pixels=max_pixels)
@@ -219,6 +226,7 @@ def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, 
 
 
 def _target(files: Sequence[str], output: str | None) -> Path:
+    check_ending(output, PACK_SUFFIXES, "a pack")
     if STREAM in files or output in (STREAM, "/dev/stdout"):
         raise UsageError("a pack is made of files and is one: standard input and output do not do")
     if output == "":
@@ -315,7 +323,7 @@ class _Packing:
     def _add(
         self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Sequence[Codes | Exception]]]
     ) -> Iterator[Fields | None]:
-        from gmvqzip.entropy.extras import make_sections
+        from gmvqzip.codec import sections_of
 
         start = time.perf_counter()
         encoded = self._encode([picture for _, picture, _ in ready], mapped)
@@ -323,7 +331,7 @@ class _Packing:
             try:
                 if isinstance(codes, Exception):
                     raise codes
-                sections = make_sections(picture.alpha, picture.icc, picture.metadata)
+                sections = sections_of(picture)
                 size = self.writer.add_codes(member.name, self.codec, codes, sections)
             except OutputError:
                 raise  # the pack itself cannot be written

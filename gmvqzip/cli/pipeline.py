@@ -15,6 +15,7 @@ from gmvqzip.cli.plan import Task
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report
 
+RESUME = "run it again with --skip-existing to go on"
 _BATCH = 64  # files that are worked on together, at most
 _WRITERS = 16  # files that are synced at once: a disk takes many syncs in the time of one
 
@@ -58,7 +59,7 @@ def run_steps(
     held at most. in_thread: called first in each thread that works. The errors of a file are reported and counted; a
     closed pipe or a signal ends the whole.
     """
-    with report.progress(len(tasks), what) as advance:
+    with report.progress(len(tasks), what, RESUME) as advance:
         if len(tasks) == 1 or not all(task.source is not None and task.source.is_file() for task in tasks):
             in_thread()
             for task in tasks:  # in this thread, where a signal ends the wait for a pipe

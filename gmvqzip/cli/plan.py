@@ -11,14 +11,17 @@ from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.cli.walking import walk
 from gmvqzip.errors import OutputError
+from gmvqzip.images.files import descriptor_of, is_stream
 from gmvqzip.images.formats import ADDED_ENDINGS, ENDINGS, picture_endings
 
 STREAM = "-"  # standard input or output
-_STREAMS = (STREAM, "/dev/stdout")
 SUFFIX = ".gmvq"
 GMVQ_SUFFIXES = frozenset({SUFFIX})
 PACK_SUFFIX = ".gmvqp"
 PACK_SUFFIXES = frozenset({PACK_SUFFIX})
+
+
+KEEP_HINT = "; --keep-ending keeps them apart"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,15 @@ class Destination:
     stdout: bool = False
     remove: bool = False
 
+    @property
+    def streamed(self) -> bool:
+        """Whether what is written goes to standard output."""
+        return self.stdout or (self.output is not None and _is_standard(self.output, 1))
+
+
+class AlreadyThere(OutputError):
+    """An output exists, and nobody asked to overwrite it: the file is skipped, which is no failure."""
+
 
 def plan(
     files: Sequence[str],
@@ -57,10 +69,12 @@ def plan(
     recursive: bool,
     suffixes: frozenset[str],
     rename: Callable[[Path], Path],
+    hint: str = "",
 ) -> tuple[list[Task], int]:
     """The tasks for these inputs, and how many inputs there were.
 
-    suffixes: what is taken from directories; rename: from an input's name to its output's. An input that does not
+    suffixes: what is taken from directories; rename: from an input's name to its output's; hint: how two inputs get
+    outputs of different names. An input that does not
     exist is reported as failed. Raises UsageError where the options contradict each other, or where an output would
     be written twice or would be another input.
     """
@@ -71,10 +85,9 @@ def plan(
             missing += 1
         else:
             tasks.append(Task(name, source, _target(source, below, destination, rename)))
-    to_stream = destination.stdout or destination.output in _STREAMS
-    if (destination.output is not None or to_stream) and len(tasks) + missing > 1:
+    if (destination.output is not None or destination.stdout) and len(tasks) + missing > 1:
         raise UsageError(f"{len(tasks) + missing} inputs cannot go into one output: use --output-dir")
-    _check_collisions(tasks)
+    _check_collisions(tasks, hint)
     return tasks, len(tasks) + missing
 
 
@@ -88,11 +101,13 @@ def inputs(
     return [Task(name, source, None) for name, source, below in found if below is not None], len(found)
 
 
-def members(files: Sequence[str], report: Report, *, suffixes: frozenset[str]) -> tuple[list[Member], int]:
+def members(
+    files: Sequence[str], report: Report, *, suffixes: frozenset[str], keep_ending: bool = False
+) -> tuple[list[Member], int]:
     """The pictures for a pack, and how many inputs there were.
 
     A name is the path below the given directory, or of a given file the last part, without the ending where that is
-    one of `suffixes`. Raises UsageError where two would have one name.
+    one of `suffixes` and is not to be kept. Raises UsageError where two would have one name.
     """
     found: dict[str, Member] = {}
     total = 0
@@ -100,10 +115,11 @@ def members(files: Sequence[str], report: Report, *, suffixes: frozenset[str]) -
         total += 1
         if source is None or below is None:
             continue
-        inside = (below.with_suffix("") if below.suffix.lower() in suffixes else below).as_posix()
+        stays = keep_ending or below.suffix.lower() not in suffixes
+        inside = (below if stays else below.with_suffix("")).as_posix()
         if inside in found:
             both = f"{safe_name(found[inside].shown)} and {safe_name(name)}"
-            raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done")
+            raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{KEEP_HINT}")
         found[inside] = Member(inside, name, source)
     return list(found.values()), total
 
@@ -130,17 +146,25 @@ def swap_suffix(old: str, new: str) -> Callable[[Path], Path]:
 
 
 def check_target(task: Task, *, force: bool) -> None:
-    """Refuse, before any work, an output that is the input, a directory, or exists without --force."""
+    """Refuse, before any work, an output that is the input or a directory; AlreadyThere: it exists without --force."""
     target = task.target
     if target is None or not os.path.lexists(target):
         return
     shown = safe_name(target)
+    if is_stream(target):
+        return
     if task.source is not None and target.exists() and target.samefile(task.source):
         raise OutputError(f"output {shown} is the input itself: give another name with -o")
     if target.is_dir():
         raise OutputError(f"output {shown} is a directory: name a file in it, or use --output-dir")
-    if not force and (target.is_file() or target.is_symlink()):
-        raise OutputError(f"output {shown} exists: skipped; -f overwrites it")
+    if force:
+        return
+    if not target.exists():
+        raise OutputError(f"output {shown} is a link to nothing: -f puts the file in its place")
+    if target.stat().st_size == 0:  # the rest of a run that was killed, or somebody's placeholder
+        raise OutputError(f"output {shown} exists and is empty: -f overwrites it")
+    if target.is_file():
+        raise AlreadyThere(f"output {shown} exists: skipped; -f overwrites it")
 
 
 def check_overwriting(*, force: bool, skip_existing: bool) -> None:
@@ -157,7 +181,8 @@ def undone(tasks: Sequence[Task], report: Report) -> list[Task]:
     """
     left = []
     for task in tasks:
-        if task.target is None or not task.target.is_file() or task.target.stat().st_size == 0:
+        missing = task.target is None or is_stream(task.target) or not task.target.is_file()
+        if task.target is None or missing or task.target.stat().st_size == 0:
             left.append(task)
         else:
             report.skip(task.name, task.target)
@@ -180,10 +205,11 @@ def _check_options(files: Sequence[str], destination: Destination) -> None:
         raise UsageError("the name of the output is empty")
     if list(files).count(STREAM) > 1:
         raise UsageError("standard input can be read only once")
-    if STREAM in files and destination.output_dir is not None:
-        raise UsageError("standard input has no name to use in --output-dir: use -o FILE")
-    to_stream = destination.stdout or destination.output in _STREAMS or (STREAM in files and destination.output is None)
-    if destination.remove and to_stream:
+    nameless = [name for name in files if name == STREAM or descriptor_of(Path(name)) is not None]
+    if nameless and destination.output_dir is not None:
+        what = "standard input" if nameless[0] == STREAM else safe_name(nameless[0])
+        raise UsageError(f"{what} has no name to use in --output-dir: use -o FILE")
+    if destination.remove and (destination.streamed or (nameless and destination.output is None)):
         raise UsageError("--rm needs an output on disk: what goes to standard output may be lost")
 
 
@@ -192,10 +218,13 @@ def _expand(
 ) -> Iterator[tuple[str, Path | None, Path | None]]:
     """Yield (name for messages, path or None for standard input, path below the given directory); None: it failed."""
     for name in files:
-        if name == STREAM:
+        if _is_standard(name, 0):
             yield "(standard input)", None, Path()
             continue
         path = Path(name)
+        if descriptor_of(path) is not None and _problem(name) is None:
+            yield name, path, Path()  # as from <(command): it has no name for an output
+            continue
         if name and recursive and path.is_dir():
             found = sorted(walk(path, suffixes, report))
             if not found:
@@ -226,18 +255,23 @@ def _problem(name: str) -> Exception | None:
 
 
 def _target(source: Path | None, below: Path, destination: Destination, rename: Callable[[Path], Path]) -> Path | None:
-    if destination.stdout or destination.output in _STREAMS:
+    if destination.streamed:
         return None
     if destination.output is not None:
         return Path(destination.output)
-    if source is None:
+    if source is None or below == Path():
         return None
     if destination.output_dir is not None:
         return rename(Path(destination.output_dir, below))
     return rename(source)
 
 
-def _check_collisions(tasks: Sequence[Task]) -> None:
+def _is_standard(name: str, number: int) -> bool:
+    """Whether a name stands for standard input (0) or output (1)."""
+    return name == STREAM or descriptor_of(Path(name)) == number
+
+
+def _check_collisions(tasks: Sequence[Task], hint: str) -> None:
     sources = {_key(task.source): task for task in tasks if task.source is not None}
     targets: dict[str, Task] = {}
     for task in tasks:
@@ -246,7 +280,7 @@ def _check_collisions(tasks: Sequence[Task]) -> None:
         key = _key(task.target)
         if key in targets:
             both = f"{safe_name(targets[key].name)} and {safe_name(task.name)}"
-            raise UsageError(f"{both} would both be written to {safe_name(task.target)}: nothing was done")
+            raise UsageError(f"{both} would both be written to {safe_name(task.target)}: nothing was done{hint}")
         targets[key] = task
         if key in sources and sources[key] is not task:
             raise UsageError(

@@ -79,7 +79,8 @@ def _conversion_line(fields: Fields) -> str:
         line += f", quality {fields['quality']}"
     if fields["halvings"]:
         line += f", coded at 1/{1 << fields['halvings']} of its size"
-    return f"{line}, PSNR {fields['psnr']:.2f} dB" if "psnr" in fields else line
+    line += f", PSNR {fields['psnr']:.2f} dB" if "psnr" in fields else ""
+    return line + (f", SSIMULACRA2 {fields['ssimulacra2']:.1f}" if "ssimulacra2" in fields else "")
 
 
 def shown_input(fields: Fields) -> str:

@@ -103,6 +103,7 @@ class Report:
         self.failures = 0
         self.skipped = 0
         self.kept = 0
+        self.left = 0
         self._failed: list[str] = []
         self._tally = Tally()
         self._progress = progress and not quiet
@@ -138,11 +139,22 @@ class Report:
             if self.as_json:
                 self.record({"input": json_name(name), "error": text})
 
-    def skip(self, name: str, output: os.PathLike[str]) -> None:
-        """Count a file that is left out since its output exists."""
-        self.skipped += 1
+    def skip(self, name: str, output: os.PathLike[str], reason: str = "") -> None:
+        """Count a file that is left out since its output exists; say so where a reason is given."""
+        with self._lock:
+            self.skipped += 1
+        if reason:
+            self.note(f"{safe_name(name)}: {reason}", level=0)
         if self.as_json:
             self.record({"input": json_name(name), "output": json_name(output), "skipped": True})
+
+    def leave(self, name: str, reason: str) -> None:
+        """Say that a file is left alone, as the options ask for, and count it."""
+        with self._lock:
+            self.left += 1
+        self.note(f"{safe_name(name)}: left alone: {reason}", level=0)
+        if self.as_json:
+            self.record({"input": json_name(name), "left_alone": True, "reason": reason})
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """Print one JSON object on a line of its own on standard output."""
@@ -156,7 +168,7 @@ class Report:
     def finish(self, total: int) -> int:
         """The exit code, after a summary of several files: what was done, and what failed."""
         many = total > MANY
-        if total > 1 and (self._tally.files or self.skipped):
+        if total > 1 and (self._tally.files or self.skipped or self.left):
             self.note(self._summary(), level=0 if many or is_watched() else 1)
         if self.failures and total > 1:
             for line in self._failed[:_SAID_AGAIN] if many else ():
@@ -171,19 +183,37 @@ class Report:
         parts = [f"{tally.files:,} files"]
         if tally.files:
             parts += [f"{tally.seconds():.1f} s", tally.figures()]
+            if tally.in_bytes and tally.out_bytes:
+                parts.append(f"{100 * tally.out_bytes / tally.in_bytes:.1f} % of their size")
         if self.skipped:
             parts.append(f"{self.skipped:,} skipped")
+        if self.left:
+            parts.append(f"{self.left:,} left alone")
         if self.kept:
             parts.append(f"{self.kept:,} sources not removed")
         return ", ".join(parts)
 
     @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
+    def progress(self, total: int, what: str, resume: str = "") -> Iterator[Callable[..., None]]:
         """Yield a function to call after each file, with its fields where it has in_bytes and perhaps out_bytes.
 
-        A bar is drawn on standard error if that is a terminal.
+        A bar is drawn on standard error if that is a terminal. Where a signal ends the work on several files, it is
+        said how many are done, and with `resume` how to go on.
         """
-        self._tally = tally = Tally()
+        self._tally = Tally()
+        try:
+            with self._bar(total, what, self._tally) as advance:
+                yield advance
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, or a signal
+            if total > 1:
+                done = f"{self._tally.files:,} of {total:,} files were done before it ended"
+                self.note(f"{done}; {resume}" if resume else done, level=0)
+            raise
+
+    @contextmanager
+    def _bar(self, total: int, what: str, tally: Tally) -> Iterator[Callable[..., None]]:
 
         def count(fields: Mapping[str, Any] | None = None) -> None:
             if fields is not None:

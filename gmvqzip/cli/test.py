@@ -7,15 +7,17 @@ from pathlib import Path
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import read_gmvq, run_tasks
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIXES, Task, inputs
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIXES, Task
+from gmvqzip.cli.plan import inputs as readable
 from gmvqzip.cli.records import Fields, file_fields, input_name, shown_input
 from gmvqzip.cli.report import Report
 from gmvqzip.errors import FormatError
 
 
 def test(
-    files: options.Files,
-    recursive: options.Recursive = False,
+    files: options.Files = None,
+    *,
+    inputs: options.Inputs,
     model: options.Model = None,
     max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
     jobs: options.Jobs = 1,
@@ -29,7 +31,9 @@ def test(
     Decodes the codes of each file and compares their checksum. Needs the model's tables, makes no pixels.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    tasks, total = inputs(files, report, recursive=recursive, suffixes=GMVQ_SUFFIXES | PACK_SUFFIXES)
+    tasks, total = readable(
+        inputs.paths(files), report, recursive=inputs.recursive, suffixes=GMVQ_SUFFIXES | PACK_SUFFIXES
+    )
     if not tasks:
         return report.finish(total)
 

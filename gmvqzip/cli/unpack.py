@@ -12,29 +12,22 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import deliver, prepare, refuse_stream, run_tasks
-from gmvqzip.cli.plan import PACK_SUFFIX, STREAM, Task
+from gmvqzip.cli.decompress import chosen_format
+from gmvqzip.cli.naming import check_ending
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIX, STREAM, SUFFIX, Task
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
-from gmvqzip.cli.report import Report, json_name, safe_name
+from gmvqzip.cli.report import Report, json_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import FormatError
+from gmvqzip.images.outputs import Format
 
 if TYPE_CHECKING:
     from gmvqzip.pack.file import PackFile
     from gmvqzip.pack.reader import PackReader
 
 
-class UnpackFormat(StrEnum):
-    """A format to unpack to."""
-
-    PNG = "png"
-    WEBP = "webp"
-    JPG = "jpg"
-    PPM = "ppm"
-    NPY = "npy"
-    GMVQ = "gmvq"
-
-
-_ENDINGS = {f".{name.value}": name for name in UnpackFormat} | {".jpeg": UnpackFormat.JPG}
+UnpackFormat = StrEnum("UnpackFormat", {name.name: name.value for name in Format} | {"GMVQ": "gmvq"})  # type: ignore[misc]
+_GMVQ = UnpackFormat("gmvq")
 
 PackPath = Annotated[str, typer.Argument(metavar="FILE", help="The pack.")]
 Names = Annotated[
@@ -79,13 +72,13 @@ def unpack(
     existing output is never overwritten unasked.
     """
     report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    chosen = picture_format or _format_of(output)
+    chosen = _format_of(picture_format, output)
     source = Path(file)
     folder = _folder(source, output, output_dir, stdout)
 
     from gmvqzip.pack.reader import PackReader
 
-    if device is options.Device.CUDA or threads is not None:
+    if device is options.Device.CUDA or threads:
         _prepare_torch(device.value, threads)
     try:
         opened = PackReader(source, model=model, device=device.value, max_pixels=max_pixels)
@@ -133,15 +126,14 @@ def unpack(
     return report.finish(total)
 
 
-def _format_of(output: str | None) -> UnpackFormat:
-    """The format that the ending of -o asks for; png where nothing does."""
-    suffix = Path(output).suffix.lower() if output is not None else ""
-    if suffix in _ENDINGS:
-        return _ENDINGS[suffix]
-    if output is None or not suffix:
-        return UnpackFormat.PNG
-    names = ", ".join(_ENDINGS)
-    raise UsageError(f"no format is known for the ending of {safe_name(output)}: use {names}, or --format")
+def _format_of(wanted: UnpackFormat | None, output: str | None) -> UnpackFormat:
+    """The format that --format or the ending of -o asks for; png where nothing does. Raises UsageError."""
+    if wanted is not None and wanted != _GMVQ:
+        return UnpackFormat(chosen_format(Format(wanted.value), output))
+    if wanted is None and (output is None or Path(output).suffix.lower() != SUFFIX):
+        return UnpackFormat(chosen_format(None, output))
+    check_ending(output, GMVQ_SUFFIXES, "a .gmvq file")
+    return _GMVQ
 
 
 def _folder(source: Path, output: str | None, output_dir: str | None, stdout: bool) -> Path | None:
@@ -185,7 +177,7 @@ def _prepare_torch(device: str, threads: int | None) -> None:
     from gmvqzip.engines.base import check_device, set_threads
 
     check_device(device)
-    if threads is not None:
+    if threads:
         set_threads(threads)
 
 
@@ -193,6 +185,6 @@ def _converted(reader: PackReader, number: int, chosen: UnpackFormat) -> tuple[b
     """The output's bytes, and a line for each thing that the format cannot hold."""
     from gmvqzip.images.writing import picture_bytes
 
-    if chosen is UnpackFormat.GMVQ:
+    if chosen == _GMVQ:
         return reader.gmvq(number), []
     return picture_bytes(reader.picture(number), chosen.value)

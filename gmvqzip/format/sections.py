@@ -16,8 +16,15 @@ SECTION_ALPHA = 1  # the transparency plane, entropy/alpha.py
 SECTION_ICC = 2  # the colour profile, a zlib stream
 SECTION_TILES = 3  # where the tiles of a large picture lie in the payload, format/tiles.py
 SECTION_METADATA = 65  # EXIF, XMP and their kin, format/metadata.py
+SECTION_RGB = 66  # no bytes: a gray picture that was given as RGB, and is given back so
 FIRST_ANCILLARY = 64  # a reader skips unknown types from here on, and refuses unknown types below
-SECTION_NAMES = {SECTION_ALPHA: "alpha", SECTION_ICC: "icc", SECTION_TILES: "tiles", SECTION_METADATA: "metadata"}
+SECTION_NAMES = {
+    SECTION_ALPHA: "alpha",
+    SECTION_ICC: "icc",
+    SECTION_TILES: "tiles",
+    SECTION_METADATA: "metadata",
+    SECTION_RGB: "rgb",
+}
 
 _TYPE_BYTES, _LENGTH_BYTES = 2, 5
 
@@ -82,6 +89,11 @@ def compress_profile(profile: bytes) -> bytes:
 def decompress_profile(content: bytes) -> bytes:
     """The colour profile in an ICC section. Raises FormatError if it is damaged or beyond the limit."""
     return inflate(content, MAX_PROFILE_BYTES, "colour profile")
+
+
+def is_for_rgb(profile: bytes) -> bool:
+    """Whether a colour profile is for pixels of three channels."""
+    return profile[16:20] == b"RGB "
 
 
 def inflate(content: bytes, most: int, what: str) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from gmvqzip.errors import OutputError
 from gmvqzip.forks import fork_lock
 
+_DESCRIPTORS = ("/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".gmvqzip-", ".part"
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV})
 REASONS = {
@@ -40,7 +41,7 @@ def atomic_write(path: Path, data: bytes, *, force: bool = False, copy_from: Pat
     passes unchanged.
     """
     with _writing(path):
-        if _is_stream(path):
+        if is_stream(path):
             _write_directly(path, data)
             return
         _check(path, force=force, source=copy_from)
@@ -59,7 +60,7 @@ class NewFile:
         self._path, self._force = path, force
         self._cleaning = contextlib.ExitStack()
         with _writing(path):
-            if _is_stream(path):
+            if is_stream(path):
                 raise OutputError(f"{shown(path)} is no regular file: name one")
             _check(path, force=force, source=None)
             self._target = Path(os.path.realpath(path)) if path.exists() else path
@@ -101,20 +102,30 @@ def reason(error: OSError | ValueError) -> str:
     return REASONS.get(number or 0) or str(getattr(error, "strerror", None) or error)
 
 
-def _is_stream(path: Path) -> bool:
-    """A pipe, terminal, socket or character device (also where /dev/stdout stands for it)."""
+def is_stream(path: Path) -> bool:
+    """A pipe, terminal, socket or character device, or one of our own descriptors, whatever is behind it.
+
+    Raises OutputError for a disk.
+    """
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
         return False
     if stat.S_ISBLK(mode):
         raise OutputError(f"{shown(path)} is a disk: name a file")
-    behind_descriptor = path.parent.as_posix() in ("/dev/fd", "/proc/self/fd") or path.as_posix() == "/dev/stdout"
-    return not stat.S_ISDIR(mode) and (behind_descriptor or not stat.S_ISREG(mode))
+    return not stat.S_ISDIR(mode) and (descriptor_of(path) is not None or not stat.S_ISREG(mode))
+
+
+def descriptor_of(path: Path) -> int | None:
+    """The descriptor of this process that a path names, as /dev/fd/3 does."""
+    if path.parent.as_posix() in _DESCRIPTORS and path.name.isdecimal():
+        return int(path.name)
+    return {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}.get(path.as_posix())
 
 
 def _write_directly(path: Path, data: bytes) -> None:
-    with path.open("wb", buffering=0) as file:
+    number = descriptor_of(path)  # written to where it stands: opening its file again would start at the beginning
+    with path.open("wb", buffering=0) if number is None else os.fdopen(os.dup(number), "wb", buffering=0) as file:
         rest = memoryview(data)
         while rest:
             rest = rest[file.write(rest) :]

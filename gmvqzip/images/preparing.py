@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+from gmvqzip.errors import ImageError, one_line
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.images.colour import is_gray
 from gmvqzip.images.hidden import fill_hidden
@@ -16,6 +18,17 @@ NOISE_NOTE = "gray but for noise: taken as gray"
 def read_prepared(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
     """As `read_picture`, and `prepared` for coding."""
     return prepared(read_picture(source, strip=strip, max_pixels=max_pixels))
+
+
+def read_all_prepared(images: Iterable[Source], *, strip: bool, max_pixels: int) -> list[Picture]:
+    """As `read_prepared`, of several."""
+    try:
+        if hasattr(images, "read"):  # the lines of a file are none
+            raise TypeError
+        sources = iter(images)
+    except TypeError:
+        raise ImageError(f"{one_line(images)} are no pictures: give a sequence of them") from None
+    return [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in sources]
 
 
 def prepared(picture: Picture) -> Picture:

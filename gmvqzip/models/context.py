@@ -6,11 +6,14 @@ They see decoded latents in units of the quantiser's step and hand on activation
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmvqzip.entropy.context import ACTIVATION_LIMIT, ACTIVATION_UNIT, CODED_LIMIT, LATENT_UNIT, PHASES
+from gmvqzip.entropy.context import ACTIVATION_LIMIT, ACTIVATION_UNIT, CODED_LIMIT, PHASES
+from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.quality import QualityVector
 
@@ -62,6 +65,7 @@ class ContextStep(nn.Module):
     mix: ContextLayer
     head: ContextLayer
     bias: QualityVector
+    growth: QualityVector  # of the log2 scale with the quality
 
     def __init__(self, config: HyperpriorConfig, *, first: bool) -> None:
         super().__init__()
@@ -70,14 +74,16 @@ class ContextStep(nn.Module):
         self.spatial = ContextLayer(width + (0 if first else config.latents), width, 3, hidden=True)
         self.mix = ContextLayer(width, width, 1, hidden=True)
         self.head = ContextLayer(width, 2 * config.latents, 1, hidden=False)
-        self.bias = QualityVector(width)
+        self.bias = QualityVector(width, distortions=config.distortions)
+        octaves = 0.5 * math.log2(config.lambda_last / config.lambda_first)  # by which the transform's gain grows
+        self.growth = QualityVector(config.latents, 0.0, octaves, distortions=config.distortions)
 
     def forward(self, features: Tensor, coded: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, C, H, W], coded latent [B, M, H, W] in steps, quality [B] -> mean, log2 scale [B, M, H, W]."""
         limit = CODED_LIMIT / LATENT_UNIT
         inputs = features if self.first else torch.cat([features, coded.clamp(-limit, limit).to(features.dtype)], 1)
         mean, scale = self.head(self.mix(self.spatial(inputs, self.bias(quality)))).chunk(2, 1)
-        return mean, scale
+        return mean, scale + self.growth(quality)
 
 
 class HyperDecoder(nn.Module):
@@ -94,7 +100,7 @@ class HyperDecoder(nn.Module):
         self.spread = ContextLayer(config.hyper_latents, width, 3, hidden=True)
         self.up = ContextLayer(width, 4 * width, 1, hidden=True)
         self.smooth = ContextLayer(width, width, 3, hidden=True)
-        self.bias = QualityVector(width)
+        self.bias = QualityVector(width, distortions=config.distortions)
 
     def forward(self, hyper: Tensor, quality: Tensor) -> Tensor:
         """Decoded hyper-latent and quality [B] to features."""

@@ -21,16 +21,20 @@ KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
+_LATER = {"edge_kernel": 3, "distortions": 1, "shared": False}  # fields, and what they are where they are not used
+SHARED_CODES = (100, 4096)  # fewest and most codes of a shared codebook
+MAX_POINT_BITS = 16  # extra bits of a shared code
 Number = TypeVar("Number", float, Any)
 
 
 @dataclass(frozen=True)
 class GroupsConfig:
-    """`count` groups of `dimensions` channels, each with its own codebook of `codes` entries."""
+    """`count` groups of `dimensions` channels, each with its own codebook of `codes` entries, or all with the same."""
 
     count: int
     codes: int = 256  # K
     dimensions: int = 2  # L, even
+    shared: bool = False  # one codebook for all groups of the part, those of all quarters
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class HyperpriorConfig:
     lambda_first: float = 0.0008  # lambda of the lowest quality: loss = lambda * 255^2 * MSE + bits per pixel
     lambda_last: float = 0.045  # lambda of the highest quality; between them it grows geometrically
     linear: bool = False  # a linear way beside the network, in both directions
+    edge_kernel: int = 3  # side of the kernels of the first and of the last layer: 1 or 3
+    distortions: int = 1  # how many distortions the qualities exist for, as in training; a file has one
     kind: str = KIND
     version: int = VERSION
 
@@ -69,10 +75,20 @@ class HyperpriorConfig:
         for count, codes, dimensions in groups:
             if count < 1 or not 2 <= codes <= MAX_CODES or not 2 <= dimensions <= MAX_DIMENSIONS or dimensions % 2:
                 raise ModelError("model configuration: groups need codes and an even number of dimensions")
+        if any(not isinstance(g.shared, bool) for g in (*self.quarter, *self.hyper)):
+            raise ModelError("model configuration: shared must be true or false")
+        for g in (*self.quarter, *self.hyper):
+            few, many = SHARED_CODES
+            if g.shared and (g.dimensions != 2 or g.codes % 3 != 1 or not few <= g.codes <= many):
+                raise ModelError(
+                    f"model configuration: shared groups have 2 dimensions and 1 + 3n codes, {few} to {many}"
+                )
         if not self.quarter or not self.hyper or sum(grid.stages for grid in self.grids) > MAX_GROUPS:
             raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
         if max(self.latents, self.hyper_latents) > MAX_CHANNELS:
             raise ModelError(f"model configuration: more than {MAX_CHANNELS} channels in the latent or hyper-latent")
+        if self.edge_kernel not in (1, 3) or self.distortions not in (1, 2):
+            raise ModelError("model configuration: edge_kernel must be 1 or 3, and distortions 1 or 2")
         if not isinstance(self.linear, bool):
             raise ModelError("model configuration: linear must be true or false")
         if not 0 < self.lambda_first < self.lambda_last < 1e6:
@@ -101,13 +117,13 @@ class HyperpriorConfig:
         inputs': the stem, those between levels, and the hyper-latent's.
         """
         blocks = sum(stride * count for stride, count in zip(self.strides, self.encoder_blocks, strict=True))
-        return blocks + self.strides[0] + sum(self.strides)
+        return blocks + self.strides[0] * (self.edge_kernel // 2) + sum(self.strides)
 
     @property
     def synthesis_reach(self) -> int:
         """Cells of the latent around a block of pixels beyond which nothing changes these."""
         blocks = sum(stride * count for stride, count in zip(self.strides, self.decoder_blocks, strict=True))
-        return -(-(blocks + self.strides[0]) // self.strides[-1])
+        return -(-(blocks + self.strides[0] * (self.edge_kernel // 2)) // self.strides[-1])
 
     def lambda_of(self, quality: Number) -> Number:
         """lambda of a quality in [0, 1], a number or an array of them; it grows geometrically."""
@@ -131,13 +147,21 @@ class HyperpriorConfig:
         """One entry per group: the hyper-latent's first, then part by part the latent's, quarter by quarter."""
         return [replace(grid, stages=1) for grid in self.grids for _ in range(grid.stages)]
 
+    def index_ends(self) -> list[int]:
+        """The number of indices that each group may have; of shared codes, as far as a configuration can tell."""
+        parts = [*self.hyper, *self.quarter]
+        ends = [part.codes << MAX_POINT_BITS if part.shared else part.codes for part in parts]
+        return [end for end, grid in zip(ends, self.grids, strict=True) for _ in range(grid.stages)]
+
     def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Rows and columns of each group's index array for an image of `width` x `height` pixels."""
         return grid_shapes(self.stages(), self.alignment, width, height)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_dict` reads it back."""
-        return asdict(self)
+        """A JSON-ready dictionary; `from_dict` reads it back. Fields that came later are in it where they are used, so
+        that an older model keeps its identity."""
+        values = _used(asdict(self))
+        return values | {part: tuple(map(_used, values[part])) for part in ("quarter", "hyper")}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HyperpriorConfig:
@@ -149,3 +173,7 @@ class HyperpriorConfig:
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ModelError(f"model configuration is incomplete or malformed: {error}") from None
+
+
+def _used(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}

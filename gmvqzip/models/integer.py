@@ -13,16 +13,16 @@ from gmvqzip.entropy.context import (
     ACTIVATION_LIMIT,
     ACTIVATION_UNIT,
     CODED_LIMIT,
-    LATENT_UNIT,
 )
 from gmvqzip.entropy.layers import QUALITIES
-from gmvqzip.entropy.mixture import LIMITS, SCORE_BITS, SHIFT
+from gmvqzip.entropy.mixture import LATENT_UNIT, LIMITS, SCORE_BITS, SHIFT
 from gmvqzip.errors import ModelError
-from gmvqzip.models.context import ContextLayer
+from gmvqzip.models.context import ContextLayer, ContextStep
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
-from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.hyperprior import HyperpriorModel, Quantiser
 from gmvqzip.models.quality import QualityVector
-from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES, CLASSES_PER_OCTAVE, GroupGMVQ
+from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES_PER_OCTAVE
+from gmvqzip.quantizers.shared import SharedGMVQ
 
 _EXACT = 1 << 24
 _MAX_SHIFT = 24
@@ -57,14 +57,14 @@ def integer_tensors(model: HyperpriorModel) -> Tensors:
         inputs = active if step.first else np.concatenate([active, latent])
         tensors |= _hidden(f"step.{number}.spatial", step.spatial, inputs, step.bias)
         tensors |= _hidden(f"step.{number}.mix", step.mix, active)
-        weight, bias = _heads(step.head, config)
-        tensors |= integer_layer(f"step.{number}.head", weight / ACTIVATION_UNIT, bias[None], active)
+        weight, bias = _heads(step, config)
+        tensors |= integer_layer(f"step.{number}.head", weight / ACTIVATION_UNIT, bias, active)
     tensors["hyper.mean"] = _rounded(model.hyper_mean, LATENT_UNIT, _MAX_MEAN, np.int16)
     tensors["hyper.classes"] = _hyper_classes(model)
     hyper_parts = len(config.hyper)
     for number, part in enumerate(model.all_groups()):
         prefix = f"hyper.groups.{number}" if number < hyper_parts else f"groups.{number - hyper_parts}"
-        tensors |= {f"{prefix}.{name}": value for name, value in _group_tensors(part).items()}
+        tensors |= {f"{prefix}.{name}": value for name, value in group_tensors(part).items()}
     return tensors
 
 
@@ -99,11 +99,12 @@ def _hidden(name: str, layer: ContextLayer, limits: NDArray[Any], quality: Quali
     return integer_layer(name, weight, bias * ACTIVATION_UNIT, limits)
 
 
-def _heads(layer: ContextLayer, config: HyperpriorConfig) -> tuple[Floats, Floats]:
-    """Weight and bias of means in 1/32 of the step, then of the class of each half of each group, part by part."""
-    weight, bias = _numbers(layer.conv.weight), _bias(layer)
+def _heads(step: ContextStep, config: HyperpriorConfig) -> tuple[Floats, Floats]:
+    """Weight [O, C, 1, 1] and bias [A, O] of means in 1/32 of the step, then of the class of each half of each group,
+    part by part."""
+    weight, bias = _numbers(step.head.conv.weight), _bias(step.head)
     latents = config.latents
-    scale, offset = weight[latents:], bias[latents:]
+    scale, offset = weight[latents:], bias[latents:] + _numbers(step.growth.anchors)
     rows, shifts = [], []
     first = 0
     for part in config.quarter:
@@ -112,30 +113,32 @@ def _heads(layer: ContextLayer, config: HyperpriorConfig) -> tuple[Floats, Float
             start = quarter * latents // QUARTERS + first
             own = slice(start, start + part.count * part.dimensions)
             rows.append(scale[own].reshape(2 * part.count, half, *scale.shape[1:]).mean(1))
-            shifts.append(offset[own].reshape(2 * part.count, half).mean(1))
+            shifts.append(offset[:, own].reshape(len(offset), 2 * part.count, half).mean(2))
         first += part.count * part.dimensions
     classes = CLASSES_PER_OCTAVE * np.concatenate(rows)
-    class_bias = CLASSES_PER_OCTAVE * np.concatenate(shifts) + CLASS_OFFSET
+    class_bias = CLASSES_PER_OCTAVE * np.concatenate(shifts, 1) + CLASS_OFFSET
     means = slice(0, latents)
-    return (
-        np.concatenate([weight[means] * LATENT_UNIT, classes]),
-        np.concatenate([bias[means] * LATENT_UNIT, class_bias]),
-    )
+    biases = np.concatenate([np.tile(bias[means] * LATENT_UNIT, (len(offset), 1)), class_bias], 1)
+    same = bool((biases == biases[0]).all())
+    return np.concatenate([weight[means] * LATENT_UNIT, classes]), biases[:1] if same else biases
 
 
 def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:
     """Class of each half of each group of the hyper-latent at qualities 1 to 100: int8 [100, G, 2]."""
     device = model.hyper_mean.device
     qualities = torch.arange(QUALITIES, device=device) / (QUALITIES - 1)
+    parts = []
     with torch.no_grad():
-        scales = torch.cat([vector(qualities)[:, :, 0, 0] for vector in model.hyper_scale], 1)  # [100, 2G]
-    classes = (CLASSES_PER_OCTAVE * scales + CLASS_OFFSET).round().clamp(0, CLASSES - 1)
-    return classes.to("cpu", torch.int8).numpy().reshape(QUALITIES, -1, 2)
+        for vector, groups in zip(model.hyper_scales(), model.all_groups(), strict=False):
+            scales = vector(qualities)[:, :, 0, 0]  # [100, 2G]
+            parts.append((CLASSES_PER_OCTAVE * scales + CLASS_OFFSET).round().clamp(0, groups.classes - 1))
+    return torch.cat(parts, 1).to("cpu", torch.int8).numpy().reshape(QUALITIES, -1, 2)
 
 
-def _group_tensors(groups: GroupGMVQ) -> Tensors:
+def group_tensors(groups: Quantiser) -> Tensors:
     """Codebooks, biases and context weights of groups, as `entropy.mixture` reads them."""
-    return {
+    extra = {"extra": groups.extra.cpu().numpy().astype(np.int8)} if isinstance(groups, SharedGMVQ) else {}
+    return extra | {
         "codebook": _rounded(groups.codewords(), LATENT_UNIT, LIMITS["codebook"], np.int16),
         "bias": _rounded(groups.code_bias, SCORES_PER_NAT, LIMITS["bias"], np.int32),
         "precision": _rounded(groups.log_precision.exp(), PRECISION_UNIT, LIMITS["precision"], np.int32),

@@ -45,10 +45,10 @@ def residual_blocks(channels: int, count: int) -> nn.Sequential:
 class Encoder(nn.Module):
     """Features of an image at each level, fine to coarse."""
 
-    def __init__(self, config: NetworkConfig | HyperpriorConfig) -> None:
+    def __init__(self, config: NetworkConfig | HyperpriorConfig, stem_kernel: int = 3) -> None:
         super().__init__()
         self.patch = config.strides[0]
-        self.stem = nn.Conv2d(3 * self.patch**2, config.channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(3 * self.patch**2, config.channels[0], stem_kernel, padding=stem_kernel // 2)
         pairs = zip(config.channels, config.encoder_blocks, strict=True)
         self.levels = nn.ModuleList([residual_blocks(channels, count) for channels, count in pairs])
         steps = zip(config.strides, config.strides[1:], config.channels, config.channels[1:], strict=False)

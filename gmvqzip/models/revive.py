@@ -15,18 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gmvqzip.entropy.context import ACTIVATION_UNIT, LATENT_UNIT
+from gmvqzip.entropy.context import ACTIVATION_UNIT
 from gmvqzip.entropy.layers import QUALITIES
-from gmvqzip.entropy.mixture import load_mixtures
+from gmvqzip.entropy.mixture import LATENT_UNIT, load_mixtures
 from gmvqzip.errors import ModelError
-from gmvqzip.models.context import ContextLayer
+from gmvqzip.models.context import ContextLayer, ContextStep
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
-from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.hyperprior import HyperpriorModel, Quantiser
 from gmvqzip.models.hyperstore import load_context, load_precisions, load_transform, read_context
 from gmvqzip.models.integer import PRECISION_UNIT, SCORES_PER_NAT, SLOPE_UNIT, Floats, Tensors
 from gmvqzip.models.quality import QualityVector, hat_weights
 from gmvqzip.models.registry import ModelInfo
-from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES, CLASSES_PER_OCTAVE, GroupGMVQ
+from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES_PER_OCTAVE
+from gmvqzip.quantizers.shared import SharedGMVQ
 
 _LEAST_PRECISION = 0.25  # of a precision that the file rounds to 0, in its unit
 _CLASS_ROOM = 0.45  # how far from a class its scale may lie; 1/2 is rounded to it
@@ -62,7 +63,7 @@ def _revive_context(model: HyperpriorModel, tensors: Tensors) -> None:
         _set_hidden(step.spatial, tensors, f"step.{number}.spatial", step.bias)
         _set_hidden(step.mix, tensors, f"step.{number}.mix")
         weight, bias = _layer(tensors, f"step.{number}.head")
-        _set_head(step.head, weight * ACTIVATION_UNIT, bias[0], model.config)
+        _set_head(step, weight * ACTIVATION_UNIT, bias, model.config)
 
 
 def _layer(tensors: Tensors, name: str) -> tuple[Floats, Floats]:
@@ -83,33 +84,39 @@ def _set_hidden(layer: ContextLayer, tensors: Tensors, name: str, quality: Quali
         _set(quality.anchors, (bias - common) / ACTIVATION_UNIT)
 
 
-def _set_head(layer: ContextLayer, weight: Floats, bias: Floats, config: HyperpriorConfig) -> None:
+def _set_head(step: ContextStep, weight: Floats, bias: Floats, config: HyperpriorConfig) -> None:
     """Means, and for each channel the log2 scale of the half of its group: the inverse of `integer._heads`."""
     latents = config.latents
-    means, classes = (weight[:latents], bias[:latents]), (weight[latents:], bias[latents:])
-    scale, offset = np.empty_like(means[0]), np.empty_like(means[1])
+    anchors = len(step.growth.anchors)
+    if len(bias) not in (1, anchors):
+        raise ModelError(f"context heads have {len(bias)} anchors of quality, which cannot be trained on")
+    bias = np.broadcast_to(bias, (anchors, bias.shape[1]))
+    means, classes = (weight[:latents], bias[:, :latents].mean(0)), (weight[latents:], bias[:, latents:])
+    scale, offset = np.empty_like(means[0]), np.empty((anchors, latents))
     first = before = 0
     for part in config.quarter:
         width = part.count * part.dimensions
         for quarter in range(QUARTERS):
             start = quarter * latents // QUARTERS + first
             own = np.repeat(np.arange(before, before + 2 * part.count), part.dimensions // 2)
-            scale[start : start + width], offset[start : start + width] = classes[0][own], classes[1][own]
+            scale[start : start + width], offset[:, start : start + width] = classes[0][own], classes[1][:, own]
             before += 2 * part.count
         first += width
-    _set(layer.conv.weight, np.concatenate([means[0] / LATENT_UNIT, scale / CLASSES_PER_OCTAVE]))
-    _set(layer.conv.bias, np.concatenate([means[1] / LATENT_UNIT, (offset - CLASS_OFFSET) / CLASSES_PER_OCTAVE]))
+    growth = (offset - CLASS_OFFSET) / CLASSES_PER_OCTAVE
+    _set(step.head.conv.weight, np.concatenate([means[0] / LATENT_UNIT, scale / CLASSES_PER_OCTAVE]))
+    _set(step.head.conv.bias, np.concatenate([means[1] / LATENT_UNIT, growth[0]]))
+    _set(step.growth.anchors, growth - growth[0])
 
 
 def _revive_hyper(model: HyperpriorModel, tensors: Tensors) -> None:
     """Mean, scales and deviations of the hyper-latent."""
     _set(model.hyper_mean, tensors["hyper.mean"] / LATENT_UNIT)
     classes = tensors["hyper.classes"].reshape(QUALITIES, -1).astype(np.float64)  # [100, 2G]
-    anchors = (_class_anchors(classes) - CLASS_OFFSET) / CLASSES_PER_OCTAVE
     deviations, first = [], 0
-    for scales, part in zip(model.hyper_scales(), model.config.hyper, strict=True):
+    for scales, part, groups in zip(model.hyper_scales(), model.config.hyper, model.all_groups(), strict=False):
         own = slice(first, first + 2 * part.count)
-        _set(scales.anchors, anchors[:, own])
+        anchors = _class_anchors(classes[:, own], groups.classes - 1)
+        _set(scales.anchors, (anchors - CLASS_OFFSET) / CLASSES_PER_OCTAVE)
         spread = np.exp2((classes[:, own] - CLASS_OFFSET) / CLASSES_PER_OCTAVE).mean(0)
         deviations.append(np.repeat(spread, part.dimensions // 2))
         first = own.stop
@@ -117,7 +124,7 @@ def _revive_hyper(model: HyperpriorModel, tensors: Tensors) -> None:
     _set(model.hyper_spread, np.log(np.expm1(inner)) - _SPREAD_SHIFT)
 
 
-def _class_anchors(classes: Floats) -> Floats:
+def _class_anchors(classes: Floats, highest: int) -> Floats:
     """Anchors [A, C] of classes [100, C], as real numbers, that lie at each quality in the class that the file has.
 
     From least squares, by projections of what lies outside of its class. The lowest and the highest class have no end.
@@ -125,7 +132,7 @@ def _class_anchors(classes: Floats) -> Floats:
     hats = hat_weights(torch.arange(QUALITIES, dtype=torch.float64) / (QUALITIES - 1)).numpy()
     inverse = np.linalg.pinv(hats)
     low = np.where(classes > 0, classes - _CLASS_ROOM, -np.inf)
-    high = np.where(classes < CLASSES - 1, classes + _CLASS_ROOM, np.inf)
+    high = np.where(classes < highest, classes + _CLASS_ROOM, np.inf)
     anchors: Floats = inverse @ classes
     for _ in range(_CLASS_TURNS):
         scales = hats @ anchors
@@ -141,9 +148,11 @@ def _revive_groups(model: HyperpriorModel, tensors: Tensors, precisions: NDArray
     start = 0
     for prefix, groups in _named_groups(model):
         shape = (groups.groups, groups.codes, groups.dimensions)
-        mixtures = load_mixtures(tensors, shape, prefix)
-        if mixtures.classes != CLASSES:
-            raise ModelError(f"the model has {mixtures.classes} context classes, but training has {CLASSES}")
+        mixtures = load_mixtures(tensors, shape, prefix, shared=isinstance(groups, SharedGMVQ))
+        if mixtures.classes != groups.classes:
+            raise ModelError(f"the model has {mixtures.classes} context classes, but training has {groups.classes}")
+        if isinstance(groups, SharedGMVQ):
+            groups.extra.copy_(torch.from_numpy(mixtures.extra))
         _set(groups.codebook, mixtures.codebook / LATENT_UNIT)
         _set(groups.code_bias, mixtures.bias / SCORES_PER_NAT)
         _set(groups.log_precision, np.log(np.maximum(mixtures.precision, _LEAST_PRECISION) / PRECISION_UNIT))
@@ -152,7 +161,7 @@ def _revive_groups(model: HyperpriorModel, tensors: Tensors, precisions: NDArray
         start += groups.groups
 
 
-def _named_groups(model: HyperpriorModel) -> Iterator[tuple[str, GroupGMVQ]]:
+def _named_groups(model: HyperpriorModel) -> Iterator[tuple[str, Quantiser]]:
     """The groups of every part, with the beginning of their tensors' names in a file."""
     hyper_parts = len(model.config.hyper)
     for number, part in enumerate(model.all_groups()):

@@ -23,7 +23,7 @@ from gmvqzip.models.network import Encoder, residual_blocks
 from gmvqzip.models.quality import Modulation, QualityVector
 
 _HYPER_WIDTH = 96  # channels between the features and the hyper-latent
-_GAIN_ENDS = (0.3, 2.3)  # logarithm of the gain at the start: its square goes with lambda over the range of qualities
+_FIRST_GAIN = 0.3  # logarithm of the gain at the start, lowest quality; its square goes with lambda
 
 
 _SMALL = 0.1  # factor of the network's last layers at the start, where a linear way stands beside it
@@ -53,8 +53,8 @@ class Analysis(nn.Module):
         super().__init__()
         top = config.channels[-1]
         self.stride = config.strides[-1]
-        self.encoder = Encoder(config)
-        self.films = nn.ModuleList([Modulation(width) for width in config.channels])
+        self.encoder = Encoder(config, config.edge_kernel)
+        self.films = nn.ModuleList([Modulation(w, distortions=config.distortions) for w in config.channels])
         self.latent = nn.Conv2d(top, config.latents, 1)
         self.linear = nn.Conv2d(3 * self.stride**2, config.latents, 1, bias=False) if config.linear else None
         if self.linear is not None:
@@ -90,11 +90,12 @@ class Synthesis(nn.Module):
         self.project = nn.Conv2d(config.latents, channels[-1], 1)
         pairs = zip(channels, config.decoder_blocks, strict=True)
         self.levels = nn.ModuleList([residual_blocks(width, count) for width, count in pairs])
-        self.films = nn.ModuleList([Modulation(width) for width in channels])
+        self.films = nn.ModuleList([Modulation(width, distortions=config.distortions) for width in channels])
         self.up = nn.ModuleList([nn.Conv2d(wide, narrow * 4, 1) for narrow, wide in pairwise(channels)])
         self.has_linear = config.linear
         patch_channels = 3 * self.patch**2
-        self.final = nn.Conv2d(channels[0] + (patch_channels if config.linear else 0), patch_channels, 3, padding=1)
+        kernel, inputs = config.edge_kernel, channels[0] + (patch_channels if config.linear else 0)
+        self.final = nn.Conv2d(inputs, patch_channels, kernel, padding=kernel // 2)
         if config.linear:
             self.spread = config.strides[-1] // self.patch  # patches along a block's side
             self.linear = nn.Conv2d(config.latents, patch_channels * self.spread**2, 1, bias=False)
@@ -107,7 +108,7 @@ class Synthesis(nn.Module):
                 self.join.weight.zero_()
                 self.final.weight.mul_(_SMALL)
                 self.final.weight[:, channels[0] :].zero_()
-                self.final.weight[:, channels[0] :, 1, 1] = torch.eye(patch_channels)
+                self.final.weight[:, channels[0] :, kernel // 2, kernel // 2] = torch.eye(patch_channels)
 
     def forward(self, latent: Tensor, quality: Tensor, *, fast: bool = False) -> Tensor:
         """[B, M, H/16, W/16] without its gain -> [B, 3, H, W], not clamped.
@@ -137,7 +138,8 @@ class Transform(nn.Module):
         super().__init__()
         self.analysis = Analysis(config)
         self.synthesis = Synthesis(config)
-        self.gain = QualityVector(config.latents, *_GAIN_ENDS)  # logarithm
+        last = _FIRST_GAIN + 0.5 * math.log(config.lambda_last / config.lambda_first)
+        self.gain = QualityVector(config.latents, _FIRST_GAIN, last, distortions=config.distortions)  # logarithm
 
     def analyse(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Latent in units of the quantiser's step, and hyper-latent. See `Analysis`."""

@@ -10,7 +10,6 @@ from typing import Any, Self
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.extras import make_sections
 from gmvqzip.errors import OutputError, path_text
 from gmvqzip.format.container import read_header
 from gmvqzip.format.limits import MAX_PIXELS
@@ -73,7 +72,7 @@ class PackWriter:
         total = 0
         encoded = codec.encode_pictures(read, quality=quality, effort=effort)
         for (name, _), picture, codes in zip(pictures, read, encoded, strict=True):
-            total += self.add_codes(name, codec, codes, make_sections(picture.alpha, picture.icc, picture.metadata))
+            total += self.add_codes(name, codec, codes, codecs.sections_of(picture))
         return total
 
     def add_codes(self, name: str, codec: Codec, codes: Codes, sections: Mapping[int, bytes] | None = None) -> int:

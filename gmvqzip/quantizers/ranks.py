@@ -113,6 +113,26 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 @torch.no_grad()
+def divided(work: Callable[[Tensor], Tensor], inputs: Sequence[Tensor], costs: Sequence[float]) -> list[Tensor]:
+    """`work` of each of the inputs, which all processes hold, shared among them by its cost; shapes stay.
+
+    The results are the same on all processes to the last bit.
+    """
+    if world() == 1 or not inputs:
+        return [work(x) for x in inputs]
+    loads = [0.0] * world()
+    results = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs]
+    for index in sorted(range(len(inputs)), key=lambda index: -costs[index]):
+        owner = loads.index(min(loads))
+        loads[owner] += costs[index]
+        if owner == dist.get_rank():
+            results[index].copy_(work(inputs[index]))
+    flat = total(torch.cat([result.flatten() for result in results]))
+    parts = torch.split(flat, [result.numel() for result in results])
+    return [part.view_as(result) for part, result in zip(parts, results, strict=True)]
+
+
+@torch.no_grad()
 def equalise(module: nn.Module) -> None:
     """Bring a module's parameters and buffers on all processes to those of rank 0.
 

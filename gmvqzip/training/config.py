@@ -47,6 +47,7 @@ class TrainConfig:
     epochs: float | None = None  # length of the run in passes over the training set
     seconds: float | None = None  # length of the run in seconds, from its beginning to the written model
     seed: int = 0
+    distortion: str = "rgb"  # hyperprior: rgb, the squared error, or eye, that of eyes (`gmvqzip.models.distortion`)
     precision: str = "auto"  # of convolutions and Muon's products: bf16, fp32, or the faster; quantisers are float32
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
     muon_rate: float = 0.005  # peak learning rate of Muon
@@ -86,6 +87,7 @@ class TrainConfig:
         if sum(length is not None for length in (self.steps, self.epochs, self.seconds)) != 1:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         for name, value, allowed in (
+            ("distortion", self.distortion, ("rgb", "eye")),
             ("precision", self.precision, PRECISIONS),
             ("optimizer", self.optimizer, ("muon", "adamw")),
             ("reconstruction", self.reconstruction, ("mse", "log")),
@@ -267,6 +269,16 @@ def _tuning(config: TrainConfig) -> dict[str, Any]:
 _HYPERPRIOR = HyperpriorConfig(
     quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)), lambda_last=0.08, linear=True
 )
+_WIDE = HyperpriorConfig(
+    strides=(8, 16),
+    channels=(128, 192),
+    encoder_blocks=(4, 3),
+    decoder_blocks=(3, 2),
+    quarter=(GroupsConfig(40),),
+    lambda_last=1.0,
+    linear=True,
+    edge_kernel=1,
+)
 PRESETS: dict[str, TrainConfig] = {
     "paper-cifar10": TrainConfig(
         network=NetworkConfig(
@@ -313,6 +325,22 @@ PRESETS: dict[str, TrainConfig] = {
         hold=0.5,
         floor=0.03,
         ema_decay=0.995,
+    ),
+    "trunk": TrainConfig(
+        network=replace(_WIDE, distortions=2),
+        dataset="folder",
+        crop=128,
+        batch_size=16,
+        steps=1_000_000,
+        muon_rate=0.004,
+        weight_decay=0.1,
+        warmup=0.0005,
+        hold=1.0,
+        ema_decay=0.999,
+        scalar_until=0.98,
+        prior_until=0.99,
+        evaluate_every=4000,
+        evaluate_images=8,
     ),
     "faces": TrainConfig(
         network=_HYPERPRIOR,

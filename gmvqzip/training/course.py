@@ -47,10 +47,14 @@ class Course:
         """Since the run's beginning, without the time between a checkpoint and its resumption."""
         return time.monotonic() - self._began
 
-    @property
-    def end(self) -> float | None:
-        """When the run should be over, by `time.monotonic`; None where its length is in steps."""
-        return None if self.seconds is None else self._began + self.seconds
+    def export_end(self) -> float | None:
+        """When an export that begins now should be over, by `time.monotonic`; None where the length is in steps.
+
+        At the end of the run's time, but a run that is late has half of what is kept for its end.
+        """
+        if self.seconds is None:
+            return None
+        return max(self._began + self.seconds, time.monotonic() + export_seconds(self.seconds) / 2)
 
     def resumed(self, elapsed: float, trained: float, progress: float | None) -> None:
         """Go on from a checkpoint; progress: None where it was of a run of another length."""
@@ -114,7 +118,7 @@ class Course:
         if missing > 0:
             needed = self.seconds + missing
             while needed - export_seconds(needed) < self.seconds - export_seconds(self.seconds) + missing:
-                needed *= 1.05
+                needed *= 1.01
             raise TrainingError(
                 f"{self.seconds:.0f} s are too short for the phases of this training: they need {least_steps} steps at "
                 f"least, and one takes {self._fastest:.2g} s here: give --time {in_words(needed)} or more"

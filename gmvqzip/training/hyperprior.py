@@ -22,10 +22,13 @@ import torch
 from torch import Tensor
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
+from gmvqzip.models.distortion import PEAK, eye_distortion
+from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.quality import SECOND
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
+from gmvqzip.training.channels import order_channels
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
@@ -34,6 +37,8 @@ from gmvqzip.training.start import started_hyperprior
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
+_SCALED = 4  # batches whose latents start the scales
+_HEAD_START = 0.1  # factor of the weights of means and scales at the start
 _COLLECTED = 24  # batches whose residuals start the codebooks
 _PASSES_A_STEP = 3  # without gradients take as long as a step
 _LOSS_SCALE = 0.1
@@ -124,15 +129,23 @@ class HyperpriorTrainer(TrainingLoop):
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._enter_phase(progress)
+        if self.step == 0 and self.phase == SCALAR:
+            self._start_scales()
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
         trade = self.network_config.lambda_of(quality)
+        eyes = self._for_eyes(len(image))
+        position = torch.where(eyes, quality + SECOND, quality) if self.network_config.distortions == 2 else quality
         with self._autocast():
-            output = self.model(image, quality, scalar=self.phase == SCALAR)
+            output = self.model(image, position, scalar=self.phase == SCALAR)
         error, pixels = self._errors(output.reconstruction, image), self._pixels(image)
+        distortion = PEAK**2 * error
+        if eyes.any():
+            pleasing = eye_distortion(self._seen(output.reconstruction, image)[eyes], image[eyes])
+            distortion = distortion.masked_scatter(eyes, pleasing)
         rate = (output.bits + output.hyper_bits) / pixels
         ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
-        loss = _LOSS_SCALE * ((trade * 255**2 * error + ramp * rate) / trade.sqrt()).mean()
+        loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
         if self.phase == CODES:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
         factor = self._set_rates(progress)
@@ -163,6 +176,12 @@ class HyperpriorTrainer(TrainingLoop):
         }
         return StepRecord(self.step, progress, values)
 
+    def _for_eyes(self, count: int) -> Tensor:
+        """Which of `count` pictures [B] are to please eyes: all or none, or with two distortions every second one."""
+        if self.network_config.distortions == 2:
+            return torch.arange(count, device=self.device) % 2 == 1
+        return torch.full((count,), self.config.distortion == "eye", device=self.device)
+
     def _is_outlier(self, value: float) -> bool:
         """Whether a loss is so far off that its step is left out. Raises TrainingError where losses stay so."""
         if not self._typical:
@@ -187,6 +206,19 @@ class HyperpriorTrainer(TrainingLoop):
         if self.phase == PRIOR and progress >= self.config.prior_until:
             self.phase, self._typical = CODES, 0.0
             self.average, self._averaged = None, 0
+
+    @torch.no_grad()
+    def _start_scales(self) -> None:
+        """The context's first guess of each channel's log2 scale: that of the latents of the first batches."""
+        pictures = [self._share(turn, self.network_config.alignment) for turn in range(_SCALED)]
+        latents = []
+        for image in pictures:
+            latent, _ = self.model.transform.analyse(image, torch.zeros(len(image), device=self.device))
+            latents.append(ranks.gathered(latent).transpose(0, 1).flatten(1))
+        scale = torch.cat(latents, 1).std(1).clamp_min(0.05).log2()
+        for step in self.model.steps():
+            step.head.conv.weight.mul_(_HEAD_START)
+            step.head.conv.bias[len(scale) :] = scale  # type: ignore[index]
 
     def start_codes(self) -> None:
         """From the scalar form to codebooks: averaged weights, ordered channels, k-means start."""
@@ -308,46 +340,6 @@ class HyperpriorTrainer(TrainingLoop):
             self.average.load_state_dict(state["average"])
         self.optimizers = self._make_optimizers()
         restore_optimizers(self.optimizers, state["optimizers"])
-
-
-@torch.no_grad()
-def order_channels(model: HyperpriorModel, residuals: list[Tensor]) -> None:
-    """Sort the latent's channels by energy within each quarter, so that groups hold channels of like energy.
-
-    residuals: of every part, the hyper-latent's first, [G, N, L]. Changes no output of the scalar form.
-    """
-    config = model.config
-    parts = residuals[len(config.hyper) :]
-    energies = []
-    for quarter in range(QUARTERS):
-        own = [
-            part.square().mean(1)[quarter * groups.count : (quarter + 1) * groups.count].flatten()
-            for part, groups in zip(parts, config.quarter, strict=True)
-        ]
-        energies.append(torch.cat(own))
-    width = config.latents // QUARTERS
-    order = torch.cat([energy.argsort(descending=True) + width * n for n, energy in enumerate(energies)])
-    transform = model.transform
-    analysis, synthesis = transform.analysis, transform.synthesis
-    _reorder(analysis.latent, order)
-    synthesis.project.weight.copy_(synthesis.project.weight[:, order])
-    if analysis.linear is not None:
-        analysis.linear.weight.copy_(analysis.linear.weight[order])
-        synthesis.linear.weight.copy_(synthesis.linear.weight[:, order])
-    transform.gain.anchors.copy_(transform.gain.anchors[:, order])
-    features = config.context_width
-    for step in model.steps():
-        _reorder(step.head.conv, torch.cat([order, order + config.latents]))
-        if not step.first:
-            spatial = step.spatial.conv.weight
-            spatial[:, features:] = spatial[:, features:][:, order].clone()
-
-
-def _reorder(layer: torch.nn.Conv2d, order: Tensor) -> None:
-    """Permute a convolution's outputs."""
-    layer.weight.copy_(layer.weight[order])
-    if layer.bias is not None:
-        layer.bias.copy_(layer.bias[order])
 
 
 @torch.inference_mode()

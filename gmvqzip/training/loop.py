@@ -288,6 +288,10 @@ class TrainingLoop(ABC):
             return squares.mean((1, 2, 3))
         return (squares * self._shown).sum((1, 2, 3)) / (3 * self._shown.sum((1, 2, 3)))
 
+    def _seen(self, reconstruction: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """The reconstruction [B, 3, H, W], without an error where the picture is padded."""
+        return reconstruction if self._shown is None else torch.where(self._shown > 0, reconstruction, image)
+
     def _pixels(self, image: torch.Tensor) -> torch.Tensor | int:
         """How many pixels of each of them show the picture, [B] or the same for all."""
         return image.shape[2] * image.shape[3] if self._shown is None else self._shown.sum((1, 2, 3))

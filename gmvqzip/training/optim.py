@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from gmvqzip.quantizers import ranks
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients of Jordan et al. 2024, "Muon"
 _NEWTON_SCHULZ_STEPS = 5
@@ -76,29 +79,46 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step from the gradients in place; `closure` is not supported and must be None."""
+        """One step from the gradients in place; `closure` is not supported and must be None.
+
+        Where processes share a batch, each orthogonalises its part of the matrices for all.
+        """
         for group in self.param_groups:
             turn = group["turn"] = group.get("turn", 0) + 1
+            present, ahead = [], []
             for place, parameter in enumerate(sorted(group["params"], key=torch.numel)):  # turns of like work
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
-                momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                if not group["lr"] or (turn + place) % self.every:
-                    continue
-                ahead = _columns(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov
-                update = orthogonalise(ahead.flatten(1), self.product_type).view_as(ahead)
-                rate, scale = self.every * group["lr"], max(1.0, len(update) / update[0].numel()) ** 0.5
+                momentum = self._momentum(parameter, group["momentum"])
+                if group["lr"] and (turn + place) % self.every == 0:
+                    present.append(parameter)
+                    ahead.append(_columns(parameter.grad.lerp(momentum, group["momentum"])).flatten(1))  # Nesterov
+            updates = ranks.divided(partial(orthogonalise, dtype=self.product_type), ahead, [_work(x) for x in ahead])
+            rate = self.every * group["lr"]
+            for parameter, update in zip(present, updates, strict=True):
+                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 parameter.mul_(1 - rate * group["weight_decay"])
-                _columns(parameter).add_(update, alpha=-rate * scale)
+                columns = _columns(parameter)
+                columns.add_(update.view_as(columns), alpha=-rate * scale)
+
+    def _momentum(self, parameter: Tensor, decay: float) -> Tensor:
+        """The running mean of a parameter's gradients, brought up to date."""
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
+        return momentum.lerp_(parameter.grad, 1 - decay)  # type: ignore[arg-type]
 
 
 def _columns(weight: Tensor) -> Tensor:
     """[out, in, kh, kw] -> [out, kh, kw, in]: a matrix as it lies, channels last; orthogonalising it knows no order."""
     return weight.movedim(1, -1)
+
+
+def _work(matrix: Tensor) -> float:
+    """Products that its orthogonalisation takes, up to a factor."""
+    rows, columns = sorted(matrix.shape)
+    return float(rows**2 * columns)
 
 
 def build_optimizers(

@@ -78,7 +78,7 @@ def train_model(
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
     trainer = _made(config, data, folder, device, resume, callbacks, began)
-    if len(trainer.layout.groups) > 1 or config.crop not in (None, trainer.layout.groups[0].rows):
+    if config.crop and {(group.rows, group.columns) for group in trainer.layout.groups} != {(config.crop, config.crop)}:
         callbacks.say(f"crops: {trainer.layout.describe()}")
     callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
     if resume:
@@ -154,7 +154,7 @@ def _exported(
         "seconds_trained": round(trainer.course.trained, 1),
         "precision_used": str(trainer.precision),
     }
-    origin = Origin(name, trainer.config, trainer.start, history, note, Patience(trainer.course.end))
+    origin = Origin(name, trainer.config, trainer.start, history, note, Patience(trainer.course.export_end()))
     if isinstance(trainer, HyperpriorTrainer):
         return export_hyperprior(origin, trainer.exported, data, say=say)
     return export_model(origin, trainer.exported, data, trainer.device, say=say)

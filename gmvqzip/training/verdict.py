@@ -67,7 +67,7 @@ class Curve:
 
 
 def chosen(pictures: ImageSet, pixels: int = PIXELS) -> list[Pixels]:
-    """Held-back pictures of up to about `pixels` pixels, at least one, from all over the set; the middle of large ones."""
+    """Held-back pictures from all over the set, of up to about `pixels` pixels in all; the middle of large ones."""
     found: list[Pixels] = []
     room = pixels
     for picture in _readable(pictures):

@@ -142,7 +142,8 @@ class TestThereAndBack:
                 assert torch.get_num_threads() == threads
         finally:
             torch.set_num_threads(before)
-        assert cli("compress", "-T", "0", picture).code == 2
+        assert cli("compress", "-c", "-T", "0", picture).out == tiny.compress(picture)
+        assert cli("compress", "-T", "-1", picture).code == 2
         assert cli("compress", "--device", "abacus", picture).code == 2
         if not torch.cuda.is_available():
             done = cli("compress", "--device", "cuda", picture)

@@ -32,8 +32,8 @@ def listing(folder: Path) -> dict[str, bytes | str]:
     }
 
 
-def unchanged(before: dict[str, bytes | str], folder: Path, done: Any, message: str) -> None:
-    assert (done.code, done.out) == (1, b"")
+def unchanged(before: dict[str, bytes | str], folder: Path, done: Any, message: str, code: int = 1) -> None:
+    assert (done.code, done.out) == (code, b"")
     assert done.err.count("\n") == 1, done.err
     assert message in done.err
     assert listing(folder) == before
@@ -43,7 +43,8 @@ class TestExistingOutputs:
     def test_skipped_unless_forced(self, cli: Cli, picture: Path, tiny: Codec) -> None:
         output = picture.with_suffix(".gmvq")
         output.write_bytes(b"kept")
-        unchanged(listing(picture.parent), picture.parent, cli("compress", picture), "exists: skipped; -f overwrites")
+        message = "exists: skipped; -f overwrites"
+        unchanged(listing(picture.parent), picture.parent, cli("compress", picture), message, code=0)
         assert cli("compress", "-f", picture).code == 0
         assert output.read_bytes() == tiny.compress(picture)
 
@@ -53,16 +54,16 @@ class TestExistingOutputs:
         (picture.parent / "1.gmvq").write_bytes(b"kept")
         for jobs in (1, 3):
             done = cli("compress", "-r", picture.parent, "-j", jobs)
-            assert done.code == 1
+            assert done.code == 0
         assert (picture.parent / "1.gmvq").read_bytes() == b"kept"
         assert (picture.parent / "2.gmvq").is_file()
-        assert "4 of 4 files failed" in done.err
+        assert done.err.count("exists: skipped") == 4
 
     def test_the_input_itself(self, cli: Cli, picture: Path) -> None:
         (picture.parent / "hard.gmvq").hardlink_to(picture)
         (picture.parent / "soft.gmvq").symlink_to(picture)
         before = listing(picture.parent)
-        for name in ("img.png", "hard.gmvq", "soft.gmvq"):
+        for name in ("hard.gmvq", "soft.gmvq"):
             done = cli("compress", "-f", picture, "-o", picture.parent / name)
             unchanged(before, picture.parent, done, "is the input itself")
 
@@ -76,13 +77,13 @@ class TestExistingOutputs:
         real, link = picture.parent / "real.bin", picture.with_suffix(".gmvq")
         real.write_bytes(b"kept")
         link.symlink_to("real.bin")
-        unchanged(listing(picture.parent), picture.parent, cli("compress", picture), "exists")
+        unchanged(listing(picture.parent), picture.parent, cli("compress", picture), "exists", code=0)
         assert cli("compress", "-f", picture).code == 0
         assert link.is_symlink()
         assert real.read_bytes() == tiny.compress(picture)
         link.unlink()
         link.symlink_to("nowhere")
-        unchanged(listing(picture.parent), picture.parent, cli("compress", picture), "exists")
+        unchanged(listing(picture.parent), picture.parent, cli("compress", picture), "is a link to nothing")
         assert cli("compress", "-f", picture).code == 0
         assert link.read_bytes() == tiny.compress(picture)
 
@@ -241,7 +242,7 @@ class TestDisks:
 
     def test_a_full_disk_keeps_the_old_output(self, cli: Cli, small_disk: Path, tiny: Codec) -> None:
         source, output = small_disk.parent / "big.gmvq", small_disk / "big.ppm"
-        source.write_bytes(tiny.compress(np.full((200, 200, 3), (9, 0, 0), np.uint8)))
+        source.write_bytes(tiny.compress(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)))
         output.write_bytes(b"old")
         before = listing(small_disk)
         unchanged(before, small_disk, cli("decompress", "-f", source, "-o", output), "no space left")

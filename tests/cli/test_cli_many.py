@@ -233,7 +233,7 @@ class TestGoingOn:
         (tree / "a" / "00.gmvq").touch()
         done = cli("compress", tree / "a" / "00.png", "--skip-existing")
         assert done.code == 1
-        assert "exists" in done.err
+        assert "exists and is empty" in done.err
 
     @pytest.mark.parametrize("command", ["compress", "decompress"])
     def test_contradictions(self, cli: Cli, tree: Path, command: str) -> None:
@@ -248,7 +248,8 @@ class TestSummary:
         in_bytes = sum(path.stat().st_size for path in tree.rglob("*.png")) / 1e6
         out_bytes = sum(path.stat().st_size for path in tree.rglob("*.gmvq")) / 1e6
         assert done.err.startswith(f"gmvqzip: {COUNT} files, ")
-        assert done.err.endswith(f" files/s, {in_bytes:.2f} -> {out_bytes:.2f} MB\n")
+        ratio = f"{100 * out_bytes / in_bytes:.1f} % of their size"
+        assert done.err.endswith(f" files/s, {in_bytes:.2f} -> {out_bytes:.2f} MB, {ratio}\n")
         assert done.err.count("\n") == 1
 
     def test_of_a_few_files_only_for_somebody_who_watches(self, cli: Cli, tree: Path) -> None:

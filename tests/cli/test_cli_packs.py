@@ -279,9 +279,8 @@ class TestUnpack:
         (tmp_path / "x").mkdir()
         (tmp_path / "x" / "a.png").write_bytes(b"mine")
         done = cli("unpack", packed_tree, "--output-dir", tmp_path / "x")
-        assert done.code == 1
+        assert done.code == 0
         assert "a.png exists: skipped" in done.err
-        assert "1 of 4 files failed" in done.err
         assert (tmp_path / "x" / "a.png").read_bytes() == b"mine"
         assert len(files_in(tmp_path / "x")) == 4
         assert cli("unpack", packed_tree, "--output-dir", tmp_path / "x", "-f").code == 0
@@ -302,7 +301,8 @@ class TestUnpack:
         [
             (["-o", "x.png", "--output-dir", "y"], "contradict"),
             (["-c"], "4 pictures cannot go into one output"),
-            (["a", "-o", "x.gif"], "no format is known"),
+            (["a", "-o", "x.gif"], "gif holds at most 256 colours"),
+            (["a", "-o", "x.xyz"], "no format is known"),
             (["-o", ""], "empty"),
             (["a", "-c", "--json"], "both go to standard output"),
         ],

@@ -141,7 +141,7 @@ def test_a_single_rate(cli: Cli, picture: Path, tiny: Codec) -> None:
         (["--target-bpp", "nan"], "--target-bpp nan: give bits per pixel"),
         (["--target-psnr", -3], "--target-psnr -3: give dB"),
         (["--target-psnr", 101], "--target-psnr 101: give dB"),
-        (["--target-size", "20q"], "--target-size 20q: give bytes, such as 300, 20k or 1.5M"),
+        (["--target-size", "20q"], "--target-size 20q: give bytes, such as 300, 20k, 20kB or 1.5M"),
         (["--target-size", "0.4"], "--target-size 0.4: give bytes"),
     ],
 )
@@ -159,5 +159,14 @@ def test_what_no_option_takes(cli: Cli, picture: Path, arguments: list[object]) 
 
 def test_sizes_in_bytes() -> None:
     sizes = {"300": 300, "20k": 20_000, "1.5M": 1_500_000, "4.35k": 4350, "0.0015k": 1, "0": 0}
+    sizes |= {
+        "20K": 20_000,
+        "20kB": 20_000,
+        "20 kB": 20_000,
+        "1.5MB": 1_500_000,
+        "300B": 300,
+        "2KiB": 2048,
+        "1GB": 10**9,
+    }
     assert {text: byte_count(text) for text in sizes} == sizes
-    assert all(byte_count(text) is None for text in ("", "k", "-3", "1e3", "20K", "3kk", ".5M", " 3", "٣"))
+    assert all(byte_count(text) is None for text in ("", "k", "-3", "1e3", "20q", "3kk", ".5M", "3iB", "٣"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import gmvqzip.pillow  # noqa: F401
 from gmvqzip.codec import Codec
 from gmvqzip.images.neutral import as_gray
 from gmvqzip.images.preparing import read_prepared
@@ -81,5 +84,7 @@ def test_gray_comes_back_gray_in_the_mode_that_was_given(tiny: Codec):
         assert image.mode == mode
         pixels = np.asarray(image.convert("RGB"))
         assert (pixels == pixels[..., :1]).all()
+        with Image.open(io.BytesIO(tiny.compress(source))) as image:  # the mode is known before the pixels
+            assert image.mode == mode
     first, second = (tiny.compress(source) for source in (plane, gray))
     assert len(second) - len(first) == 3

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from gmvqzip.errors import ImageError
-from gmvqzip.images.outputs import FORMATS, Format, format_of
+from gmvqzip.images.outputs import FORMATS, REFUSED, Format, format_of
 from gmvqzip.images.picture import Picture, read_picture
 from gmvqzip.images.writing import picture_bytes, write_picture
 
@@ -123,3 +123,48 @@ def test_trouble_in_writing_is_one_line(pictures, monkeypatch):
 )
 def test_the_ending_decides(name, expected):
     assert format_of(Path(name)) == expected
+
+
+def test_the_document_says_what_each_format_holds():
+    """The table of docs/cli.md."""
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    parts = ("exif", "xmp", "resources", "dpi", "texts", "time", "comment")
+    seen = set()
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        for name in map(str.strip, cells[1].split(",") if len(cells) == 12 else ()):
+            if name in set(FORMATS):
+                kind = FORMATS[Format(name)]
+                held = {part for part, cell in zip(parts, cells[3:10], strict=True) if cell in ("yes", "as text")}
+                assert held == kind.metadata, name
+                assert (cells[10] == "yes") == kind.alpha, name
+                seen.add(name)
+    assert seen == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {Format.NPY}))
+@pytest.mark.parametrize("kind", ["rgb", "gray", "rgba", "la"])
+def test_every_format_comes_back(pictures, name, kind):
+    picture = pictures[kind]
+    try:
+        data, notes = picture_bytes(picture, name)
+    except ImageError as error:
+        assert name in (Format.JXL, Format.HEIC, Format.AVIF, Format.JP2, Format.QOI)
+        assert "pip install" in str(error)
+        pytest.skip(str(error))
+    again = read_picture(data)
+    assert any("transparency" in line for line in notes) == (picture.alpha is not None and not FORMATS[name].alpha)
+    if picture.alpha is not None:
+        if not FORMATS[name].alpha:
+            return
+        slack = 2 if "quality" in FORMATS[name].options else 0
+        assert np.abs(again.alpha.astype(int) - picture.alpha).max() <= slack
+    most = 40 if "quality" in FORMATS[name].options else 0
+    seen = np.ones((17, 23), bool) if picture.alpha is None else picture.alpha > 0
+    assert np.abs(again.pixels.astype(int) - picture.pixels)[seen].max() <= most
+
+
+@pytest.mark.parametrize("ending", sorted(REFUSED))
+def test_formats_that_are_refused_say_why(pictures, ending):
+    with pytest.raises(ImageError, match=f"{ending} (holds|cannot be written).*: use png or webp"):
+        picture_bytes(pictures["rgb"], ending)

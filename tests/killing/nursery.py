@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,11 @@ def cli(*arguments: object) -> None:
     assert done.code == 0, done.err
 
 
-def conversion(folder: Path, make: Callable[[Path, Path], None], source: bytes, old: bytes | None) -> Iterator[bool]:
+def conversion(
+    folder: Path, make: Callable[[Path, Path], None], source: bytes, old: bytes | None, ending: str
+) -> Iterator[bool]:
     """One file into another: the source stays as it was, the output is whole, or what it was before."""
-    path, output = folder / "source", folder / "output.npy"
+    path, output = folder / "source", folder / f"output.{ending}"
 
     def prepare() -> None:
         emptied(folder)
@@ -174,7 +177,7 @@ def compress(folder: Path, *options: str, old: bytes | None = None) -> Iterator[
     def make(source: Path, output: Path) -> None:
         cli("compress", *options, source, "-o", output)
 
-    yield from conversion(folder, make, drawn.read_bytes(), old)
+    yield from conversion(folder, make, drawn.read_bytes(), old, "gmvq")
 
 
 def decompress(folder: Path, *options: str, old: bytes | None = None) -> Iterator[bool]:
@@ -185,7 +188,7 @@ def decompress(folder: Path, *options: str, old: bytes | None = None) -> Iterato
     def make(source: Path, output: Path) -> None:
         cli("decompress", *options, source, "-o", output)
 
-    yield from conversion(folder, make, file.read_bytes(), old)
+    yield from conversion(folder, make, file.read_bytes(), old, "npy")
 
 
 def compress_rm(folder: Path) -> Iterator[bool]:
@@ -281,6 +284,8 @@ def training(folder: Path) -> Iterator[bool]:
 
     from gmvqzip.training import report
 
+    import_module("torch._dynamo")  # an optimizer loads it, as Pillow its plugins: once here, not in every fork
+    Image.init()
     setattr(report, "_tensorboard", lambda folder: None)  # noqa: B010
     config = replace(tiny_runs.TINY, steps=8, evaluate_every=4)
     output, run = folder / "tiny.safetensors", folder / "run"

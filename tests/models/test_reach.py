@@ -15,6 +15,7 @@ CONFIGS = (
     CONFIG,
     replace(CONFIG, encoder_blocks=(2, 0, 1), decoder_blocks=(0, 3, 0), linear=True),
     replace(CONFIG, strides=(8, 16), channels=(16, 32), encoder_blocks=(1, 0), decoder_blocks=(2, 1)),
+    replace(CONFIG, strides=(8, 16), channels=(16, 32), encoder_blocks=(1, 1), decoder_blocks=(1, 1), edge_kernel=1),
 )
 
 

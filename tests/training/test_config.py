@@ -49,7 +49,7 @@ class TestRoundTrip:
     def test_unknown_preset_names_those_that_exist(self) -> None:
         with pytest.raises(
             TrainingError,
-            match="no preset 'huge'; there are paper-cifar10, paper-celeba, photo, faces, staged, small, "
+            match="no preset 'huge'; there are paper-cifar10, paper-celeba, photo, trunk, faces, staged, small, "
             "cifar10, celeba",
         ):
             preset("huge")

@@ -190,6 +190,15 @@ def test_what_is_kept_for_the_end(run: float, end: float) -> None:
     assert export_seconds(run) == end
 
 
+def test_the_export_ends_with_the_run_or_soon_after_a_late_one(clock: Clock) -> None:
+    course, began = Course(600, clock.now), clock.now
+    clock.now += 555
+    assert course.export_end() == began + 600
+    clock.now += 100
+    assert course.export_end() == clock.now + 24
+    assert Course(None, clock.now).export_end() is None
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1s"), (61, "61s"), (91, "2m"), (120, "2m"), (4000, "67m")])
 def test_durations_in_words(seconds: float, text: str) -> None:
     assert in_words(seconds) == text

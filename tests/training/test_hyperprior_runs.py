@@ -13,10 +13,12 @@ from tiny_runs import HYPERPRIOR as TINY
 
 from gmvqzip.codec import Codec
 from gmvqzip.errors import TrainingError
+from gmvqzip.models.quality import ANCHORS
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
+from gmvqzip.training.channels import order_channels
 from gmvqzip.training.config import TrainConfig, config_from_dict
-from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer, order_channels
+from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.run import train_model
 from gmvqzip.training.splits import DataSplits
@@ -134,3 +136,34 @@ def test_the_configuration_survives_its_dictionary() -> None:
     assert config_from_dict(TINY.to_dict()) == TINY
     with pytest.raises(TrainingError, match="must not be above prior_until"):
         replace(TINY, scalar_until=0.8)
+
+
+class TestDistortions:
+    def test_one_for_eyes_changes_what_is_learned(self, tmp_path: Path) -> None:
+        first = {}
+        for distortion in ("rgb", "eye"):
+            trainer = made(tmp_path / distortion, replace(TINY, distortion=distortion))
+            run(trainer, until=2)
+            first[distortion] = trainer.model.transform.analysis.latent.weight.detach().clone()
+        assert not torch.equal(first["rgb"], first["eye"])
+
+    def test_two_have_qualities_of_their_own(self, tmp_path: Path) -> None:
+        trainer = made(tmp_path, replace(TINY, network=replace(TINY.network, distortions=2)))
+        anchors = trainer.model.transform.gain.anchors
+        assert len(anchors) == 3 * ANCHORS - 2
+        before = anchors.detach().clone()
+        run(trainer, until=2)
+        moved = (anchors != before).any(1)
+        assert moved[:ANCHORS].any() and moved[-ANCHORS:].any()
+        assert not moved[ANCHORS:-ANCHORS].any()  # qualities that no picture has
+
+    def test_the_first_scales_are_those_of_the_latents(self, tmp_path: Path) -> None:
+        trainer = made(tmp_path)
+        run(trainer, until=1)
+        latents = trainer.network_config.latents
+        image = torch.from_numpy(pictures(12, 3, 16)).permute(0, 3, 1, 2).float() / 255
+        latent, _ = trainer.model.transform.analyse(image, torch.zeros(12))
+        for step in trainer.model.steps():
+            assert step.head.conv.bias is not None
+            guessed = step.head.conv.bias[latents:].exp2()
+            assert torch.allclose(guessed, latent.std((0, 2, 3)).clamp_min(0.05), rtol=0.5)

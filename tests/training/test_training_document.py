@@ -26,7 +26,7 @@ def shown(value: Any) -> str:
 
 
 def test_the_table_lists_every_field_with_its_default() -> None:
-    table = DOCUMENT[DOCUMENT.index("### Fields") : DOCUMENT.index("## What is optimised")]
+    table = DOCUMENT[DOCUMENT.index("## Fields\n") : DOCUMENT.index("## Fields of a hyperprior")]
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| *(.*?) *\|", table, re.MULTILINE))
     expected = {
         prefix + field.name: shown(field.default)

@@ -1,0 +1,75 @@
+"""The distortion for eyes: SSIMULACRA2 beside the package that measures it, and an error that is weighted by colour."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gmvqzip.bench.metrics import ssimulacra2
+from gmvqzip.models.distortion import CHROMA_WEIGHT, colour_error, structure
+
+
+def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth colours with some edges and texture [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    pixels = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    pixels[height // 4 : height // 2, width // 4 : width // 2] //= 2
+    pixels[height // 2 :] += rng.integers(-20, 20, (height - height // 2, width, 1))
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("quality", [20, 50, 80, 95])
+def test_it_is_ssimulacra2(quality: int) -> None:
+    pytest.importorskip("ssimulacra2")
+    original = scene(256, 384)
+    buffer = io.BytesIO()
+    Image.fromarray(original).save(buffer, "JPEG", quality=quality)
+    decoded = np.asarray(Image.open(buffer).convert("RGB"))
+    # Small weights are left out, and borders are reflected where the package pads with black.
+    assert float(structure(tensor(decoded), tensor(original))) == pytest.approx(ssimulacra2(original, decoded), abs=2.5)
+
+
+def test_equal_pictures() -> None:
+    image = tensor(scene(64, 96))
+    assert float(structure(image, image)) > 97
+    assert float(colour_error(image, image)) == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_gradients_are_finite_where_nothing_is_to_be_seen(value: float) -> None:
+    flat = torch.full((2, 3, 32, 48), value, requires_grad=True)
+    structure(flat, torch.full_like(flat, value)).sum().backward()
+    assert flat.grad is not None and bool(flat.grad.isfinite().all())
+
+
+def test_a_step_along_the_gradient_is_a_better_picture() -> None:
+    original = tensor(scene(64, 64))
+    decoded = (original + 0.05 * torch.randn(original.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    decoded.requires_grad_()
+    before = structure(decoded, original)
+    before.backward()
+    assert decoded.grad is not None
+    after = structure((decoded + 0.01 * decoded.grad / decoded.grad.abs().amax()).detach(), original)
+    assert float(after) > float(before.detach())
+
+
+def test_errors_of_colour_count_less() -> None:
+    original = torch.full((1, 3, 8, 8), 0.5)
+    gray = colour_error(original + 0.1, original)
+    assert float(gray) == pytest.approx(0.01, rel=1e-4)
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    shift = torch.tensor([0.1, 0.0, -0.1])
+    shift = shift - (luma * shift).sum()  # of colour alone
+    error = colour_error(original + shift[:, None, None], original)
+    weighted = CHROMA_WEIGHT * ((0.713 * shift[0]) ** 2 + (0.564 * shift[2]) ** 2)
+    assert float(error) == pytest.approx(float(weighted), rel=1e-4)
