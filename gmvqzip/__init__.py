@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from gmvqzip.errors import FormatError, GmvqError, ImageError, ModelError, OutputError, TrainingError
 
 if TYPE_CHECKING:
-    from gmvqzip.codec import Codec, compress, decode, decompress, encode, load
+    from gmvqzip.codec import Codec, load
     from gmvqzip.compressed import Compressed
     from gmvqzip.entropy.codes import Codes
+    from gmvqzip.facade import compress, decode, decompress, encode
     from gmvqzip.inspection import Info, info
 
 __version__ = "0.1.0"
@@ -44,7 +45,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "gmvqzip.codec": ("Codec", "compress", "decode", "decompress", "encode", "load"),
+    "gmvqzip.codec": ("Codec", "load"),
+    "gmvqzip.facade": ("compress", "decode", "decompress", "encode"),
     "gmvqzip.compressed": ("Compressed",),
     "gmvqzip.entropy.codes": ("Codes",),
     "gmvqzip.inspection": ("Info", "info"),

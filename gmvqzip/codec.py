@@ -28,10 +28,9 @@ from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import Tiling, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
-from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
-from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
+from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.sections import SECTION_METADATA
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, open_source, read_source
@@ -179,7 +178,7 @@ class Codec(CodesCodec):
 
         by_psnr = wish.target_psnr is not None
 
-        def attempt(setting: Setting, halvings: int = 0) -> tuple[float, Codes]:
+        def attempt(halvings: int, setting: Setting) -> tuple[float, Codes]:
             ((_, codes),) = self._analyse([picture], setting, tile, halvings)
             if by_psnr:
                 return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
@@ -190,7 +189,9 @@ class Codec(CodesCodec):
                 most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
                 found = rates.reach_reduced(attempt, goal, wish.rounds, most)
             else:
-                found = rates.single(attempt, goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds))
+                found = rates.single(
+                    partial(attempt, 0), goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds)
+                )
         except rates.OutOfReach as error:
             if by_psnr or SECTION_METADATA not in sections:
                 raise
@@ -349,52 +350,3 @@ def load_for(model_id: bytes, *, model: str | os.PathLike[str] | None = None, de
     codec = load(model, device=device)
     check_model(codec.info, model_id)
     return codec
-
-
-def compress(
-    image: Any,
-    *,
-    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
-    strip: bool = False,
-    device: str = "auto",
-    **rate: Unpack[RateOptions],
-) -> bytes:
-    """Compress a picture with the default model or another one; image, strip and rate as for `Codec.compress`."""
-    return load(model, device=device).compress(image, strip=strip, **rate)
-
-
-def decompress(
-    source: Source,
-    *,
-    model: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    region: Region | None = None,
-    scale: float = 1,
-    max_pixels: int = MAX_PIXELS,
-) -> Image.Image:
-    """Decompress a `.gmvq` file, or a part, given as for `Codec.decompress`; the file names its model."""
-    with open_source(source) as file:
-        start = file.tell()
-        header, _ = container.read_header(file.read(MAX_HEADER_BYTES))
-        file.seek(start)
-        codec = load_for(header.model_id, model=model, device=device)
-        return codec.decompress(file, region=region, scale=scale, max_pixels=max_pixels)
-
-
-def encode(
-    image: Any,
-    *,
-    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
-    quality: int | None = None,
-    effort: int = DEFAULT_EFFORT,
-    device: str = "auto",
-) -> Codes:
-    """The code indices of a picture under the default model or another one."""
-    return load(model, device=device).encode(image, quality=quality, effort=effort)
-
-
-def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
-    """The picture of these codes; they name their model."""
-    if not isinstance(codes, Codes):
-        raise ModelError(f"{one_line(codes)} are no codes: give what `encode` returns")
-    return load_for(bytes.fromhex(codes.model_id), model=model, device=device).decode(codes)

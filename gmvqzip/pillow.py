@@ -99,11 +99,11 @@ class _Decoder(ImageFile.PyDecoder):
     _pulls_fd = True
 
     def decode(self, buffer: Any) -> tuple[int, int]:
-        from gmvqzip import codec
+        from gmvqzip import facade
 
         assert self.fd is not None
         with _as_os_error():
-            image = codec.decompress(self.fd.read(), max_pixels=_EVERY_PIXEL)
+            image = facade.decompress(self.fd.read(), max_pixels=_EVERY_PIXEL)
         self.set_as_raw(image.tobytes())
         return -1, 0
 

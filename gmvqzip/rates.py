@@ -2,8 +2,7 @@
 
 A file is asked for by a quality of 1 to 100 and, between two neighbouring qualities, by the trade: a factor of the bits
 against the distortion. `search` narrows down first the quality, then the trade, in a few tries; `reach` goes on from
-there for an effort that changes the sizes. Both know a file by one number, its bytes or its PSNR. Pure Python: what
-makes a file is handed in as a function.
+there for an effort that changes the sizes. Both know a file by one number, its bytes or its PSNR. What makes it is given.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ _TRADE_END = math.log(1.25)  # the trade runs from 1 / 1.25 to 1.25
 _FINE_TRIES = 6  # on each side of a gap between two qualities
 _END_STEPS = 10  # over so many steps the excess rises by more than the slack
 _FINISHES = 4  # tries at the wanted effort
+_MOST_BPP = 1e6  # bits; no file has as many for each pixel
 _GAIN = 0.75  # of its width a range must lose, or be cut in the middle next
 
 
@@ -180,7 +180,7 @@ class Wish:
                     raise ModelError(f"{name} {value:g} is out of range: give more than 0")
                 object.__setattr__(self, name, value)
         if self.target_psnr is not None and self.target_psnr > MAX_PSNR:
-            raise ModelError(f"target_psnr {self.target_psnr} is out of range: give at most {MAX_PSNR:g} dB")
+            raise ModelError(f"target_psnr {self.target_psnr:g} is out of range: give at most {MAX_PSNR:g} dB")
         object.__setattr__(self, "effort", whole_number(self.effort, "effort", ModelError))
         rounds_of(self.effort)
 
@@ -198,7 +198,7 @@ class Wish:
             return SizeGoal(math.floor(self.target_size), pixels)
         if self.target_bpp is None:
             return None
-        size = math.floor(self.target_bpp * pixels / 8)
+        size = math.floor(min(self.target_bpp, _MOST_BPP) * pixels / 8)
         if 8 * size / pixels > self.target_bpp:  # the product was rounded up to a whole number
             size -= 1
         return SizeGoal(size, pixels)
@@ -214,7 +214,7 @@ def rounds_of(effort: int) -> int:
 
 Product = TypeVar("Product")
 Attempt = Callable[[Setting], tuple[float, Product]]
-ReducedAttempt = Callable[[Setting, int], tuple[float, Product]]
+ReducedAttempt = Callable[[int, Setting], tuple[float, Product]]
 
 
 @dataclass(frozen=True)
@@ -302,19 +302,15 @@ def reach(attempt: Attempt[Product], goal: Goal, rounds: int = SEARCH_ROUNDS) ->
 def reach_reduced(attempt: ReducedAttempt[Product], goal: Goal, rounds: int, most_halvings: int) -> Found[Product]:
     """As `reach`, of pictures of full size, and where none of them is within the limit, of ever smaller ones.
 
-    attempt: as for `reach`, with how often the picture is halved; most_halvings: of it. Raises ModelError, with the
+    attempt: as for `reach`, behind how often the picture is halved; most_halvings: of it. Raises ModelError, with the
     number of the smallest picture's nearest file, where none is within the limit.
     """
     for halvings in range(most_halvings):
         try:
-            return reach(partial(_halved, attempt, halvings), goal, rounds)
+            return reach(partial(attempt, halvings), goal, rounds)
         except OutOfReach:
             continue
-    return reach(partial(_halved, attempt, most_halvings), goal, rounds)
-
-
-def _halved(attempt: ReducedAttempt[Product], halvings: int, setting: Setting) -> tuple[float, Product]:
-    return attempt(setting, halvings)
+    return reach(partial(attempt, most_halvings), goal, rounds)
 
 
 def search(excess: Callable[[Setting], float], goal: Goal, start: Setting | None = None) -> Setting:

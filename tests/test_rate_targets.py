@@ -328,7 +328,7 @@ class TestRealFiles:
     def test_other_errors_of_a_model_are_not_tried_again(self) -> None:
         tried: list[int] = []
 
-        def attempt(setting: Setting, halvings: int) -> tuple[float, None]:
+        def attempt(halvings: int, setting: Setting) -> tuple[float, None]:
             tried.append(halvings)
             raise ModelError("the weights are missing")
 

@@ -57,7 +57,7 @@ class Destination:
         return self.stdout or (self.output is not None and _is_standard(self.output, 1))
 
 
-class AlreadyThere(Exception):
+class AlreadyThere(OutputError):
     """An output exists, and nobody asked to overwrite it: the file is skipped, which is no failure."""
 
 

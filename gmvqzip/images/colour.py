@@ -16,7 +16,6 @@ from gmvqzip.images.profiles import GRAY_SPACE, RGB_SPACE, is_profile, print_to_
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La"})
-DEPTH_NOTE = "16 bits per channel reduced to 8"
 BAND_ROWS = 256  # of a picture that are worked on at once where copies would be as large as the picture
 
 TURNS = {
@@ -156,5 +155,5 @@ def _deep_gray(image: Image.Image, file_format: str | None, notes: Notes) -> tup
     samples = np.asarray(image).astype(np.int64)
     transparent = image.info.get("transparency")
     alpha = np.where(samples == transparent, 0, 255).astype(np.uint8) if isinstance(transparent, int) else None
-    notes.drop(DEPTH_NOTE)
+    notes.reduce(16)
     return Image.fromarray(to_8_bit(np.clip(samples, 0, 65535), 16)), alpha

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_REDUCED = "bits per channel reduced to 8"
+
 
 @dataclass
 class Notes:
@@ -16,6 +18,11 @@ class Notes:
         """Something was changed, and nothing lost that a user would miss."""
         if line not in self.lines:
             self.lines.append(line)
+
+    def reduce(self, bits: int) -> None:
+        """The samples have so many bits, and the picture's 8. What is said first counts: it knows the file best."""
+        if bits > 8 and not any(_REDUCED in line for line in self.lines):
+            self.drop(f"{bits} {_REDUCED}")
 
     def drop(self, line: str) -> None:
         """Something of the source is not in the picture: who has this source must not lose it."""

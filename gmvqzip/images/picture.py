@@ -159,6 +159,9 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
                     return _finished(unpacked, notes, metadata, strip=strip)
             if image.format == "PNG":
                 header = png.read_header(file)
+                if header.too_long:
+                    with open_image(png.without_long_chunks(file, notes), max_pixels) as other:
+                        return _from_pillow(other, None, notes, strip=strip, max_pixels=max_pixels)
         space = note_remainder(image, file, notes)
         stored = str(getattr(image, "tile", ""))  # how the samples lie in the file; gone after loading
         image.load()
@@ -166,7 +169,7 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
             unpacked = png.unpack_png(image, header, file, notes)
         else:
             if ";16" in stored and not image.mode.startswith("I"):
-                notes.drop(colour.DEPTH_NOTE)
+                notes.reduce(16)
             unpacked = colour.unpack_pillow(image, image.format, notes)
         if space is not None:
             unpacked = replace(unpacked, image=space.convert(unpacked.image, notes))
@@ -199,7 +202,7 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     _check_size(shape[1], shape[0], max_pixels)
     if array.dtype == np.uint16:
         array = colour.to_8_bit(array, 16)
-        notes.drop(colour.DEPTH_NOTE)
+        notes.reduce(16)
     elif array.dtype != np.uint8:
         raise ImageError(f"an array of {array.dtype} is no picture; give uint8 (0..255) or uint16")
     planes = array if array.ndim == 3 else array[:, :, None]

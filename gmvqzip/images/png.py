@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from gmvqzip.errors import ImageError
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
-from gmvqzip.images.colour import DEPTH_NOTE, Pixels, Unpacked, to_8_bit, unpack_pillow
+from gmvqzip.images.colour import Pixels, Unpacked, to_8_bit, unpack_pillow
 from gmvqzip.images.colourspace import ColourSpace, coded_space, gamma_space, space_notes
 from gmvqzip.images.notes import Notes
 
@@ -160,7 +160,7 @@ def _samples(
 ) -> tuple[NDArray[Any], Pixels | None]:
     """Gray or RGB [H, W, 1 or 3] of 8 or 16 bits, and alpha [H, W] of 8."""
     if header.depth == 16:
-        notes.drop(DEPTH_NOTE)
+        notes.reduce(16)
         samples: NDArray[Any] = _sixteen_bits(image, header, file)
     else:
         samples = np.asarray(image.convert("L") if image.mode == "1" else image)

@@ -41,8 +41,7 @@ def note_remainder(image: Image.Image, file: BinaryIO | None, notes: Notes) -> C
             _note_behind(file, end, notes)
         if image.format in ("PPM", "JPEG2000"):
             depth = (_ppm_depth if image.format == "PPM" else _jpeg2000_depth)(file)
-            if depth > 8:
-                notes.drop(f"{depth} bits per channel reduced to 8")
+            notes.reduce(depth)
     finally:
         file.seek(before)
     return None
@@ -62,8 +61,7 @@ def _note_frames(image: Image.Image, notes: Notes) -> None:
 
 def _note_boxes(image: Image.Image, file: BinaryIO, notes: Notes) -> ColourSpace | None:
     found = boxes.describe(file)
-    if found.depth > 8:
-        notes.drop(f"{found.depth} bits per channel reduced to 8")
+    notes.reduce(found.depth)
     for extra in found.extras:
         notes.drop(f"the {extra} is not kept")
     if image.info.get("icc_profile") or found.code_points is None:

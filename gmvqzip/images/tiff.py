@@ -80,8 +80,8 @@ def unpack_tiff(
     _check(layout, meaning)
     if layout.kind == FLOAT:
         notes.drop("floating-point samples, 0 taken as black and 1 as white, reduced to 8 bits")
-    elif layout.bits > 8 and meaning.photometric != PALETTE:
-        notes.drop(f"{layout.bits} bits per channel reduced to 8")
+    elif meaning.photometric != PALETTE:
+        notes.reduce(layout.bits)
     for tag, what in ((Tag.GRAY_CURVE, "gray curve"), (Tag.TRANSFER, "transfer function")):
         if tag in page.tags and page.bytes(Tag.PROFILE) is None:
             notes.say(f"the {what} of the TIFF is not applied")

@@ -21,6 +21,8 @@ KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
+_LATER = {"edge_kernel": 3, "distortions": 1}  # and what they are where they are not used
+_USED = object()
 Number = TypeVar("Number", float, Any)
 
 
@@ -140,8 +142,9 @@ class HyperpriorConfig:
         return grid_shapes(self.stages(), self.alignment, width, height)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_dict` reads it back."""
-        return asdict(self)
+        """A JSON-ready dictionary; `from_dict` reads it back. Fields that came later are in it where they are used, so
+        that an older model keeps its identity."""
+        return {key: value for key, value in asdict(self).items() if _LATER.get(key, _USED) != value}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HyperpriorConfig:

@@ -8,7 +8,6 @@ the time of one thread on the processor, so that other programs' load hardly cou
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from gmvqzip.forks import fork_lock
+
 Maker = Callable[[torch.dtype], Callable[[], object]]
 
 _GAIN = 0.9  # bfloat16 must take less than this part of float32's time
@@ -24,7 +25,7 @@ _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 4, 12, 0.1  # of a measurement; after th
 _CLEAR = 1.6  # where one format is so many times faster
 _clock = time.perf_counter if sys.platform == "win32" else time.thread_time  # which counts in 1/64 s on Windows
 _measured: dict[str, bool] = {}
-_measuring = threading.Lock()
+_measuring = fork_lock()
 
 
 def bfloat16_wins(name: str, make: Maker) -> bool:

@@ -64,7 +64,7 @@ def test_an_existing_page_stays_unless_forced(cli: Run, packed: Path) -> None:
     page = packed.with_suffix(".html")
     page.write_text("mine")
     done = cli("view", packed)
-    assert (done.code, page.read_text()) == (1, "mine")
+    assert (done.code, page.read_text()) == (0, "mine")
     assert "exists: skipped; -f overwrites it" in done.err
     assert cli("view", "-f", packed).code == 0
     assert page.read_text() != "mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_files import matrix_profile
 from PIL import Image, ImageCms
 
 from gmvqzip.images.picture import read_picture, to_pil
@@ -150,6 +151,31 @@ def test_strip_converts_to_srgb(scene, encoded):
     pixels = scene(16, 16)
     plain = read_picture(encoded(Image.fromarray(pixels), "PNG", icc_profile=SRGB), strip=True)
     assert plain.icc is None and np.array_equal(plain.pixels, pixels)  # sRGB: nothing to convert
+
+
+@pytest.mark.parametrize("name", ["sRGB IEC61966-2.1", "GIMP built-in Linear sRGB", "sRGB-elle-V2-g10.icc", "anything"])
+@pytest.mark.parametrize("gray", [False, True])
+def test_what_a_profile_does_counts_and_not_its_name(encoded, name, gray):
+    pixels = np.full((4, 4, 3), 55, dtype=np.uint8)
+    image = Image.fromarray(pixels[:, :, 0] if gray else pixels)
+    linear = encoded(image, "PNG", icc_profile=matrix_profile(1.0, gray=gray, name=name))
+    assert abs(int(read_picture(linear, strip=True).pixels[0, 0, 0]) - 127) <= 1  # (55 / 255) is light of 0.2157
+    picture = read_picture(encoded(image, "PNG", icc_profile=matrix_profile(2.2, gray=gray, name=name)), strip=True)
+    assert abs(int(picture.pixels[0, 0, 0]) - 55) <= 4 and picture.icc is None
+
+
+def test_a_wide_gamut_is_kept_or_converted(encoded):
+    red = Image.fromarray(np.full((4, 4, 3), (200, 50, 50), dtype=np.uint8))
+    data = encoded(red, "PNG", icc_profile=matrix_profile(2.2, "p3", name="like sRGB"))
+    assert read_picture(data).icc is not None and read_picture(data).pixels[0, 0].tolist() == [200, 50, 50]
+    assert np.abs(read_picture(data, strip=True).pixels[0, 0] - np.array([219, 14, 35])).max() <= 2
+
+
+def test_a_gray_picture_with_a_profile_of_rgb_goes_out_as_rgb(encoded):
+    gray = np.repeat(np.arange(16, dtype=np.uint8).reshape(4, 4, 1), 3, axis=2)
+    picture = read_picture(encoded(Image.fromarray(gray), "PNG", icc_profile=SRGB))
+    assert picture.gray and picture.icc == SRGB
+    assert to_pil(picture).mode == "RGB" and to_pil(picture).info["icc_profile"] == SRGB
 
 
 def test_strip_with_a_profile_that_cannot_be_used(scene):

@@ -137,9 +137,11 @@ def cli(*arguments: object) -> None:
     assert done.code == 0, done.err
 
 
-def conversion(folder: Path, make: Callable[[Path, Path], None], source: bytes, old: bytes | None) -> Iterator[bool]:
+def conversion(
+    folder: Path, make: Callable[[Path, Path], None], source: bytes, old: bytes | None, ending: str
+) -> Iterator[bool]:
     """One file into another: the source stays as it was, the output is whole, or what it was before."""
-    path, output = folder / "source", folder / "output.npy"
+    path, output = folder / "source", folder / f"output.{ending}"
 
     def prepare() -> None:
         emptied(folder)
@@ -175,7 +177,7 @@ def compress(folder: Path, *options: str, old: bytes | None = None) -> Iterator[
     def make(source: Path, output: Path) -> None:
         cli("compress", *options, source, "-o", output)
 
-    yield from conversion(folder, make, drawn.read_bytes(), old)
+    yield from conversion(folder, make, drawn.read_bytes(), old, "gmvq")
 
 
 def decompress(folder: Path, *options: str, old: bytes | None = None) -> Iterator[bool]:
@@ -186,7 +188,7 @@ def decompress(folder: Path, *options: str, old: bytes | None = None) -> Iterato
     def make(source: Path, output: Path) -> None:
         cli("decompress", *options, source, "-o", output)
 
-    yield from conversion(folder, make, file.read_bytes(), old)
+    yield from conversion(folder, make, file.read_bytes(), old, "npy")
 
 
 def compress_rm(folder: Path) -> Iterator[bool]:

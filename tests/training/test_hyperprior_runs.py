@@ -16,8 +16,9 @@ from gmvqzip.errors import TrainingError
 from gmvqzip.models.quality import ANCHORS
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
+from gmvqzip.training.channels import order_channels
 from gmvqzip.training.config import TrainConfig, config_from_dict
-from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer, order_channels
+from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.run import train_model
 from gmvqzip.training.splits import DataSplits

@@ -14,12 +14,15 @@ from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.training.optim import Muon, build_optimizers, orthogonalise, rate_factor
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8), (1, 5)])
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e4])
-def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int], size: float) -> None:
+def test_orthogonalised_matrices_have_singular_values_near_one(
+    shape: tuple[int, int], size: float, dtype: torch.dtype
+) -> None:
     torch.manual_seed(sum(shape))
     matrix = size * torch.randn(shape)
-    result = orthogonalise(matrix)
+    result = orthogonalise(matrix, dtype)
     assert (result.shape, result.dtype) == (matrix.shape, matrix.dtype)
     values = torch.linalg.svdvals(result)
     assert values.min() > 0.3
@@ -27,8 +30,23 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
     assert (result * matrix).sum() > 0.5 * torch.linalg.matrix_norm(matrix, "nuc")  # the same singular vectors
 
 
-def test_the_zero_matrix_stays_zero() -> None:
-    assert torch.equal(orthogonalise(torch.zeros(4, 6)), torch.zeros(4, 6))
+@pytest.mark.parametrize("shape", [(4, 6), (4, 60), (60, 4)])
+def test_the_zero_matrix_stays_zero(shape: tuple[int, int]) -> None:
+    assert torch.equal(orthogonalise(torch.zeros(shape)), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 47), (24, 48), (24, 400), (400, 24)])
+@pytest.mark.parametrize("decades", [0, 4])
+def test_the_gram_matrix_gives_what_the_iteration_gives(shape: tuple[int, int], decades: int) -> None:
+    """Also of a matrix whose singular values are as unlike as gradients' are."""
+    torch.manual_seed(sum(shape))
+    u, _, v = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
+    x = (u * torch.logspace(0, -decades, 24, dtype=torch.float64)) @ v
+    matrix = x.float()
+    x = x / x.norm()
+    for _ in range(5):  # written out, in float64
+        x = 3.4445 * x + (-4.7750 * x @ x.T + 2.0315 * (x @ x.T) @ (x @ x.T)) @ x
+    torch.testing.assert_close(orthogonalise(matrix).double(), x, rtol=0, atol=1e-3)
 
 
 class TestMuon:
@@ -68,6 +86,39 @@ class TestMuon:
         weight.grad = -0.01 * torch.eye(8)
         optimizer.step()
         assert (weight.diag() < once.diag()).all()  # still downhill along the first gradient
+
+    def test_the_memory_format_does_not_matter(self) -> None:
+        torch.manual_seed(0)
+        weight, gradient, steps = torch.randn(8, 6, 3, 3), torch.randn(8, 6, 3, 3), []
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            parameter = nn.Parameter(weight.clone(memory_format=memory_format))
+            parameter.grad = gradient.clone(memory_format=memory_format)
+            optimizer = Muon([parameter], lr=0.1)
+            optimizer.step()
+            optimizer.step()
+            steps.append(parameter.detach() - weight)
+        torch.testing.assert_close(*steps, rtol=0, atol=1e-6)
+
+    def test_at_rate_zero_the_momentum_goes_on_alone(self) -> None:
+        weight = nn.Parameter(torch.ones(4, 4))
+        weight.grad = torch.eye(4)
+        optimizer = Muon([weight], lr=0.0, weight_decay=0.5)
+        optimizer.step()
+        assert torch.equal(weight.detach(), torch.ones(4, 4))
+        torch.testing.assert_close(optimizer.state[weight]["momentum"], 0.05 * torch.eye(4))
+
+    def test_the_momentum_of_an_older_checkpoint_is_a_matrix(self) -> None:
+        torch.manual_seed(0)
+        start, gradient, momentum = torch.randn(3, 8, 6, 3, 3)
+        steps = []
+        for held in (momentum, momentum.flatten(1)):
+            weight = nn.Parameter(start.clone(memory_format=torch.channels_last))
+            weight.grad = gradient.clone(memory_format=torch.channels_last)
+            optimizer = Muon([weight], lr=0.1)
+            optimizer.state[weight]["momentum"] = held.clone()
+            optimizer.step()
+            steps.append(weight.detach())
+        torch.testing.assert_close(*steps)
 
     def test_parameters_without_gradient_stay(self) -> None:
         weight = nn.Parameter(torch.ones(4, 4))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from tiny_runs import CPU, RATED, TINY, pictures
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP
-from gmvqzip.training import loop
+from gmvqzip.training import course, loop
 from gmvqzip.training import trainer as module
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
@@ -111,11 +113,14 @@ class TestRun:
         other = run(made(tmp_path, replace(TINY, seed=1)), until=1)
         assert other[0].values["loss"] != records[0].values["loss"]
 
-    def test_lengths(self, tmp_path: Path) -> None:
+    def test_lengths(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert made(tmp_path, TINY.with_length(steps=7, epochs=None, seconds=None)).steps == 7
         assert made(tmp_path, TINY.with_length(steps=None, epochs=2, seconds=None)).steps == 10
         assert made(tmp_path, TINY.with_length(steps=None, epochs=0.01, seconds=None)).steps == 1
-        timed = made(tmp_path, TINY.with_length(steps=None, epochs=None, seconds=0.2))
+        ticks = count(0.0, 0.01)  # seconds: so much passes from one look at the clock to the next
+        for timed_module in (loop, course):
+            monkeypatch.setattr(timed_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+        timed = made(tmp_path, TINY.with_length(steps=None, epochs=None, seconds=2.0))
         assert timed.steps is None
         records = run(timed)
         assert records[-1].progress < 1 <= timed.progress
@@ -126,10 +131,9 @@ class TestRun:
         run(trainer, on_evaluation=lambda: seen.append((trainer.step, trainer.exported is trainer.average)))
         assert seen == [(4, False), (8, False), (12, True)]  # the end is the caller's
 
-    def test_pictures_that_do_not_fit_the_grid_are_refused(self, tmp_path: Path) -> None:
+    def test_pictures_that_do_not_fit_the_grid_are_padded(self, tmp_path: Path) -> None:
         trainer = Trainer(TINY, UniformSet("odd", pictures(3, side=18)), tmp_path, CPU)
-        with pytest.raises(TrainingError, match=r"of 18x18 do not fit.*multiples of 4 pixels; set crop"):
-            run(trainer)
+        assert len(run(trainer, until=1)) == 1
         cropped = Trainer(replace(TINY, crop=8), UniformSet("odd", pictures(3, side=18)), tmp_path, CPU)
         assert len(run(cropped, until=1)) == 1
 

@@ -1,0 +1,68 @@
+"""The package's functions: one picture, with the default model or another one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Unpack
+
+from gmvqzip import codec
+from gmvqzip.codec import Region
+from gmvqzip.entropy.codes import Codes
+from gmvqzip.errors import ModelError, one_line
+from gmvqzip.format import container
+from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
+from gmvqzip.format.source import Source, open_source
+from gmvqzip.models import registry
+from gmvqzip.rates import DEFAULT_EFFORT, RateOptions
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def compress(
+    image: Any,
+    *,
+    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
+    strip: bool = False,
+    device: str = "auto",
+    **rate: Unpack[RateOptions],
+) -> bytes:
+    """Compress a picture with the default model or another one; image, strip and rate as for `Codec.compress`."""
+    return codec.load(model, device=device).compress(image, strip=strip, **rate)
+
+
+def decompress(
+    source: Source,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    region: Region | None = None,
+    scale: float = 1,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Decompress a `.gmvq` file, or a part, given as for `Codec.decompress`; the file names its model."""
+    with open_source(source) as file:
+        start = file.tell()
+        header, _ = container.read_header(file.read(MAX_HEADER_BYTES))
+        file.seek(start)
+        found = codec.load_for(header.model_id, model=model, device=device)
+        return found.decompress(file, region=region, scale=scale, max_pixels=max_pixels)
+
+
+def encode(
+    image: Any,
+    *,
+    model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
+    quality: int | None = None,
+    effort: int = DEFAULT_EFFORT,
+    device: str = "auto",
+) -> Codes:
+    """The code indices of a picture under the default model or another one."""
+    return codec.load(model, device=device).encode(image, quality=quality, effort=effort)
+
+
+def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:
+    """The picture of these codes; they name their model."""
+    if not isinstance(codes, Codes):
+        raise ModelError(f"{one_line(codes)} are no codes: give what `encode` returns")
+    return codec.load_for(bytes.fromhex(codes.model_id), model=model, device=device).decode(codes)
