@@ -74,13 +74,16 @@ def codes_crc32(stages: Iterable[NDArray[Any]]) -> int:
 
     Those are the low 16 bits. Where an index of the picture has more, the high ones of all indices follow likewise.
     """
-    kept = [np.ascontiguousarray(stage) for stage in stages]
-    crc = 0
-    for stage in kept:
-        crc = zlib.crc32((stage & 0xFFFF).astype(">u2").tobytes(), crc)
-    if any(stage.size and int(stage.max()) >> 16 for stage in kept):
-        for stage in kept:
-            crc = zlib.crc32((stage >> 16).astype(">u2").tobytes(), crc)
+    crc, wide = 0, False
+    kept: list[NDArray[Any] | int] = []  # how many indices a stage has, where none of them has more
+    for stage in stages:
+        crc = zlib.crc32(stage.astype(">u2", order="C").tobytes(), crc)
+        more = stage.dtype.itemsize > 2 and stage.size > 0 and int(stage.max()) >> 16 > 0
+        kept.append(stage if more else stage.size)
+        wide = wide or more
+    for part in kept if wide else []:
+        high = np.zeros(part, ">u2") if isinstance(part, int) else (part >> 16).astype(">u2", order="C")
+        crc = zlib.crc32(high.tobytes(), crc)
     return crc
 
 
