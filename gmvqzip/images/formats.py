@@ -64,6 +64,7 @@ _STARTS = (
     (b"BPG\xfb", "BPG"),
     (b"P7\n", "PAM"),
     (b"AT&TFORM", "DjVu"),
+    (b"\0\x05\x16\x07", "AppleDouble"),
 )
 _NAMES = {"HEIF": "HEIC/HEIF", "JXL": "JPEG XL", "AVIF": "AVIF", "RAW": "a camera's raw format"}
 
@@ -103,6 +104,8 @@ def refusal(head: bytes) -> str:
         return f"this is a {shown} picture: install {ADD_ONS[name][1]} (pip install {ADD_ONS[name][1]}), or convert it"
     if name == "AVIF":
         return "this is an AVIF picture: install a Pillow that reads AVIF (pip install --upgrade pillow), or convert it"
+    if name == "AppleDouble":
+        return "this is a side file of macOS (AppleDouble) and holds no picture: leave it out"
     if name == "RAW":
         return "this is a camera's raw file: develop it first, into a TIFF, JPEG or PNG"
     return f"this is a file of the format {shown}, which is not read: convert it to PNG or TIFF first"
