@@ -156,6 +156,6 @@ class CodesCodec:
         shapes = self.config.stage_shapes(width, height)
         if [stage.shape for stage in codes.stages] != shapes:
             raise ModelError(f"codes do not fit: {width}x{height} pixels take grids {shapes}")
-        for number, (stage, grid) in enumerate(zip(codes.stages, self.config.stages(), strict=True)):
-            if stage.min() < 0 or stage.max() >= grid.codes:
-                raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {grid.codes - 1}")
+        for number, (stage, end) in enumerate(zip(codes.stages, self.config.index_ends(), strict=True)):
+            if stage.min() < 0 or stage.max() >= end:
+                raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {end - 1}")

@@ -2,7 +2,7 @@
 
 A file is asked for by a quality of 1 to 100 and, between two neighbouring qualities, by the trade: a factor of the bits
 against the distortion. `search` narrows down first the quality, then the trade, in a few tries; `reach` goes on from
-there for an effort that changes the sizes. Both know a file by one number, its bytes or its PSNR. What makes it is given.
+there for an effort that changes the sizes. Both know a file by one number, bytes or PSNR. What makes it is given.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Make the golden files in tests/golden/hyperprior: a model and `.gmvq` files that must decode to the same for ever.
+"""Make the golden files in tests/golden/hyperprior: models and `.gmvq` files that must decode to the same for ever.
 
 python scripts/make_golden_hyperprior.py           add the files that are missing
 python scripts/make_golden_hyperprior.py --check   only compare; exit 1 if a file is missing or would differ
 
-The model's weights are random, and its file is never made again: another machine might draw others. The codes of the
-pictures are drawn from the model's tables by a generator that is written out here, so that the rest is the same
+The models' weights are random, and their files are never made again: another machine might draw others. The codes of
+the pictures are drawn from the models' tables by a generator that is written out here, so that the rest is the same
 everywhere. A file that exists is never changed: a change of the format adds files of its own.
 """
 
@@ -23,28 +23,41 @@ import numpy as np
 from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Site
+from gmvqzip.entropy.context import Block
 from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import read_info
 
 FILES = Path(__file__).resolve().parent.parent / "tests" / "golden" / "hyperprior"
-MODEL = "hyperprior-1.safetensors"
 EXPECTED = "expected.json"
-CONFIG = HyperpriorConfig(
-    channels=(4, 4, 4),
-    encoder_blocks=(0, 0, 0),
-    decoder_blocks=(0, 0, 0),
-    quarter=(GroupsConfig(1, 32, 4), GroupsConfig(2, 16, 2)),
-    hyper=(GroupsConfig(2, 16, 4),),
-    context_width=8,
-)
-# Name, width, height, gray, quality, halvings, side of the tiles.
+MODELS = {
+    "hyperprior-1": HyperpriorConfig(
+        channels=(4, 4, 4),
+        encoder_blocks=(0, 0, 0),
+        decoder_blocks=(0, 0, 0),
+        quarter=(GroupsConfig(1, 32, 4), GroupsConfig(2, 16, 2)),
+        hyper=(GroupsConfig(2, 16, 4),),
+        context_width=8,
+    ),
+    "shared-1": HyperpriorConfig(
+        strides=(8, 16),
+        channels=(4, 4),
+        encoder_blocks=(0, 0),
+        decoder_blocks=(0, 0),
+        quarter=(GroupsConfig(3, 256, 2, shared=True), GroupsConfig(1, 16, 4)),
+        hyper=(GroupsConfig(3, 100, 2, shared=True),),
+        context_width=8,
+        edge_kernel=1,
+    ),
+}
+# Name, model, width, height, gray, quality, halvings, side of the tiles.
 CASES = (
-    ("coarse-1", 100, 61, False, 20, 0, 0),
-    ("fine-1", 300, 70, True, 97, 0, 0),
-    ("halved-1", 301, 202, False, 35, 1, 0),
-    ("tiled-1", 290, 135, False, 60, 0, 64),
+    ("coarse-1", "hyperprior-1", 100, 61, False, 20, 0, 0),
+    ("fine-1", "hyperprior-1", 300, 70, True, 97, 0, 0),
+    ("halved-1", "hyperprior-1", 301, 202, False, 35, 1, 0),
+    ("tiled-1", "hyperprior-1", 290, 135, False, 60, 0, 64),
+    ("shared-1", "shared-1", 150, 90, False, 40, 0, 0),
+    ("shared-tiled-1", "shared-1", 130, 70, True, 90, 0, 64),
 )
 
 
@@ -53,9 +66,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     check = parser.parse_args().check
     wrong = []
-    if not check and not (FILES / MODEL).exists():
-        FILES.mkdir(parents=True, exist_ok=True)
-        (FILES / MODEL).write_bytes(model_bytes())
+    for name in MODELS:
+        if not check and not (FILES / f"{name}.safetensors").exists():
+            FILES.mkdir(parents=True, exist_ok=True)
+            (FILES / f"{name}.safetensors").write_bytes(model_bytes(name))
     for path, content in golden_files():
         if path.exists() and (check or path.name != EXPECTED):
             wrong += [f"{path.name} would change"] * (path.read_bytes() != content)
@@ -68,14 +82,16 @@ def main() -> int:
 
 
 def golden_files() -> Iterator[tuple[Path, bytes]]:
-    """Each file that is made with the model, and its content."""
-    codec = Codec(read_info(FILES / MODEL), "cpu")
+    """Each file that is made with a model, and its content."""
+    codecs = {model: Codec(read_info(FILES / f"{model}.safetensors"), "cpu") for model in MODELS}
     expected = {}
-    for number, (name, width, height, gray, quality, halvings, tile) in enumerate(CASES):
+    for number, (name, model, width, height, gray, quality, halvings, tile) in enumerate(CASES):
+        codec = codecs[model]
         empty = Codes((), width, height, codec.model_id, quality, gray, halvings, tile)
         codes, latent = random_codes(codec, empty, seed=number)
         yield FILES / f"{name}.gmvq", codec.pack_codes(codes).data
         expected[name] = {
+            "model": model,
             "width": width,
             "height": height,
             "gray": gray,
@@ -90,16 +106,17 @@ def golden_files() -> Iterator[tuple[Path, bytes]]:
     yield FILES / EXPECTED, f"{{\n{lines}\n}}\n".encode()
 
 
-def model_bytes() -> bytes:
+def model_bytes(name: str) -> bytes:
     """A model file with random weights, spread so that all context classes occur."""
     import torch
 
     from gmvqzip.models.hyperprior import HyperpriorModel
     from gmvqzip.models.hyperstore import dump_hyperprior
     from gmvqzip.models.quality import QualityVector
+    from gmvqzip.quantizers.shared import SharedGMVQ
 
     torch.manual_seed(1)
-    model = HyperpriorModel(CONFIG).eval()
+    model = HyperpriorModel(MODELS[name]).eval()
     with torch.no_grad():
         model.hyper_mean.normal_()
         for module in model.modules():
@@ -108,10 +125,20 @@ def model_bytes() -> bytes:
         for step in model.steps():
             step.head.conv.weight.mul_(24)
         for groups in model.all_groups():
+            if isinstance(groups, SharedGMVQ):  # which starts as a whole
+                groups.code_bias.add_(torch.randn_like(groups.code_bias))
+                groups.slope.normal_(0, 0.2).mul_((groups.log_precision / 2).exp())
+                continue
             groups.codebook.mul_(2)
             groups.code_bias.normal_()
             groups.slope.normal_(0, 0.2)
-    return dump_hyperprior("hyperprior-1", model, {})
+        if name == "shared-1":
+            for scales in (vector.anchors for vector in model.hyper_scales()):
+                scales.add_(torch.linspace(-4, 5, scales.shape[1]))
+            for step in model.steps():
+                scale_bias = step.head.conv.bias[model.config.latents :]  # type: ignore[index]
+                scale_bias.add_(torch.linspace(-5, 3, len(scale_bias)))
+    return dump_hyperprior(name, model, {})
 
 
 def random_codes(codec: Codec, empty: Codes, seed: int) -> tuple[Codes, np.ndarray]:
@@ -121,30 +148,44 @@ def random_codes(codec: Codec, empty: Codes, seed: int) -> tuple[Codes, np.ndarr
     """
     engine = codec.engine
     if not isinstance(engine, HyperpriorEngine):
-        raise TypeError(f"{MODEL} is no hyperprior model")
-    shapes = CONFIG.stage_shapes(*empty.coded_size)
-    stages = [np.zeros(shape, dtype=np.int32) for shape in shapes]
-    rows, columns = shapes[-1]
-    stride = CONFIG.strides[-1]
-    latent = np.zeros((rows, columns, CONFIG.latents), dtype=np.int32)
+        raise TypeError(f"{codec.name} is no hyperprior model")
+    config = engine.config
+    rows, columns = config.stage_shapes(*empty.coded_size)[-1]
+    stride = config.strides[-1]
+    arrays = [
+        np.zeros((grid.stages, rows * stride // grid.stride, columns * stride // grid.stride), dtype=np.int32)
+        for grid in config.grids
+    ]
+    latent = np.zeros((rows, columns, config.latents), dtype=np.int32)
     grid = TileGrid(columns * stride, rows * stride, empty.tile or max(rows, columns) * stride)
     state = seed + 1
+
+    def drawn(bits: int) -> int:
+        nonlocal state
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return state >> (64 - bits)
+
     for tile in map(grid.box, range(len(grid))):
-        windows = [stage[tile.cells(part.stride)] for stage, part in zip(stages, CONFIG.stages(), strict=True)]
+        windows = [
+            array[(slice(None), *tile.cells(part.stride))] for array, part in zip(arrays, config.grids, strict=True)
+        ]
 
-        def visit(site: Site, windows: list[np.ndarray] = windows) -> np.ndarray:
-            nonlocal state
-            codes = np.zeros(site.pairs.size, dtype=np.int64)
-            for place, pair in enumerate(site.pairs.reshape(-1)):
-                state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        def visit(block: Block, windows: list[np.ndarray] = windows) -> np.ndarray:
+            indices = np.zeros(block.pairs.shape, dtype=np.int64)
+            for place, pair in np.ndenumerate(block.pairs):
+                sample = drawn(24)
                 if pair:
-                    (table,) = site.mixtures.tables(site.group, np.array([pair]))
-                    codes[place] = np.searchsorted(np.cumsum(table), state >> 40, side="right")  # 24 bits
-            windows[site.stage][site.window] = codes.reshape(site.pairs.shape)
-            return windows[site.stage][site.window]
+                    mixtures = block.mixtures
+                    (table,) = mixtures.tables(0 if mixtures.shared else place[0], np.array([pair]))
+                    code = int(np.searchsorted(np.cumsum(table), sample, side="right"))
+                    bits = int(mixtures.point_bits[code])
+                    indices[place] = code + (mixtures.codes * drawn(bits) if bits else 0)
+            block.put(windows[block.part], indices)
+            return indices
 
-        latent[tile.cells(stride)] = engine.context().walk(*windows[0].shape, empty.quality, visit)
-    return replace(empty, stages=tuple(stages)), latent
+        latent[tile.cells(stride)] = engine.context().walk(*windows[0].shape[1:], empty.quality, visit)
+    stages = tuple(group for array in arrays for group in array)
+    return replace(empty, stages=stages), latent
 
 
 if __name__ == "__main__":

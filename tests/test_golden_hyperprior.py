@@ -13,19 +13,20 @@ import gmvqzip
 from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Site
+from gmvqzip.entropy.context import Block
 from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
 
 FILES = Path(__file__).parent / "golden" / "hyperprior"
-MODEL = FILES / "hyperprior-1.safetensors"
 EXPECTED = json.loads((FILES / "expected.json").read_text())
+MODELS = {name: FILES / f"{name}.safetensors" for name in ("hyperprior-1", "shared-1")}
+CODECS = {name: Codec(read_info(path), "cpu") for name, path in MODELS.items()}
 
 
-@pytest.fixture(scope="module")
-def golden() -> Codec:
-    return Codec(read_info(MODEL), "cpu")
+def codec_of(name: str) -> Codec:
+    """The codec of a file."""
+    return CODECS[EXPECTED[name]["model"]]
 
 
 def apart(golden: Codec, codes: Codes) -> list[tuple[tuple[slice, slice], list[np.ndarray]]]:
@@ -41,19 +42,28 @@ def apart(golden: Codec, codes: Codes) -> list[tuple[tuple[slice, slice], list[n
     ]
 
 
+def by_part(golden: Codec, stages: list[np.ndarray]) -> list[np.ndarray]:
+    """The index arrays of each part's groups [G, rows, columns]."""
+    rest = iter(stages)
+    return [np.stack([next(rest) for _ in range(grid.stages)]) for grid in golden.config.grids]
+
+
 def test_every_file_is_listed() -> None:
     assert {path.stem for path in FILES.glob("*.gmvq")} == set(EXPECTED)
+    assert {path.stem for path in FILES.glob("*.safetensors")} == set(MODELS)
 
 
-def test_the_model_is_whole_and_small() -> None:
-    verify(read_info(MODEL))
-    assert MODEL.stat().st_size < 60_000
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_is_whole_and_small(model: str) -> None:
+    verify(read_info(MODELS[model]))
+    assert MODELS[model].stat().st_size < 60_000
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("coder", ["", "python"])
-def test_codes(golden: Codec, name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codes(name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GMVQZIP_CODER", coder)
+    golden = codec_of(name)
     expected = EXPECTED[name]
     data = (FILES / f"{name}.gmvq").read_bytes()
     box, codes = golden.unpack_codes(data)
@@ -66,17 +76,19 @@ def test_codes(golden: Codec, name: str, coder: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_latent_and_the_picture(golden: Codec, name: str) -> None:
+def test_the_latent_and_the_picture(name: str) -> None:
+    golden = codec_of(name)
     codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
     pairs: list[int] = []
 
-    def visit(site: Site) -> np.ndarray:
-        pairs.extend(site.pairs.flat)
-        return stages[site.stage][site.window]
+    def visit(block: Block) -> np.ndarray:
+        pairs.extend(block.pairs.flat)
+        return block.cut(parts[block.part])
 
     assert isinstance(golden.engine, HyperpriorEngine)
     latent = np.zeros((*codes.stages[-1].shape, golden.engine.config.latents), np.int32)
     for place, stages in apart(golden, codes):
+        parts = by_part(golden, stages)
         latent[place] = golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
     assert f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}" == EXPECTED[name]["latent_crc32"]
     assert len(set(pairs)) > 60  # so that the files say something
@@ -85,24 +97,32 @@ def test_the_latent_and_the_picture(golden: Codec, name: str) -> None:
     assert image.mode == ("L" if codes.gray else "RGB")
 
 
-def test_implied_codes_occur(golden: Codec) -> None:
-    found = []
+@pytest.mark.parametrize("model", MODELS)
+def test_implied_codes_and_extra_bits_occur(model: str) -> None:
+    golden, found, wide = CODECS[model], list[bool](), list[bool]()
+    assert isinstance(golden.engine, HyperpriorEngine)
 
-    def visit(site: Site) -> np.ndarray:
-        found.append(bool((site.pairs == 0).any()))
-        return stages[site.stage][site.window]
+    def visit(block: Block) -> np.ndarray:
+        found.extend((group == 0).any() for group in block.pairs)
+        indices = block.cut(parts[block.part])
+        wide.append((indices >= block.mixtures.codes).any())
+        return indices
 
     for name in EXPECTED:
+        if EXPECTED[name]["model"] != model:
+            continue
         codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
         for _, stages in apart(golden, codes):
+            parts = by_part(golden, stages)
             golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
     assert any(found)
     assert not all(found)
+    assert any(wide) == (model == "shared-1")
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_info(name: str) -> None:
-    found = gmvqzip.info(FILES / f"{name}.gmvq", model=MODEL)
+    found = gmvqzip.info(FILES / f"{name}.gmvq", model=MODELS[EXPECTED[name]["model"]])
     assert (found.width, found.height, found.quality) == tuple(
         EXPECTED[name][field] for field in ("width", "height", "quality")
     )

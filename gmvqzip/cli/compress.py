@@ -326,7 +326,7 @@ def _write(
     if outputs.remove and product.dropped:
         report.keep(task.name, product.dropped)
     if len(done.data) > product.in_bytes:
-        sizes = f"{len(done.data):,} bytes of {product.in_bytes:,}"
+        sizes = f"{product.in_bytes:,} -> {len(done.data):,} bytes"
         report.note(
             f"{safe_name(task.name)}: it got larger, {sizes}; --only-if-smaller leaves such files alone", level=0
         )

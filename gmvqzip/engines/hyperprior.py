@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.engines.base import MAP, Once, Search, Stages, fast_bfloat16, full_precision, image_tensor, torch_device
+from gmvqzip.engines.choice import Candidates, choose
 from gmvqzip.entropy import runs
 from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
-from gmvqzip.entropy.context import LATENT_UNIT, ContextModel, Site, Visitor
+from gmvqzip.entropy.codes import frozen
+from gmvqzip.entropy.context import Block, ContextModel, Visitor
 from gmvqzip.entropy.layers import QUALITIES
+from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.errors import FormatError, ModelError, whole_number
 from gmvqzip.format.limits import MAX_CODES
 from gmvqzip.format.tiles import Box
@@ -51,21 +54,27 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Walk:
-    """What codes of B pictures are coded under, in coding order, and the latents [B, H, W, M] that they decode to, in
-    1/32 of a step."""
+class Coded:
+    """Codes of B pictures and what they are coded under.
 
-    sites: list[Site]
+    arrays: read-only, of each part the indices of its groups [G, B, rows, columns]; blocks: those visited, in coding
+    order, without their means; latent: what they decode to, in 1/32 of a step [B, H, W, M]; bits: of each picture [B],
+    where known.
+    """
+
+    arrays: list[NDArray[np.int32]]
+    blocks: list[Block]
     latent: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Codes of B pictures: index arrays [B, rows, columns], their walk, and the bits of each picture [B]."""
-
-    stages: list[NDArray[np.int32]]
-    walk: Walk
     bits: NDArray[np.float64]
+
+    def picture(self, number: int) -> tuple[NDArray[np.int32], ...]:
+        """Read-only index arrays [rows, columns] of a picture, group by group."""
+        return tuple(group for array in self.arrays for group in frozen(array[:, number]))
+
+    def coded(self, number: int) -> Iterator[tuple[Block, NDArray[Any], NDArray[np.int32]]]:
+        """Block by block of a picture: the block, its pairs and its indices [G, h, w]."""
+        for block in self.blocks:
+            yield block, block.pairs[:, number], block.cut(self.arrays[block.part][:, number])
 
 
 class HyperpriorEngine:
@@ -74,7 +83,7 @@ class HyperpriorEngine:
     def __init__(self, info: ModelInfo, config: HyperpriorConfig, device: str) -> None:
         self.info, self.config, self.device = info, config, device
         self._once = Once()
-        self._last = threading.local()  # the last codes that were chosen or unpacked, and their walk
+        self._last = threading.local()  # the last codes that were chosen or unpacked, and their contexts
 
     def resolve_quality(self, quality: int | None) -> int:
         """The quality field, 1 to 100; DEFAULT_QUALITY where none is wanted."""
@@ -125,12 +134,12 @@ class HyperpriorEngine:
         steps = self._steps(weight * search.trade) * np.float32(_DESCENT)
         best, costs = [choice] * len(pixels), np.full(len(pixels), np.inf)
         for turn in range(search.rounds + 1):
-            errors, gradient = self._descent(choice.walk.latent, scene, position)
+            errors, gradient = self._descent(choice.latent, scene, position)
             cost = weight * errors + choice.bits
             best = [choice if better else known for better, known in zip(cost < costs, best, strict=True)]
             costs = np.minimum(costs, cost)
             if turn < search.rounds:
-                decoded = choice.walk.latent.astype(np.float32) / LATENT_UNIT
+                decoded = choice.latent.astype(np.float32) / LATENT_UNIT
                 latent = latent + _PULL * (decoded - latent) - steps * gradient
                 choice = self._choose(latent, hyper, quality, search.trade)
         return self._remembered(best, quality)
@@ -147,21 +156,19 @@ class HyperpriorEngine:
             counted.seen_from(seen).cells(),
         )
 
-    def _choose(self, latents: Floats, hypers: Floats, quality: int, trade: float) -> Choice:
+    def _choose(self, latents: Floats, hypers: Floats, quality: int, trade: float) -> Coded:
         """MAP codes of latents [B, H, W, M] and hyper-latents [B, h, w, Z]."""
         count, rows, columns, _ = hypers.shape
-        stages = self._empty(columns * self.config.alignment, rows * self.config.alignment, count)
-        precisions = self._precisions() / np.float32(trade)
+        precisions = [own / np.float32(trade) for own in self._precisions()]
         bits = np.zeros(count)
 
-        def visit(site: Site) -> NDArray[Any]:
-            target = hypers[..., site.channels] if site.hyper else latents[(..., *site.window, site.channels)]
-            chosen, cost = choose(target, site, precisions[site.stage])
-            bits[:] += cost.reshape(count, -1).sum(1)
-            stages[site.stage][(..., *site.window)] = chosen
+        def visit(block: Block) -> NDArray[np.int32]:
+            target = block.cut_channels(hypers if block.part < len(self.config.hyper) else latents)
+            chosen, cost = choose(target, block, precisions[block.part], self._candidates(block.part))
+            bits[:] += cost.sum((0, 2, 3), dtype=np.float64)
             return chosen
 
-        return Choice(stages, self._visited(stages, quality, visit), bits)
+        return self._visited((count, rows, columns), quality, visit, bits)
 
     def _descent(
         self, coded: NDArray[np.int32], scene: Scene, position: torch.Tensor
@@ -185,18 +192,11 @@ class HyperpriorEngine:
 
     def _channel_precisions(self) -> Floats:
         """w of the group of each channel [M] of the latent."""
-        precisions = self._precisions()
-        out = np.empty(self.config.latents, dtype=np.float32)
-        stage = sum(part.count for part in self.config.hyper)
-        first = 0
-        for part in self.config.quarter:
-            for quarter in range(QUARTERS):
-                own = np.repeat(precisions[stage : stage + part.count], part.dimensions)
-                start = quarter * self.config.latents // QUARTERS + first
-                out[start : start + len(own)] = own
-                stage += part.count
-            first += part.count * part.dimensions
-        return out
+        own = [
+            np.repeat(precisions, part.dimensions).reshape(QUARTERS, -1)
+            for precisions, part in zip(self._precisions()[len(self.config.hyper) :], self.config.quarter, strict=True)
+        ]
+        return np.concatenate(own, 1).reshape(-1)
 
     def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
         """Picture [3, H, W] of index arrays."""
@@ -204,8 +204,8 @@ class HyperpriorEngine:
 
     def latent(self, stages: Stages, quality: int) -> NDArray[np.int32]:
         """The latent [H, W, M] that index arrays decode to, in 1/32 of a step."""
-        walk, number = self._walk(stages, quality)
-        latent: NDArray[np.int32] = walk.latent[number]
+        coded, number = self._coded(stages, quality)
+        latent: NDArray[np.int32] = coded.latent[number]
         return latent
 
     def paint(self, stages: Stages, quality: int, region: Box) -> Iterator[tuple[Box, torch.Tensor]]:
@@ -238,83 +238,82 @@ class HyperpriorEngine:
             return picture[0].clamp(0, 1)
 
     def pack(self, stages: Stages, quality: int) -> bytes:
-        """Payload: group after group, in coding order, under the tables of its contexts."""
+        """Payload: block after block, in coding order, under the tables of its contexts."""
         stream = StreamEncoder()
-        runs.put(stream, *self._row(stages, quality)[1:])
+        coded, number = self._coded(stages, quality)
+        for block, pairs, indices in coded.coded(number):
+            runs.put(stream, block.mixtures, pairs, indices)
         return stream.finish()
 
     def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
         """Index arrays in a payload."""
-        total = sum(rows * columns for rows, columns in self.config.stage_shapes(*size))
+        shapes = self.config.stage_shapes(*size)
+        total = sum(rows * columns for rows, columns in shapes)
         if total > MAX_CODES:
             raise FormatError(f"{total} codes are more than the limit of {MAX_CODES}")
-        stages = self._empty(*size, 1)
         stream = StreamDecoder(payload)
-
-        def visit(site: Site) -> NDArray[Any]:
-            codes = runs.take(stream, site)
-            stages[site.stage][(..., *site.window)] = codes
-            return codes
-
-        walk = self._visited(stages, quality, visit)
+        coded = self._visited(
+            (1, *shapes[0]), quality, lambda block: runs.take(stream, block.mixtures, block.pairs), np.zeros(1)
+        )
         stream.finish()
-        return self._remembered([Choice(stages, walk, np.zeros(1))], quality)[0]
+        return self._remembered([coded], quality)[0]
 
     def site_bits(self, stages: Stages, quality: int) -> tuple[NDArray[np.float32], ...]:
         """Ideal code length of each code, in bits, in arrays as the index arrays."""
-        bits = tuple(np.zeros(stage.shape, dtype=np.float32) for stage in stages)
-        sites, order, codes = self._row(stages, quality)
-        row, start = runs.code_bits(order, codes), 0
-        for site in sites:
-            own = bits[site.stage][site.window]
-            own[:] = row[start : start + own.size].reshape(own.shape)
-            start += own.size
-        return bits
+        coded, number = self._coded(stages, quality)
+        bits = [np.zeros(array[:, number].shape, dtype=np.float32) for array in coded.arrays]
+        for block, pairs, indices in coded.coded(number):
+            block.put(bits[block.part], runs.index_bits(block.mixtures, pairs, indices))
+        return tuple(group for part in bits for group in part)
 
     def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
         """Ideal code length of each group, in bits: the sums of `site_bits`, but for rounding."""
-        sites, order, codes = self._row(stages, quality)
-        owners = np.repeat([site.stage for site in sites], [stages[site.stage][site.window].size for site in sites])
-        return tuple(np.bincount(owners, runs.code_bits(order, codes), len(stages)).tolist())
+        coded, number = self._coded(stages, quality)
+        bits = [np.zeros(len(array)) for array in coded.arrays]
+        for block, pairs, indices in coded.coded(number):
+            bits[block.part] += runs.index_bits(block.mixtures, pairs, indices).sum((1, 2), dtype=np.float64)
+        return tuple(np.concatenate(bits).tolist())
 
-    def _row(self, stages: Stages, quality: int) -> tuple[list[Site], runs.Order, NDArray[np.int32]]:
-        """The sites of known codes, the codes in a row, site after site, and the order in which they are sent."""
-        walk, number = self._walk(stages, quality)
-        codes = np.concatenate([stages[site.stage][site.window].reshape(-1) for site in walk.sites])
-        return walk.sites, runs.order(walk.sites, [site.pairs[number] for site in walk.sites]), codes
-
-    def _walk(self, stages: Stages, quality: int) -> tuple[Walk, int]:
-        """A walk over codes that are known, and the picture's number in it; the thread's last one where it fits."""
-        for walk, number, known_quality, known in getattr(self._last, "kept", ()):
+    def _coded(self, stages: Stages, quality: int) -> tuple[Coded, int]:
+        """Known codes under their contexts, and the picture's number there; the thread's last ones where they fit."""
+        for coded, number, known_quality, known in getattr(self._last, "kept", ()):
             if known_quality == quality and len(known) == len(stages) and all(map(np.array_equal, known, stages)):
-                return walk, number
-        batch = [stage[None] for stage in stages]
-        return self._visited(batch, quality, lambda site: batch[site.stage][(..., *site.window)]), 0
+                return coded, number
+        rest = iter(stages)
+        arrays = [np.stack([next(rest) for _ in range(grid.stages)])[:, None] for grid in self.config.grids]
+        for mixtures, array in zip(self.context().mixtures, arrays, strict=True):
+            mixtures.check(array)
+        size = arrays[0].shape[1:]
+        return self._visited(size, quality, lambda block: block.cut(arrays[block.part]), np.zeros(1)), 0
 
-    def _visited(self, stages: Stages, quality: int, visit: Visitor) -> Walk:
-        """A walk over grids such as those of `stages` [B, ...]. What it visited is kept without the means."""
-        sites: list[Site] = []
+    def _visited(self, size: tuple[int, ...], quality: int, visit: Visitor, bits: NDArray[np.float64]) -> Coded:
+        """What a visitor gives. size: pictures, rows and columns of the hyper-latent."""
+        count, rows, columns = size
+        blocks: list[Block] = []
+        arrays = []
+        for grid in self.config.grids:
+            factor = self.config.alignment // grid.stride
+            arrays.append(np.zeros((grid.stages, count, rows * factor, columns * factor), dtype=np.int32))
 
-        def note(site: Site) -> NDArray[Any]:
-            sites.append(replace(site, mean=_NONE))
-            return visit(site)
+        def note(block: Block) -> NDArray[Any]:
+            blocks.append(replace(block, means=_NONE))
+            indices = visit(block)
+            block.put(arrays[block.part], indices)
+            return indices
 
-        count, rows, columns = stages[0].shape
-        return Walk(sites, self.context().walk(rows, columns, quality, note, lead=(count,)))
+        latent = self.context().walk(rows, columns, quality, note, lead=(count,))
+        for array in arrays:
+            array.flags.writeable = False
+        return Coded(arrays, blocks, latent, bits)
 
-    def _remembered(self, choices: Sequence[Choice], quality: int) -> list[tuple[NDArray[np.int32], ...]]:
-        """Read-only index arrays of each picture of a batch, of its choice of them.
+    def _remembered(self, coded: Sequence[Coded], quality: int) -> list[tuple[NDArray[np.int32], ...]]:
+        """Read-only index arrays of each picture of a batch, given by what holds its codes.
 
-        This thread keeps their walks until the next ones, unless they are large.
+        This thread keeps their contexts until the next ones, unless they are large.
         """
-        found, kept = [], []
-        for number, choice in enumerate(choices):
-            stages = tuple(np.ascontiguousarray(stage[number]) for stage in choice.stages)
-            for stage in stages:
-                stage.flags.writeable = False
-            found.append(stages)
-            kept.append((choice.walk, number, quality, stages))
-        small = sum(walk.latent.size for walk in {id(c.walk): c.walk for c in choices}.values()) <= _KEPT_LATENT
+        found = [own.picture(number) for number, own in enumerate(coded)]
+        small = sum(own.latent.size for own in {id(own): own for own in coded}.values()) <= _KEPT_LATENT
+        kept = [(own, number, quality, stages) for number, (own, stages) in enumerate(zip(coded, found, strict=True))]
         self._last.kept = kept if small else []
         return found
 
@@ -325,14 +324,20 @@ class HyperpriorEngine:
         context: ContextModel = self._once.get("context", lambda: load_context(self.info, self.config))
         return context
 
-    def _empty(self, width: int, height: int, count: int) -> list[NDArray[np.int32]]:
-        return [np.zeros((count, *shape), dtype=np.int32) for shape in self.config.stage_shapes(width, height)]
-
-    def _precisions(self) -> Floats:
+    def _precisions(self) -> list[Floats]:
+        """w of the groups of each part."""
         from gmvqzip.models.hyperstore import load_precisions
 
-        precisions: Floats = self._once.get("precisions", lambda: load_precisions(self.info, self.config))
-        return precisions
+        whole: Floats = self._once.get("precisions", lambda: load_precisions(self.info, self.config))
+        return np.split(whole, np.cumsum([grid.stages for grid in self.config.grids])[:-1])
+
+    def _candidates(self, part: int) -> Candidates | None:
+        """The candidates of a part's codebook, if its groups share one that has them."""
+        mixtures = self.context().mixtures[part]
+        if not mixtures.shared or mixtures.dimensions != 2:
+            return None
+        candidates: Candidates = self._once.get(f"candidates {part}", lambda: Candidates(mixtures))
+        return candidates
 
     def _transform(self) -> tuple[Transform, torch.device]:
         import torch
@@ -370,24 +375,6 @@ def _latent_tensor(coded: NDArray[np.int32], device: torch.device) -> torch.Tens
     import torch
 
     return torch.from_numpy(coded).to(device).permute(0, 3, 1, 2).float().div_(LATENT_UNIT)
-
-
-def choose(target: Floats, site: Site, weight: float) -> tuple[NDArray[np.int64], Floats]:
-    """The MAP codes [..., h, w] of a site, and the bits of each: argmin of w/2 ||r - mu_c||^2 - ln p(c | context).
-
-    r is what the mean leaves of the target.
-
-    target: [..., h, w, L] in units of the quantiser's step; weight: w.
-    """
-    residual = (target - site.mean.astype(np.float32) / LATENT_UNIT).reshape(-1, target.shape[-1])
-    words = site.mixtures.codebook[site.group].astype(np.float32) / LATENT_UNIT
-    bits = runs.bits(site)
-    score = bits * np.float32(math.log(2))
-    score += (np.float32(weight) / 2) * (words * words).sum(1)
-    score -= residual @ (np.float32(weight) * words).T
-    chosen = score.argmin(1)
-    cost: Floats = np.take_along_axis(bits, chosen[:, None], 1)
-    return chosen.reshape(site.pairs.shape), cost.reshape(site.pairs.shape)
 
 
 def _position(quality: int, device: torch.device) -> torch.Tensor:

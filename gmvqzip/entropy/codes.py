@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.errors import FormatError
-from gmvqzip.format.limits import MAX_QUALITY, MAX_SIDE, MAX_TABLE, MAX_TILE_SIDE, MIN_TILE_SIDE
+from gmvqzip.format.limits import MAX_INDEX, MAX_QUALITY, MAX_SIDE, MAX_TILE_SIDE, MIN_TILE_SIDE
 from gmvqzip.format.size import coded_size
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
@@ -22,7 +22,7 @@ _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 class Codes:
     """The code indices of one picture and what is needed to decode them. Equal if all contents are equal.
 
-    stages: one array [rows, columns] per stage, in coding order, coarse first; any integers from 0 to 65,535, kept as
+    stages: one array [rows, columns] per stage, in coding order, coarse first; any integers from 0 to 2^31 - 1, kept as
     read-only int32. width, height: the picture, in pixels. model_id: 64 hexadecimal digits. quality: 0 to 100.
     halvings: how often both sides were halved before the picture was coded, 0 to 16. tile: side of the tiles in pixels,
     on which the codes depend; 0 for a picture in one piece. Raises FormatError for anything else.
@@ -62,7 +62,7 @@ class Codes:
         return all(np.array_equal(mine, theirs) for mine, theirs in zip(self.stages, other.stages, strict=True))
 
     def crc32(self) -> int:
-        """CRC-32 of all indices as 16-bit big-endian numbers: stage after stage, each row by row."""
+        """The codes check, see `codes_crc32`."""
         return codes_crc32(self.stages)
 
     def _rest(self) -> tuple[Any, ...]:
@@ -70,21 +70,45 @@ class Codes:
 
 
 def codes_crc32(stages: Iterable[NDArray[Any]]) -> int:
-    """CRC-32, as of zlib, of indices from 0 to 65,535: each stage in C order, as 16-bit big-endian numbers."""
-    crc = 0
+    """CRC-32, as of zlib, of indices from 0 to 2^31 - 1: each stage in C order, as 16-bit big-endian numbers.
+
+    Those are the low 16 bits. Where an index of the picture has more, the high ones of all indices follow likewise.
+    """
+    crc, wide = 0, False
+    kept: list[NDArray[Any] | int] = []  # how many indices a stage has, where none of them has more
     for stage in stages:
-        crc = zlib.crc32(np.ascontiguousarray(stage).astype(">u2").tobytes(), crc)
+        crc = zlib.crc32(stage.astype(">u2", order="C").tobytes(), crc)
+        more = stage.dtype.itemsize > 2 and stage.size > 0 and int(stage.max()) >> 16 > 0
+        kept.append(stage if more else stage.size)
+        wide = wide or more
+    for part in kept if wide else []:
+        high = np.zeros(part, ">u2") if isinstance(part, int) else (part >> 16).astype(">u2", order="C")
+        crc = zlib.crc32(high.tobytes(), crc)
     return crc
+
+
+def frozen(array: NDArray[Any]) -> NDArray[np.int32]:
+    """The array as read-only int32 in C order, that nobody can change: itself, where it is one."""
+    if array.dtype == np.int32 and array.flags.c_contiguous and _read_only(array):
+        return array
+    kept = np.array(array, dtype=np.int32, order="C")
+    kept.flags.writeable = False
+    return kept
+
+
+def _read_only(array: Any) -> bool:
+    """Whether an array, and all that it is a view of, is read-only."""
+    while isinstance(array, np.ndarray) and not array.flags.writeable:
+        if array.base is None:
+            return array.flags.owndata
+        array = array.base
+    return False
 
 
 def _stage(number: int, stage: NDArray[Any]) -> NDArray[np.int32]:
     array = np.asarray(stage)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise FormatError(f"stage {number} is {array.dtype} {list(array.shape)}: integers [rows, columns] are wanted")
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= MAX_TABLE):
-        raise FormatError(f"stage {number} has an index outside 0 to {MAX_TABLE - 1}")
-    if array.dtype == np.int32 and array.flags.c_contiguous and array.flags.owndata and not array.flags.writeable:
-        return array  # an engine's, which nobody can change: large pictures are not copied
-    kept = np.array(array, dtype=np.int32, order="C")
-    kept.flags.writeable = False
-    return kept
+    if array.size and (int(array.min()) < 0 or int(array.max()) > MAX_INDEX):
+        raise FormatError(f"stage {number} has an index outside 0 to {MAX_INDEX}")
+    return frozen(array)

@@ -21,7 +21,6 @@ from gmvqzip.entropy.layers import QUALITIES, Floats, IntegerLayer, Integers, Te
 from gmvqzip.entropy.mixture import GroupMixtures, load_mixtures
 from gmvqzip.errors import ModelError
 
-LATENT_UNIT = 32  # decoded latents and means are in 1/32 of the quantiser's step
 CODED_LIMIT = 1023  # the layers see decoded latents limited to this magnitude, 32 steps
 ACTIVATION_UNIT, ACTIVATION_LIMIT = 32, 255  # and each other's outputs in 1/32, from 0 to this
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of the four phases of 2x2 sites
@@ -32,34 +31,64 @@ _KERNEL = 3  # of a step's first layer
 
 @dataclass(frozen=True)
 class GroupShape:
-    """`count` groups of `dimensions` channels with `codes` codewords each."""
+    """`count` groups of `dimensions` channels with `codes` codewords each, or all with the same."""
 
     count: int
     codes: int
     dimensions: int
+    shared: bool = False
 
 
 @dataclass(frozen=True)
-class Site:
-    """What is asked of a visitor: the codes of one group at some sites.
+class Block:
+    """What is asked of a visitor: the indices of all groups of a part, at the sites where it is coded together.
 
-    stage: number of the group in coding order; hyper: whether it is the hyper-latent's; window: its rows and columns in
-    the group's index array; channels: its channels in the latent or hyper-latent; pairs: class pairs [..., h, w]; mean:
-    [..., h, w, L] in 1/32 of the step; mixtures, group: whose tables and codewords apply. Where a pair is 0, both
-    classes the lowest, the code is 0 and takes no bits.
+    part: number of the part, the hyper-latent's first; windows: rows and columns of the sites in the groups' arrays, of
+    each quarter of the groups, or of all groups of the hyper-latent; channels: of each window, first and last of its
+    groups' in the latent or hyper-latent; pairs: class pairs [G, ..., h, w]; means: [G, ..., h, w, L] in 1/32 of the
+    step; mixtures: whose tables and codewords apply. Where a pair is 0, both classes the lowest, the index is 0 and
+    takes no bits.
     """
 
-    stage: int
-    hyper: bool
-    window: tuple[slice, slice]
-    channels: slice
+    part: int
+    windows: tuple[tuple[slice, slice], ...]
+    channels: tuple[slice, ...]
     pairs: NDArray[np.signedinteger[Any]]
-    mean: NDArray[np.signedinteger[Any]]
+    means: NDArray[np.signedinteger[Any]]
     mixtures: GroupMixtures
-    group: int
+
+    def cut(self, arrays: NDArray[Any]) -> NDArray[Any]:
+        """Its own [G, ..., h, w] of arrays of the part's groups [G, ..., rows, columns]."""
+        quarters = np.split(arrays, len(self.windows))
+        return np.concatenate([part[(..., *at)] for part, at in zip(quarters, self.windows, strict=True)])
+
+    def put(self, arrays: NDArray[Any], values: NDArray[Any]) -> None:
+        """The inverse of `cut`."""
+        pairs = zip(np.split(arrays, len(self.windows)), np.split(values, len(self.windows)), self.windows, strict=True)
+        for part, own, at in pairs:
+            part[(..., *at)] = own
+
+    def cut_channels(self, latent: NDArray[Any]) -> NDArray[Any]:
+        """Its own [G, ..., h, w, L] of a latent, or hyper-latent, [..., rows, columns, channels]."""
+        parts = [latent[(..., *at, own)] for at, own in zip(self.windows, self.channels, strict=True)]
+        return _grouped(np.stack(parts), self.mixtures.dimensions)
+
+    def put_channels(self, latent: NDArray[Any], values: NDArray[Any]) -> None:
+        """The inverse of `cut_channels`."""
+        quarters = np.split(values, len(self.windows))
+        for own, at, channels in zip(quarters, self.windows, self.channels, strict=True):
+            target = latent[(..., *at, channels)]
+            target[...] = np.moveaxis(own, 0, -2).reshape(target.shape)
 
 
-Visitor = Callable[[Site], NDArray[Any]]
+Visitor = Callable[[Block], NDArray[Any]]
+
+
+def _grouped(quarters: NDArray[Any], dimensions: int) -> NDArray[Any]:
+    """[Q, ..., C] -> [Q * C / L, ..., L]: the channels of each group."""
+    count = quarters.shape[-1] // dimensions
+    split = np.moveaxis(quarters.reshape(*quarters.shape[:-1], count, dimensions), -2, 1)
+    return split.reshape(-1, *split.shape[2:])
 
 
 def _activation(x: Floats) -> NDArray[np.float32]:
@@ -132,7 +161,7 @@ class _Step:
 
 
 class ContextModel:
-    """All integer parts of a model. `walk` leads a visitor through the groups in coding order."""
+    """All integer parts of a model. `walk` leads a visitor through the parts in coding order."""
 
     def __init__(
         self, tensors: Tensors, hyper: Sequence[GroupShape], quarter: Sequence[GroupShape], width: int
@@ -154,13 +183,15 @@ class ContextModel:
         ]
         self._of_features = np.concatenate([step.of_features for step in self._steps], 3)
         self._hyper_parts = [
-            load_mixtures(tensors, (s.count, s.codes, s.dimensions), f"hyper.groups.{n}.") for n, s in enumerate(hyper)
+            load_mixtures(tensors, (s.count, s.codes, s.dimensions), f"hyper.groups.{n}.", shared=s.shared)
+            for n, s in enumerate(hyper)
         ]
         self._parts = [
-            load_mixtures(tensors, (STEPS * s.count, s.codes, s.dimensions), f"groups.{n}.")
+            load_mixtures(tensors, (STEPS * s.count, s.codes, s.dimensions), f"groups.{n}.", shared=s.shared)
             for n, s in enumerate(quarter)
         ]
-        if sum(part.entries for part in (*self._hyper_parts, *self._parts)) > MAX_ENTRIES:
+        self.mixtures = (*self._hyper_parts, *self._parts)  # of each part, the hyper-latent's first
+        if sum(part.entries for part in self.mixtures) > MAX_ENTRIES:
             raise ModelError(f"the tables of all groups have more than {MAX_ENTRIES} entries together")
         mean, classes = tensors["hyper.mean"], tensors["hyper.classes"]
         groups = sum(shape.count for shape in hyper)
@@ -169,18 +200,17 @@ class ContextModel:
         if classes.shape != (QUALITIES, groups, 2) or classes.dtype != np.int8:
             raise ModelError(f"wrong tensor 'hyper.classes': int8 {[QUALITIES, groups, 2]} expected")
         self._hyper_mean, self._hyper_classes = mean.astype(np.int64), classes.astype(np.int64)
-        limits = np.concatenate([np.full(part.codebook.shape[0], part.classes) for part in self._hyper_parts])
+        limits = np.repeat([part.classes for part in self._hyper_parts], [shape.count for shape in hyper])
         if (self._hyper_classes < 0).any() or (self._hyper_classes >= limits[:, None]).any():
             raise ModelError("tensor 'hyper.classes' has a class that its groups do not know")
 
     def walk(
         self, rows: int, columns: int, quality: int, visit: Visitor, *, lead: tuple[int, ...] = ()
     ) -> NDArray[np.int32]:
-        """Visit every group at every site in coding order.
+        """Visit every part at all its sites in coding order; the visitor gives the indices [G, ..., h, w] of a block.
 
-        rows, columns: of the hyper-latent's grid; lead: (B,) for B pictures together, whose codes the visitor gives as
-        [B, h, w]. Returns the decoded latent [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and codewords
-        added up.
+        rows, columns: of the hyper-latent's grid; lead: (B,) for B pictures together. Returns the decoded latent
+        [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and points added up.
         """
         features = self._features(self._walk_hyper((*lead, rows, columns), quality, visit), quality)
         sums = convolve(features, self._of_features)  # [..., 2h, 2w, STEPS * width]
@@ -188,10 +218,9 @@ class ContextModel:
         seen = np.zeros((*lead, 2 * rows + 2, 2 * columns + 2, self.channels), dtype=np.float32)
         for number, step in enumerate(self._steps):
             own = sums[..., number * self.width : (number + 1) * self.width]
-            predicted = [step.predict(quarter, own, seen, quality) for quarter in range(STEPS)]
-            for site in self._sites(number, predicted):
-                target = (..., *site.window, site.channels)
-                coded[target] = site.mean + site.mixtures.codebook[site.group][visit(site)]
+            predicted = np.stack([step.predict(quarter, own, seen, quality) for quarter in range(STEPS)])
+            for block in self._blocks(number, predicted):
+                block.put_channels(coded, block.means + block.mixtures.points(visit(block)))
             if number < STEPS - 1:
                 seen[..., 1:-1, 1:-1, :] = _seen(coded)
         return coded
@@ -209,17 +238,19 @@ class ContextModel:
 
     def _walk_hyper(self, grid: tuple[int, ...], quality: int, visit: Visitor) -> NDArray[np.int32]:
         decoded = np.empty((*grid, len(self._hyper_mean)), dtype=np.int32)
-        stage = channel = 0
-        everywhere = (slice(None), slice(None))
-        for part in self._hyper_parts:
-            for group in range(len(part.codebook)):
-                first, second = self._hyper_classes[quality - 1, stage].tolist()
-                pairs = np.full(grid, first * part.classes + second, dtype=np.int64)
-                own = slice(channel, channel + part.codebook.shape[2])
-                mean = np.broadcast_to(self._hyper_mean[own], (*grid, part.codebook.shape[2]))
-                codes = visit(Site(stage, True, everywhere, own, pairs, mean, part, group))
-                decoded[..., own] = mean + part.codebook[group][codes]
-                stage, channel = stage + 1, own.stop
+        group = channel = 0
+        everywhere = ((slice(None), slice(None)),)
+        for number, (part, shape) in enumerate(zip(self._hyper_parts, self.hyper_shapes, strict=True)):
+            first, second = self._hyper_classes[quality - 1, group : group + shape.count].T
+            here = (shape.count, *(1,) * len(grid))
+            pairs = np.broadcast_to((first * part.classes + second).reshape(here), (shape.count, *grid))
+            own = slice(channel, channel + shape.count * shape.dimensions)
+            means = np.broadcast_to(
+                self._hyper_mean[own].reshape(*here, shape.dimensions), (*pairs.shape, shape.dimensions)
+            )
+            block = Block(number, everywhere, (own,), pairs, means, part)
+            block.put_channels(decoded, means + part.points(visit(block)))
+            group, channel = group + shape.count, own.stop
         return decoded
 
     def _features(self, hyper: NDArray[np.int32], quality: int) -> NDArray[np.float32]:
@@ -230,24 +261,19 @@ class ContextModel:
         wide = np.ascontiguousarray(shuffled).reshape(*lead, 2 * rows, 2 * columns, self.width)
         return _activation(self._smooth(wide, quality))
 
-    def _sites(self, step: int, predicted: Sequence[NDArray[np.int32]]) -> Iterator[Site]:
-        """The groups of a step. predicted: of each quarter, means and unlimited classes [..., h, w, O]."""
-        stage = sum(shape.count for shape in self.hyper_shapes)
+    def _blocks(self, step: int, predicted: NDArray[np.int32]) -> Iterator[Block]:
+        """The parts of a step. predicted: of each quarter, means and unlimited classes [4, ..., h, w, O]."""
         share = self.channels // STEPS
+        windows = []
+        for quarter in range(STEPS):
+            row, column = PHASES[quarter ^ step]
+            windows.append((slice(row, None, 2), slice(column, None, 2)))
         first, before = 0, share  # channel within the quarter, and output, of the part's first group
-        for part, shape in zip(self._parts, self.quarter_shapes, strict=True):
-            for quarter, outputs in enumerate(predicted):
-                row, column = PHASES[quarter ^ step]
-                window = (slice(row, None, 2), slice(column, None, 2))
-                classes = outputs[..., before : before + 2 * shape.count].clip(0, part.classes - 1)
-                pairs = np.moveaxis(classes[..., ::2] * part.classes + classes[..., 1::2], -1, 0)
-                pairs = np.ascontiguousarray(pairs)
-                for index in range(shape.count):
-                    start = first + index * shape.dimensions
-                    mean = outputs[..., start : start + shape.dimensions]
-                    group = quarter * shape.count + index
-                    channels = slice(quarter * share + start, quarter * share + start + shape.dimensions)
-                    yield Site(stage + group, False, window, channels, pairs[index], mean, part, group)
-            stage += STEPS * shape.count
-            before += 2 * shape.count
-            first += shape.count * shape.dimensions
+        for number, (part, shape) in enumerate(zip(self._parts, self.quarter_shapes, strict=True)):
+            end, after = first + shape.count * shape.dimensions, before + 2 * shape.count
+            classes = predicted[..., before:after].clip(0, part.classes - 1)
+            pairs = _grouped(classes[..., ::2] * part.classes + classes[..., 1::2], 1)[..., 0]
+            means = _grouped(predicted[..., first:end], shape.dimensions)
+            channels = tuple(slice(quarter * share + first, quarter * share + end) for quarter in range(STEPS))
+            yield Block(len(self._hyper_parts) + number, tuple(windows), channels, pairs, means, part)
+            first, before = end, after

@@ -1,6 +1,6 @@
-"""Integer tables of a mixture under a context: p(code | group, class pair), computed from a model's integers alone.
+"""Integer tables of a mixture under a context: p(code | codebook, class pair), computed from a model's integers alone.
 
-A group g of L dimensions has K codewords mu_c, integers in units of 1/32 of the quantiser's step, cut into two halves.
+A codebook of L dimensions has K codewords mu_c, integers in units of 1/32 of the quantiser's step, cut into two halves.
 Under the context classes (t_0, t_1) of its halves the code c has the score, in units of 1/1024 bit,
 
     s_c = bias_c - floor((sum_h precision_h[t_h] * |mu_c,h|^2 + slope_h[t_h] * |mu_c,h|_1) / 2^16)
@@ -8,6 +8,10 @@ Under the context classes (t_0, t_1) of its halves the code c has the score, in 
 its weight is e_c = EXPONENTIAL[d mod 1024] >> (d div 1024) with d = max s - s_c, and its frequency
 1 + floor(e_c (2^24 - K) / sum e). What is left to 2^24 goes to the first code of the largest score. Everything is
 64-bit integer arithmetic, the same on every machine.
+
+The groups of a part have a codebook each, or share one. In a shared one of two dimensions a code may have *extra bits*,
+as large lengths have in DEFLATE: with x of them for each dimension it stands for the points of a square around its
+codeword, 2^x along each side and a step apart. So a few hundred codes reach hundreds of steps.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from gmvqzip.entropy.coder import CodingTable
 from gmvqzip.entropy.tables import TOTAL
 from gmvqzip.errors import ModelError
 
+LATENT_UNIT = 32  # codewords, decoded latents and means are in 1/32 of the quantiser's step
 SCORE_BITS = 10  # scores are in units of 2^-10 bit
 SHIFT = 16
 _EXPONENTIAL_BITS = 30
@@ -34,15 +39,26 @@ EXPONENTIAL: NDArray[np.int64] = np.rint(
 Integers = NDArray[np.int64]
 
 
-@dataclass
+@dataclass(eq=False)
 class GroupMixtures:
-    """G groups of one shape. codebook: [G, K, L]; bias: [G, K]; precision, slope: [G, 2, T]; all int64."""
+    """B codebooks of a part, one for each of its groups or a single one that they share.
+
+    codebook: [B, K, L]; bias: [B, K]; precision, slope: [B, 2, T]; extra: [K], extra bits for each dimension; all
+    int64. The *index* of a point is c + K * r: of code c the point number r in raster order, 0 without extra bits.
+    """
 
     codebook: Integers
     bias: Integers
     precision: Integers
     slope: Integers
-    _tables: dict[tuple[int, int], CodingTable] = field(default_factory=dict, repr=False)
+    extra: Integers
+    _tables: dict[tuple[int, int], CodingTable] = field(init=False, default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.codes, self.dimensions = self.codebook.shape[1:]
+        self.wide = bool(self.extra.any())
+        self.point_bits = self.dimensions * self.extra  # [K], of a code's point number
+        self._words = self.codebook.reshape(-1, self.dimensions).astype(np.int32)
 
     @property
     def classes(self) -> int:
@@ -51,29 +67,54 @@ class GroupMixtures:
 
     @property
     def entries(self) -> int:
-        """Entries of the tables of all groups under all class pairs."""
+        """Entries of the tables of all codebooks under all class pairs."""
         return int(self.bias.size) * self.classes**2
 
-    def tables(self, group: int, pairs: Integers) -> list[Integers]:
-        """The frequency tables [K] of a group under class pairs, given as t_0 * T + t_1."""
-        return [table.frequencies for table in self.coding_tables(group, pairs)]
+    @property
+    def shared(self) -> bool:
+        """Whether one codebook stands for all groups."""
+        return len(self.codebook) == 1
 
-    def coding_tables(self, group: int, pairs: Integers) -> list[CodingTable]:
+    def points(self, indices: NDArray[Any]) -> NDArray[np.int32]:
+        """Where the indices [G, ...] of all groups lie [G, ..., L], in 1/32 of the step."""
+        codes, numbers = np.divmod(indices, self.codes)[::-1] if self.wide else (indices, None)
+        first = 0 if self.shared else np.arange(len(codes)).reshape(-1, *(1,) * (codes.ndim - 1)) * self.codes
+        points: NDArray[np.int32] = self._words[codes + first]
+        if numbers is not None:
+            at = self.extra[codes].nonzero()
+            extra = self.extra[codes[at]]
+            side = 1 << extra
+            places = np.stack([numbers[at] >> extra, numbers[at] & (side - 1)], 1)
+            points[at] += (LATENT_UNIT // 2 * (2 * places + 1 - side[:, None])).astype(np.int32)
+        return points
+
+    def check(self, indices: NDArray[Any]) -> None:
+        """Raise ModelError unless all indices, of any shape, are of codes and points that there are."""
+        numbers, codes = np.divmod(indices, self.codes)
+        if (indices < 0).any() or (numbers >> self.point_bits[codes]).any():
+            wrong = int(indices.flat[np.argmax((indices < 0) | (numbers >> self.point_bits[codes] > 0))])
+            raise ModelError(f"codes do not fit: the model has no index {wrong} there: another model's?")
+
+    def tables(self, book: int, pairs: Integers) -> list[Integers]:
+        """The frequency tables [K] of a codebook under class pairs, given as t_0 * T + t_1."""
+        return [table.frequencies for table in self.coding_tables(book, pairs)]
+
+    def coding_tables(self, book: int, pairs: Integers) -> list[CodingTable]:
         """The same, ready for a coder; kept once computed."""
         wanted = pairs.tolist()
-        missing = [pair for pair in wanted if (group, pair) not in self._tables]
+        missing = [pair for pair in wanted if (book, pair) not in self._tables]
         if missing:
-            for pair, row in zip(missing, self._compute(group, np.array(missing, dtype=np.int64)), strict=True):
-                self._tables[group, pair] = CodingTable(row)
-        return [self._tables[group, pair] for pair in wanted]
+            for pair, row in zip(missing, self._compute(book, np.array(missing, dtype=np.int64)), strict=True):
+                self._tables[book, pair] = CodingTable(row)
+        return [self._tables[book, pair] for pair in wanted]
 
-    def _compute(self, group: int, pairs: Integers) -> Integers:
-        square, absolute = _sides(self.codebook[group])  # [K, 2]
+    def _compute(self, book: int, pairs: Integers) -> Integers:
+        square, absolute = _sides(self.codebook[book])  # [K, 2]
         score = np.zeros((len(pairs), len(square)), dtype=np.int64)
         for half, classes in enumerate(np.divmod(pairs, self.classes)):
-            score += self.precision[group, half, classes][:, None] * square[:, half]
-            score += self.slope[group, half, classes][:, None] * absolute[:, half]
-        score = self.bias[group] - (score >> SHIFT)
+            score += self.precision[book, half, classes][:, None] * square[:, half]
+            score += self.slope[book, half, classes][:, None] * absolute[:, half]
+        score = self.bias[book] - (score >> SHIFT)
         best = score.argmax(1)
         rows = np.arange(len(pairs))
         below = score[rows, best][:, None] - score
@@ -85,26 +126,30 @@ class GroupMixtures:
 
 
 MAX_CLASSES = 64  # of each half
-LIMITS = {"codebook": 1 << 12, "bias": 1 << 24, "precision": 1 << 28, "slope": 1 << 28}  # largest magnitudes
+MAX_EXTRA = 8  # extra bits of a code for each of its two dimensions
+LIMITS = {"codebook": (1 << 15) - 1, "bias": 1 << 24, "precision": 1 << 28, "slope": 1 << 28}  # largest magnitudes
 _SCORE_LIMIT = 1 << 62  # of what is added up for a score
 
 
-def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, int], prefix: str = "") -> GroupMixtures:
+def load_mixtures(
+    tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, int], prefix: str = "", *, shared: bool = False
+) -> GroupMixtures:
     """Groups from a model's tensors codebook, bias, precision and slope, their names after `prefix`. shape: (G, K, L).
 
-    Raises ModelError for tensors of other shapes, that are no integers, or so large that 64 bits might not hold, and
-    KeyError for one that is missing.
+    shared: one codebook for all groups, with a tensor `extra` besides. Raises ModelError for tensors of other shapes,
+    that are no integers, or so large that 64 bits might not hold, and KeyError for one that is missing.
     """
     groups, codes, dimensions = shape
+    books = 1 if shared else groups
     precision = tensors[f"{prefix}precision"]
     classes = precision.shape[-1] if precision.ndim == 3 else 0
     if not 1 <= classes <= MAX_CLASSES:
         raise ModelError(f"wrong tensor {prefix + 'precision'!r} of groups: 1 to {MAX_CLASSES} classes expected")
     wanted = {
-        "codebook": (groups, codes, dimensions),
-        "bias": (groups, codes),
-        "precision": (groups, 2, classes),
-        "slope": (groups, 2, classes),
+        "codebook": (books, codes, dimensions),
+        "bias": (books, codes),
+        "precision": (books, 2, classes),
+        "slope": (books, 2, classes),
     }
     values = {}
     for name, expected in wanted.items():
@@ -116,13 +161,26 @@ def load_mixtures(tensors: Mapping[str, NDArray[Any]], shape: tuple[int, int, in
         values[name] = tensor.astype(np.int64)
     if values["codebook"][:, 0].any():
         raise ModelError(f"tensor {prefix + 'codebook'!r}: code 0 of a group must be the zero vector")
-    mixtures = GroupMixtures(values["codebook"], values["bias"], values["precision"], values["slope"])
-    square, absolute = _sides(mixtures.codebook)  # [G, K, 2]
+    extra = np.zeros(codes, dtype=np.int64)
+    if shared:
+        extra = _extra(tensors[f"{prefix}extra"], codes, dimensions, f"{prefix}extra")
+    mixtures = GroupMixtures(values["codebook"], values["bias"], values["precision"], values["slope"], extra)
+    square, absolute = _sides(mixtures.codebook)  # [B, K, 2]
     most = np.abs(mixtures.precision).max(2) * square.max(1).astype(float)  # float: it may be beyond 64 bits
     most += np.abs(mixtures.slope).max(2) * absolute.max(1).astype(float)
     if most.sum(1).max() >= _SCORE_LIMIT:
         raise ModelError(f"tensors {prefix}* of groups are so large that scores do not fit 64 bits")
     return mixtures
+
+
+def _extra(tensor: NDArray[Any], codes: int, dimensions: int, title: str) -> Integers:
+    """The extra bits of a codebook's codes, checked."""
+    if tensor.dtype != np.int8 or tensor.shape != (codes,):
+        raise ModelError(f"wrong tensor {title!r} of groups: int8 {[codes]} expected")
+    most = MAX_EXTRA if dimensions == 2 else 0
+    if tensor.min() < 0 or tensor.max() > most or tensor[0]:
+        raise ModelError(f"tensor {title!r} of groups is out of range: 0 to {most}, and 0 of code 0")
+    return tensor.astype(np.int64)
 
 
 def _sides(codebook: Integers) -> tuple[Integers, Integers]:

@@ -1,17 +1,18 @@
-"""Codes under class-selected tables into and out of a stream: sorted by class pair, in raster order within a pair."""
+"""Indices of the groups of a part into and out of a stream: in runs, each under the table of one class pair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.entropy.coder import CodingTable, StreamDecoder, StreamEncoder
-from gmvqzip.entropy.context import Site
+from gmvqzip.entropy.mixture import GroupMixtures
+from gmvqzip.entropy.tables import TOTAL
 from gmvqzip.errors import ModelError
 
 Integers = NDArray[np.int64]
@@ -19,72 +20,88 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Order:
-    """How a row of codes is sent, site after site.
+    """How the codes of a part are sent.
 
-    places: of the codes that are sent, in coding order; ends: where each run of them under one table ends; tables: of
-    the runs; implied: places whose code is 0, since the context leaves no choice.
+    places: of those that are sent, in coding order: by codebook, by class pair, and else as they lie; ends: where each
+    run of them under one table ends; tables: of the runs.
     """
 
     places: Integers
     ends: list[int]
     tables: list[CodingTable]
-    implied: Integers
 
 
-def order(sites: Sequence[Site], pairs: Sequence[NDArray[Any]]) -> Order:
-    """The order of the codes of sites, each with its class pairs, of any shape, instead of `Site.pairs`."""
-    row = np.concatenate([own.reshape(-1) for own in pairs], dtype=np.int64)
-    owners = np.repeat(np.arange(len(sites)), [own.size for own in pairs])
-    span = int(row.max()) + 1
-    keys = owners * span + row
-    places = np.argsort(keys, kind="stable")
-    sent = row[places] != 0
-    implied, places = places[~sent], places[sent]
-    keys = keys[places]
+def order(mixtures: GroupMixtures, pairs: NDArray[Any]) -> Order:
+    """The order of the codes of groups under class pairs [G, ...]. Where the pair is 0, both classes the lowest, the
+    code is 0, and not sent."""
+    flat = pairs.reshape(-1)
+    places = np.flatnonzero(flat)
+    keys, span = flat[places], mixtures.classes**2
+    if not mixtures.shared:
+        keys = keys + places // (flat.size // len(pairs)) * span
+    books = len(mixtures.codebook)
+    if books * span <= 1 << 16:
+        keys = keys.astype(np.uint16)  # which NumPy sorts by digits
+    sorting = np.argsort(keys, kind="stable")
+    places, keys = places[sorting], keys[sorting].astype(np.int64)
     last = np.flatnonzero(np.diff(keys, append=-1))
-    owner, pair = np.divmod(keys[last], span)
-    bounds = np.searchsorted(owner, np.arange(len(sites) + 1)).tolist()
+    found = keys[last]
+    bounds = np.searchsorted(found, np.arange(books + 1) * span)
     tables: list[CodingTable] = []
-    for site, (first, end) in zip(sites, pairwise(bounds), strict=True):
-        tables += site.mixtures.coding_tables(site.group, pair[first:end])
-    return Order(places, (last + 1).tolist(), tables, implied)
+    for book in np.flatnonzero(np.diff(bounds)).tolist():
+        tables += mixtures.coding_tables(book, found[bounds[book] : bounds[book + 1]] - book * span)
+    return Order(places, (last + 1).tolist(), tables)
 
 
-def put(stream: StreamEncoder, ordered: Order, codes: NDArray[Any]) -> None:
-    """Append a row of codes. Raises ModelError for a code other than 0 where no code is sent."""
-    if codes[ordered.implied].any():
+def put(stream: StreamEncoder, mixtures: GroupMixtures, pairs: NDArray[Any], indices: NDArray[Any]) -> None:
+    """Append the indices [G, ...] of groups under class pairs [G, ...].
+
+    Raises ModelError for an index that there is not, or other than 0 where no code is sent.
+    """
+    mixtures.check(indices)
+    flat = indices.reshape(-1)
+    if flat[pairs.reshape(-1) == 0].any():
         raise ModelError("codes do not fit: a code other than 0 where the context leaves no choice")
-    stream.put_runs(codes[ordered.places], ordered.ends, ordered.tables)
+    ordered = order(mixtures, pairs)
+    numbers, codes = np.divmod(flat[ordered.places], mixtures.codes)
+    stream.put_runs(codes, ordered.ends, ordered.tables)
+    for at, table in _points(mixtures.point_bits[codes]):
+        stream.put_runs(numbers[at], [at.size], [table])
 
 
-def take(stream: StreamDecoder, site: Site) -> NDArray[np.int32]:
-    """The codes of a site from the stream, in the shape of its pairs."""
-    codes = np.zeros(site.pairs.size, dtype=np.int32)
-    flat = site.pairs.reshape(-1)
-    counts = np.bincount(flat, minlength=1)
-    places = np.argsort(flat, kind="stable")[counts[0] :]
-    pairs = counts.nonzero()[0]
-    pairs = pairs[pairs != 0]
-    ends = counts[pairs].cumsum().tolist()
-    codes[places] = stream.take_runs(ends, site.mixtures.coding_tables(site.group, pairs))
-    return codes.reshape(site.pairs.shape)
+def take(stream: StreamDecoder, mixtures: GroupMixtures, pairs: NDArray[Any]) -> NDArray[np.int32]:
+    """The indices [G, ...] of groups under class pairs [G, ...] from the stream."""
+    ordered = order(mixtures, pairs)
+    sent = stream.take_runs(ordered.ends, ordered.tables)
+    for at, table in _points(mixtures.point_bits[sent]):
+        sent[at] += mixtures.codes * stream.take_runs([at.size], [table])
+    indices = np.zeros(pairs.shape, dtype=np.int32)
+    indices.reshape(-1)[ordered.places] = sent
+    return indices
 
 
-def code_bits(ordered: Order, codes: NDArray[Any]) -> NDArray[np.float32]:
-    """The ideal code length of each of a row of codes, in bits; 0 of one that is not sent."""
-    bits = np.zeros(len(codes), dtype=np.float32)
+def index_bits(mixtures: GroupMixtures, pairs: NDArray[Any], indices: NDArray[Any]) -> NDArray[np.float32]:
+    """The ideal code length of each of the indices [G, ...], in bits; 0 of one that is not sent."""
+    ordered = order(mixtures, pairs)
+    codes = indices.reshape(-1)[ordered.places] % mixtures.codes
+    bits = np.zeros(pairs.shape, dtype=np.float32)
+    lengths = mixtures.point_bits[codes].astype(np.float32)
     start = 0
     for end, table in zip(ordered.ends, ordered.tables, strict=True):
-        own = ordered.places[start:end]
-        bits[own] = table.bits[codes[own]]
+        lengths[start:end] += table.bits[codes[start:end]]
         start = end
+    bits.reshape(-1)[ordered.places] = lengths
     return bits
 
 
-def bits(site: Site) -> NDArray[np.float32]:
-    """Bits of each code at each place: [places, K]; where the context leaves no choice, 0 for code 0, else infinite."""
-    pairs, rows = np.unique(site.pairs.reshape(-1), return_inverse=True)
-    cost = np.stack([table.bits for table in site.mixtures.coding_tables(site.group, pairs)])
-    cost[pairs == 0] = np.inf
-    cost[pairs == 0, 0] = 0
-    return cost[rows]
+def _points(bits: Integers) -> Iterator[tuple[Integers, CodingTable]]:
+    """Places of the codes with extra bits, of few bits first, and the table of their points' numbers."""
+    for length in np.flatnonzero(np.bincount(bits, minlength=1)).tolist():
+        if length:
+            yield np.flatnonzero(bits == length), _flat(length)
+
+
+@cache
+def _flat(bits: int) -> CodingTable:
+    """The table under which 2^bits numbers are equally likely."""
+    return CodingTable(np.full(1 << bits, TOTAL >> bits, dtype=np.int64))

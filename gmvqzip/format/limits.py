@@ -12,7 +12,8 @@ MAX_PROFILE_BYTES = 2**24  # bytes of a colour profile once inflated
 MAX_METADATA_BYTES = 2**24  # bytes of all metadata once inflated
 MAX_CODES = 2**30  # code indices in one payload
 MIN_TILE_SIDE, MAX_TILE_SIDE = 2**5, 2**12  # pixels; a tile's side is a power of two
-MAX_TABLE = 65_536  # entries in one frequency table; an index is a 16-bit number
+MAX_TABLE = 65_536  # entries in one frequency table
+MAX_INDEX = 2**31 - 1  # a code, and with it the number of one of its points
 
 MAX_PACK_BYTES = 2**40 - 1  # offsets in a pack are numbers of five bytes
 MAX_SEGMENTS = 16_384  # in a pack; each append adds one

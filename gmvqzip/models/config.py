@@ -9,7 +9,7 @@ from typing import Any
 from gmvqzip.errors import ModelError
 
 CONFIG_VERSION = 1
-MAX_CODES = 65536  # indices are stored as 16-bit numbers
+MAX_CODES = 65536  # entries of a codebook
 MAX_STAGES = 64
 MAX_STRIDE = 256
 MAX_CHANNELS = 4096
@@ -79,6 +79,10 @@ class NetworkConfig:
     def stages(self) -> list[GridConfig]:
         """One entry per stage, in coding order (coarse to fine)."""
         return [grid for grid in self.grids for _ in range(grid.stages)]
+
+    def index_ends(self) -> list[int]:
+        """The number of indices that each stage may have."""
+        return [grid.codes for grid in self.stages()]
 
     def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Rows and columns of each stage's index array for an image of `width` x `height` pixels."""

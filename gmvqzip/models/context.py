@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmvqzip.entropy.context import ACTIVATION_LIMIT, ACTIVATION_UNIT, CODED_LIMIT, LATENT_UNIT, PHASES
+from gmvqzip.entropy.context import ACTIVATION_LIMIT, ACTIVATION_UNIT, CODED_LIMIT, PHASES
+from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.quality import QualityVector
 

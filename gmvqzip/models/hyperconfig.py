@@ -21,18 +21,20 @@ KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
-_LATER = {"edge_kernel": 3, "distortions": 1}  # and what they are where they are not used
-_USED = object()
+_LATER = {"edge_kernel": 3, "distortions": 1, "shared": False}  # fields, and what they are where they are not used
+SHARED_CODES = (100, 4096)  # fewest and most codes of a shared codebook
+MAX_POINT_BITS = 16  # extra bits of a shared code
 Number = TypeVar("Number", float, Any)
 
 
 @dataclass(frozen=True)
 class GroupsConfig:
-    """`count` groups of `dimensions` channels, each with its own codebook of `codes` entries."""
+    """`count` groups of `dimensions` channels, each with its own codebook of `codes` entries, or all with the same."""
 
     count: int
     codes: int = 256  # K
     dimensions: int = 2  # L, even
+    shared: bool = False  # one codebook for all groups of the part, those of all quarters
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,14 @@ class HyperpriorConfig:
         for count, codes, dimensions in groups:
             if count < 1 or not 2 <= codes <= MAX_CODES or not 2 <= dimensions <= MAX_DIMENSIONS or dimensions % 2:
                 raise ModelError("model configuration: groups need codes and an even number of dimensions")
+        if any(not isinstance(g.shared, bool) for g in (*self.quarter, *self.hyper)):
+            raise ModelError("model configuration: shared must be true or false")
+        for g in (*self.quarter, *self.hyper):
+            few, many = SHARED_CODES
+            if g.shared and (g.dimensions != 2 or g.codes % 3 != 1 or not few <= g.codes <= many):
+                raise ModelError(
+                    f"model configuration: shared groups have 2 dimensions and 1 + 3n codes, {few} to {many}"
+                )
         if not self.quarter or not self.hyper or sum(grid.stages for grid in self.grids) > MAX_GROUPS:
             raise ModelError(f"model configuration: latent and hyper-latent need 1 to {MAX_GROUPS} groups together")
         if max(self.latents, self.hyper_latents) > MAX_CHANNELS:
@@ -137,6 +147,12 @@ class HyperpriorConfig:
         """One entry per group: the hyper-latent's first, then part by part the latent's, quarter by quarter."""
         return [replace(grid, stages=1) for grid in self.grids for _ in range(grid.stages)]
 
+    def index_ends(self) -> list[int]:
+        """The number of indices that each group may have; of shared codes, as far as a configuration can tell."""
+        parts = [*self.hyper, *self.quarter]
+        ends = [part.codes << MAX_POINT_BITS if part.shared else part.codes for part in parts]
+        return [end for end, grid in zip(ends, self.grids, strict=True) for _ in range(grid.stages)]
+
     def stage_shapes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Rows and columns of each group's index array for an image of `width` x `height` pixels."""
         return grid_shapes(self.stages(), self.alignment, width, height)
@@ -144,7 +160,8 @@ class HyperpriorConfig:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_dict` reads it back. Fields that came later are in it where they are used, so
         that an older model keeps its identity."""
-        return {key: value for key, value in asdict(self).items() if _LATER.get(key, _USED) != value}
+        values = _used(asdict(self))
+        return values | {part: tuple(map(_used, values[part])) for part in ("quarter", "hyper")}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HyperpriorConfig:
@@ -156,3 +173,7 @@ class HyperpriorConfig:
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ModelError(f"model configuration is incomplete or malformed: {error}") from None
+
+
+def _used(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}

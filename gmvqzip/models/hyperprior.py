@@ -22,7 +22,9 @@ from gmvqzip.models.quality import QualityVector
 from gmvqzip.models.transform import Transform
 from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.groups import GroupGMVQ
+from gmvqzip.quantizers.shared import Prepared, SharedGMVQ
 
+Quantiser = GroupGMVQ | SharedGMVQ
 STEPS = QUARTERS
 _SCALE_MIN, _SCALE_MAX = -3.65, 6.0  # of the log2 scale in the rate under noise
 _COMMITMENT = 0.5  # weight of the encoder's side of the distance to the code, beside the codebook's
@@ -56,11 +58,11 @@ class HyperpriorModel(nn.Module):
         self.hyper_spread = nn.Parameter(torch.zeros(config.hyper_latents))  # of the scalar form
         self.hyper_decoder = HyperDecoder(config)
         self.context = nn.ModuleList([ContextStep(config, first=step == 0) for step in range(STEPS)])
-        self.hyper_groups = nn.ModuleList([GroupGMVQ(g.count, g.codes, g.dimensions) for g in config.hyper])
+        self.hyper_groups = nn.ModuleList([_quantiser(g, g.count) for g in config.hyper])
         self.hyper_scale = nn.ModuleList(
             [QualityVector(2 * g.count, distortions=config.distortions) for g in config.hyper]
         )  # log2
-        self.groups = nn.ModuleList([GroupGMVQ(QUARTERS * g.count, g.codes, g.dimensions) for g in config.quarter])
+        self.groups = nn.ModuleList([_quantiser(g, QUARTERS * g.count) for g in config.quarter])
 
     def steps(self) -> list[ContextStep]:
         """The context network of each coding step."""
@@ -70,10 +72,10 @@ class HyperpriorModel(nn.Module):
         """log2 scales of the halves of the hyper-latent's groups, part by part."""
         return [module for module in self.hyper_scale.children() if isinstance(module, QualityVector)]
 
-    def all_groups(self) -> list[GroupGMVQ]:
+    def all_groups(self) -> list[Quantiser]:
         """The groups of every part, the hyper-latent's first."""
         parts = [*self.hyper_groups.children(), *self.groups.children()]
-        return [module for module in parts if isinstance(module, GroupGMVQ)]
+        return [module for module in parts if isinstance(module, GroupGMVQ | SharedGMVQ)]
 
     def set_rounding(self, rounding: bool) -> None:
         """Round the context networks' activations as the integer form does."""
@@ -91,13 +93,14 @@ class HyperpriorModel(nn.Module):
         output = HyperpriorOutput(image, nothing, nothing, torch.zeros((), device=image.device), [], [])
         with torch.autocast(image.device.type, enabled=False):
             decoded = self._hyper(hyper, quality, output, scalar=scalar, collect=collect)
+            prepared = [] if scalar else [g.prepared() for g in self.all_groups()[len(self.config.hyper) :]]
         features = self.hyper_decoder(decoded, quality)
         coded = torch.zeros_like(latent)
         for number, step in enumerate(self.steps()):
             mean, scale = step(features, coded, quality)
             part, mean, scale = pieces(latent, number), pieces(mean, number), pieces(scale, number)
             with torch.autocast(image.device.type, enabled=False):
-                words = self._latent(part - mean, scale, output, scalar=scalar, collect=collect)
+                words = self._latent(part - mean, scale, output, prepared, scalar=scalar, collect=collect)
             coded = coded + assemble(words + mean, number)
         output.reconstruction = self.transform.synthesise(coded, quality)
         return output
@@ -132,9 +135,19 @@ class HyperpriorModel(nn.Module):
         return torch.cat(words, 1) + mean
 
     def _latent(
-        self, residual: Tensor, scale: Tensor, output: HyperpriorOutput, *, scalar: bool, collect: bool
+        self,
+        residual: Tensor,
+        scale: Tensor,
+        output: HyperpriorOutput,
+        prepared: list[Prepared | None],
+        *,
+        scalar: bool,
+        collect: bool,
     ) -> Tensor:
-        """The quantised residual [4, B, M/4, H/2, W/2] of one step; adds its bits to `output`."""
+        """The quantised residual [4, B, M/4, H/2, W/2] of one step; adds its bits to `output`.
+
+        prepared: of each part's groups.
+        """
         noisy = residual + ranks.rand(residual.shape, residual, axis=1) - 0.5 if self.training else residual.round()
         surrogate = gaussian_bits(noisy, scale.clamp(_SCALE_MIN, _SCALE_MAX).exp2()).sum((0, 2, 3, 4))
         if collect:
@@ -145,11 +158,11 @@ class HyperpriorModel(nn.Module):
             return straight_round(residual)
         words, indices = [], []
         parts = _split(torch.stack([residual, scale]), self.config.quarter, axis=3)
-        for (pair, config), groups in zip(parts, self.groups, strict=True):
+        for (pair, config), groups, known in zip(parts, self.groups, prepared, strict=True):
             flat, shape = _grouped(pair[0], config)
             scales = _grouped(pair[1], config)[0]  # [G, N, L]
             spread = scales.reshape(*scales.shape[:2], 2, -1).mean(3)
-            word, bits, index = groups(flat, spread)
+            word, bits, index = groups(flat, spread, known)
             words.append(_ungrouped(_straight(word, flat), shape))
             indices.append(index)
             output.bits = output.bits + _by_picture(bits, residual.shape[1])
@@ -157,6 +170,10 @@ class HyperpriorModel(nn.Module):
         output.bits = output.bits + surrogate - surrogate.detach()
         output.indices.append(indices)
         return torch.cat(words, 2)
+
+
+def _quantiser(config: GroupsConfig, groups: int) -> Quantiser:
+    return (SharedGMVQ if config.shared else GroupGMVQ)(groups, config.codes, config.dimensions)
 
 
 def _split(x: Tensor, parts: tuple[GroupsConfig, ...], axis: int = 2) -> list[tuple[Tensor, GroupsConfig]]:

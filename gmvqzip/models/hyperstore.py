@@ -94,4 +94,4 @@ def _least_weights(config: HyperpriorConfig) -> int:
 
 
 def _shapes(parts: Sequence[GroupsConfig]) -> list[GroupShape]:
-    return [GroupShape(part.count, part.codes, part.dimensions) for part in parts]
+    return [GroupShape(part.count, part.codes, part.dimensions, part.shared) for part in parts]

@@ -13,16 +13,16 @@ from gmvqzip.entropy.context import (
     ACTIVATION_LIMIT,
     ACTIVATION_UNIT,
     CODED_LIMIT,
-    LATENT_UNIT,
 )
 from gmvqzip.entropy.layers import QUALITIES
-from gmvqzip.entropy.mixture import LIMITS, SCORE_BITS, SHIFT
+from gmvqzip.entropy.mixture import LATENT_UNIT, LIMITS, SCORE_BITS, SHIFT
 from gmvqzip.errors import ModelError
 from gmvqzip.models.context import ContextLayer, ContextStep
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
-from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.hyperprior import HyperpriorModel, Quantiser
 from gmvqzip.models.quality import QualityVector
-from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES, CLASSES_PER_OCTAVE, GroupGMVQ
+from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES_PER_OCTAVE
+from gmvqzip.quantizers.shared import SharedGMVQ
 
 _EXACT = 1 << 24
 _MAX_SHIFT = 24
@@ -64,7 +64,7 @@ def integer_tensors(model: HyperpriorModel) -> Tensors:
     hyper_parts = len(config.hyper)
     for number, part in enumerate(model.all_groups()):
         prefix = f"hyper.groups.{number}" if number < hyper_parts else f"groups.{number - hyper_parts}"
-        tensors |= {f"{prefix}.{name}": value for name, value in _group_tensors(part).items()}
+        tensors |= {f"{prefix}.{name}": value for name, value in group_tensors(part).items()}
     return tensors
 
 
@@ -127,15 +127,18 @@ def _hyper_classes(model: HyperpriorModel) -> NDArray[Any]:
     """Class of each half of each group of the hyper-latent at qualities 1 to 100: int8 [100, G, 2]."""
     device = model.hyper_mean.device
     qualities = torch.arange(QUALITIES, device=device) / (QUALITIES - 1)
+    parts = []
     with torch.no_grad():
-        scales = torch.cat([vector(qualities)[:, :, 0, 0] for vector in model.hyper_scale], 1)  # [100, 2G]
-    classes = (CLASSES_PER_OCTAVE * scales + CLASS_OFFSET).round().clamp(0, CLASSES - 1)
-    return classes.to("cpu", torch.int8).numpy().reshape(QUALITIES, -1, 2)
+        for vector, groups in zip(model.hyper_scales(), model.all_groups(), strict=False):
+            scales = vector(qualities)[:, :, 0, 0]  # [100, 2G]
+            parts.append((CLASSES_PER_OCTAVE * scales + CLASS_OFFSET).round().clamp(0, groups.classes - 1))
+    return torch.cat(parts, 1).to("cpu", torch.int8).numpy().reshape(QUALITIES, -1, 2)
 
 
-def _group_tensors(groups: GroupGMVQ) -> Tensors:
+def group_tensors(groups: Quantiser) -> Tensors:
     """Codebooks, biases and context weights of groups, as `entropy.mixture` reads them."""
-    return {
+    extra = {"extra": groups.extra.cpu().numpy().astype(np.int8)} if isinstance(groups, SharedGMVQ) else {}
+    return extra | {
         "codebook": _rounded(groups.codewords(), LATENT_UNIT, LIMITS["codebook"], np.int16),
         "bias": _rounded(groups.code_bias, SCORES_PER_NAT, LIMITS["bias"], np.int32),
         "precision": _rounded(groups.log_precision.exp(), PRECISION_UNIT, LIMITS["precision"], np.int32),

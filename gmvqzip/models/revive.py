@@ -15,18 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gmvqzip.entropy.context import ACTIVATION_UNIT, LATENT_UNIT
+from gmvqzip.entropy.context import ACTIVATION_UNIT
 from gmvqzip.entropy.layers import QUALITIES
-from gmvqzip.entropy.mixture import load_mixtures
+from gmvqzip.entropy.mixture import LATENT_UNIT, load_mixtures
 from gmvqzip.errors import ModelError
 from gmvqzip.models.context import ContextLayer, ContextStep
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
-from gmvqzip.models.hyperprior import HyperpriorModel
+from gmvqzip.models.hyperprior import HyperpriorModel, Quantiser
 from gmvqzip.models.hyperstore import load_context, load_precisions, load_transform, read_context
 from gmvqzip.models.integer import PRECISION_UNIT, SCORES_PER_NAT, SLOPE_UNIT, Floats, Tensors
 from gmvqzip.models.quality import QualityVector, hat_weights
 from gmvqzip.models.registry import ModelInfo
-from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES, CLASSES_PER_OCTAVE, GroupGMVQ
+from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES_PER_OCTAVE
+from gmvqzip.quantizers.shared import SharedGMVQ
 
 _LEAST_PRECISION = 0.25  # of a precision that the file rounds to 0, in its unit
 _CLASS_ROOM = 0.45  # how far from a class its scale may lie; 1/2 is rounded to it
@@ -111,11 +112,11 @@ def _revive_hyper(model: HyperpriorModel, tensors: Tensors) -> None:
     """Mean, scales and deviations of the hyper-latent."""
     _set(model.hyper_mean, tensors["hyper.mean"] / LATENT_UNIT)
     classes = tensors["hyper.classes"].reshape(QUALITIES, -1).astype(np.float64)  # [100, 2G]
-    anchors = (_class_anchors(classes) - CLASS_OFFSET) / CLASSES_PER_OCTAVE
     deviations, first = [], 0
-    for scales, part in zip(model.hyper_scales(), model.config.hyper, strict=True):
+    for scales, part, groups in zip(model.hyper_scales(), model.config.hyper, model.all_groups(), strict=False):
         own = slice(first, first + 2 * part.count)
-        _set(scales.anchors, anchors[:, own])
+        anchors = _class_anchors(classes[:, own], groups.classes - 1)
+        _set(scales.anchors, (anchors - CLASS_OFFSET) / CLASSES_PER_OCTAVE)
         spread = np.exp2((classes[:, own] - CLASS_OFFSET) / CLASSES_PER_OCTAVE).mean(0)
         deviations.append(np.repeat(spread, part.dimensions // 2))
         first = own.stop
@@ -123,7 +124,7 @@ def _revive_hyper(model: HyperpriorModel, tensors: Tensors) -> None:
     _set(model.hyper_spread, np.log(np.expm1(inner)) - _SPREAD_SHIFT)
 
 
-def _class_anchors(classes: Floats) -> Floats:
+def _class_anchors(classes: Floats, highest: int) -> Floats:
     """Anchors [A, C] of classes [100, C], as real numbers, that lie at each quality in the class that the file has.
 
     From least squares, by projections of what lies outside of its class. The lowest and the highest class have no end.
@@ -131,7 +132,7 @@ def _class_anchors(classes: Floats) -> Floats:
     hats = hat_weights(torch.arange(QUALITIES, dtype=torch.float64) / (QUALITIES - 1)).numpy()
     inverse = np.linalg.pinv(hats)
     low = np.where(classes > 0, classes - _CLASS_ROOM, -np.inf)
-    high = np.where(classes < CLASSES - 1, classes + _CLASS_ROOM, np.inf)
+    high = np.where(classes < highest, classes + _CLASS_ROOM, np.inf)
     anchors: Floats = inverse @ classes
     for _ in range(_CLASS_TURNS):
         scales = hats @ anchors
@@ -147,9 +148,11 @@ def _revive_groups(model: HyperpriorModel, tensors: Tensors, precisions: NDArray
     start = 0
     for prefix, groups in _named_groups(model):
         shape = (groups.groups, groups.codes, groups.dimensions)
-        mixtures = load_mixtures(tensors, shape, prefix)
-        if mixtures.classes != CLASSES:
-            raise ModelError(f"the model has {mixtures.classes} context classes, but training has {CLASSES}")
+        mixtures = load_mixtures(tensors, shape, prefix, shared=isinstance(groups, SharedGMVQ))
+        if mixtures.classes != groups.classes:
+            raise ModelError(f"the model has {mixtures.classes} context classes, but training has {groups.classes}")
+        if isinstance(groups, SharedGMVQ):
+            groups.extra.copy_(torch.from_numpy(mixtures.extra))
         _set(groups.codebook, mixtures.codebook / LATENT_UNIT)
         _set(groups.code_bias, mixtures.bias / SCORES_PER_NAT)
         _set(groups.log_precision, np.log(np.maximum(mixtures.precision, _LEAST_PRECISION) / PRECISION_UNIT))
@@ -158,7 +161,7 @@ def _revive_groups(model: HyperpriorModel, tensors: Tensors, precisions: NDArray
         start += groups.groups
 
 
-def _named_groups(model: HyperpriorModel) -> Iterator[tuple[str, GroupGMVQ]]:
+def _named_groups(model: HyperpriorModel) -> Iterator[tuple[str, Quantiser]]:
     """The groups of every part, with the beginning of their tensors' names in a file."""
     hyper_parts = len(model.config.hyper)
     for number, part in enumerate(model.all_groups()):

@@ -31,7 +31,7 @@ CLASSES_PER_OCTAVE = 2
 CLASS_OFFSET = 6  # class = CLASSES_PER_OCTAVE * log2(scale) + CLASS_OFFSET, limited to 0 .. CLASSES - 1
 _TAIL_SPREADS = (1.5, 2.0, 3.0, 5.0, 8.0)  # integer points further out are looked for at residuals times these
 _TAIL_POINTS = 8  # residuals for each of the outer codes that k-means needs
-_START_WEIGHT = 12.0  # w at the start: dD/dR of a uniform quantiser of unit step is -1/6 per nat, 2 / w
+START_WEIGHT = 12.0  # w at the start: dD/dR of a uniform quantiser of unit step is -1/6 per nat, 2 / w
 
 
 class GroupGMVQ(nn.Module):
@@ -41,13 +41,13 @@ class GroupGMVQ(nn.Module):
         super().__init__()
         if dimensions % 2:
             raise ValueError(f"{dimensions} dimensions do not make two halves")
-        self.groups, self.codes, self.dimensions = groups, codes, dimensions
+        self.groups, self.codes, self.dimensions, self.classes = groups, codes, dimensions, CLASSES
         self.codebook = nn.Parameter(torch.randn(groups, codes, dimensions))
         self.code_bias = nn.Parameter(torch.zeros(groups, codes))
         scale = 2 ** ((torch.arange(CLASSES) - CLASS_OFFSET) / CLASSES_PER_OCTAVE)
         self.log_precision = nn.Parameter((-(scale**2 + 1 / 12).log()).repeat(groups, 2, 1))
         self.slope = nn.Parameter(torch.zeros(groups, 2, CLASSES))
-        self.register_buffer("weight", torch.full((groups,), _START_WEIGHT))
+        self.register_buffer("weight", torch.full((groups,), START_WEIGHT))
 
     weight: Tensor
 
@@ -72,7 +72,10 @@ class GroupGMVQ(nn.Module):
         halves = words.reshape(self.groups, self.codes, 2, -1)  # [G, K, 2, L/2]
         return torch.cat([-0.5 * halves.square().sum(3), -halves.abs().sum(3), self.code_bias[..., None]], 2)
 
-    def forward(self, residual: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prepared(self) -> None:
+        """Nothing that could be computed before residuals are known; see `SharedGMVQ`."""
+
+    def forward(self, residual: Tensor, scale: Tensor, prepared: None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Quantise residuals [G, N, L] under log2 scales [G, N, 2].
 
         Returns the codewords [G, N, L], bits [G, N] under the prior, and indices [G, N]. Codewords carry gradient to

@@ -274,7 +274,7 @@ _WIDE = HyperpriorConfig(
     channels=(128, 192),
     encoder_blocks=(4, 3),
     decoder_blocks=(3, 2),
-    quarter=(GroupsConfig(40),),
+    quarter=(GroupsConfig(40, 1024, shared=True),),
     lambda_last=1.0,
     linear=True,
     edge_kernel=1,

@@ -70,10 +70,12 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         product_type: torch.dtype = torch.float32,
+        every: int = 1,
     ) -> None:
-        """product_type: of the matrices in the iteration; not part of the state, which is float32."""
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.product_type = product_type
+        """product_type: of the matrices in the iteration; not part of the state, which is float32. every: a weight
+        moves at every so many-th step, so many times as far; at each step the weights whose turn it is."""
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "turn": 0})
+        self.product_type, self.every = product_type, every
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -82,27 +84,30 @@ class Muon(torch.optim.Optimizer):
         Where processes share a batch, each orthogonalises its part of the matrices for all.
         """
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            ahead = [self._ahead(parameter, group["momentum"]) for parameter in parameters]
-            if not group["lr"]:
-                continue
+            turn = group["turn"] = group.get("turn", 0) + 1
+            present, ahead = [], []
+            for place, parameter in enumerate(sorted(group["params"], key=torch.numel)):  # turns of like work
+                if parameter.grad is None:
+                    continue
+                momentum = self._momentum(parameter, group["momentum"])
+                if group["lr"] and (turn + place) % self.every == 0:
+                    present.append(parameter)
+                    ahead.append(_columns(parameter.grad.lerp(momentum, group["momentum"])).flatten(1))  # Nesterov
             updates = ranks.divided(partial(orthogonalise, dtype=self.product_type), ahead, [_work(x) for x in ahead])
-            for parameter, update in zip(parameters, updates, strict=True):
+            rate = self.every * group["lr"]
+            for parameter, update in zip(present, updates, strict=True):
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.mul_(1 - rate * group["weight_decay"])
                 columns = _columns(parameter)
-                columns.add_(update.view_as(columns), alpha=-group["lr"] * scale)
+                columns.add_(update.view_as(columns), alpha=-rate * scale)
 
-    def _ahead(self, parameter: Tensor, momentum: float) -> Tensor:
-        """Nesterov's momentum [out, kh*kw*in] of a parameter, which is brought up to date."""
-        if parameter.grad is None:
-            raise ValueError("a parameter without a gradient has no momentum")
+    def _momentum(self, parameter: Tensor, decay: float) -> Tensor:
+        """The running mean of a parameter's gradients, brought up to date."""
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        held = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
-        held.lerp_(parameter.grad, 1 - momentum)
-        return _columns(parameter.grad.lerp(held, momentum)).flatten(1)
+        momentum: Tensor = state["momentum"].view_as(parameter)  # a matrix in older checkpoints
+        return momentum.lerp_(parameter.grad, 1 - decay)  # type: ignore[arg-type]
 
 
 def _columns(weight: Tensor) -> Tensor:

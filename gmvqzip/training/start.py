@@ -58,7 +58,10 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_text, value)) + "]"
     if is_dataclass(value):
-        return "x".join(str(getattr(value, item.name)) for item in fields(value))
+        found = [getattr(value, item.name) for item in fields(value)]
+        return "x".join(str(number) for number in found if not isinstance(number, bool)) + " shared" * any(
+            number is True for number in found
+        )
     return str(value)
 
 

@@ -29,7 +29,7 @@ from gmvqzip.training.imagesets import ImageSet, centre_window
 
 QUALITIES = (20, 40, 60, 80, 95)
 PIXELS = 1 << 18  # of all pictures measured together, at most
-_TRIAL = 8  # one in so many pictures is measured first, to see what all of them take
+_TRIAL = 4  # pictures that are measured first, to see what all of them take; a verdict has as many at least
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
 _MOST_PSNR = 50.0  # dB
 _SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
@@ -92,17 +92,24 @@ def _readable(pictures: ImageSet) -> Iterable[Pixels]:
 def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: float) -> list[Pixels]:
     """The first of `pictures`, as many as `models` models like this one are measured on in about so many seconds."""
     engine = make_engine(info, "cpu")
-    trial = pictures[: -(-len(pictures) // _TRIAL)]
+    qualities = _qualities(engine)
+    _coded(engine, info, pictures[:1], qualities[0])  # what a first one takes is no measure
+    trial = pictures[:_TRIAL]
     began = time.monotonic()
-    _coded(engine, info, trial, engine.resolve_quality(QUALITIES[len(QUALITIES) // 2]))
-    each = (time.monotonic() - began) / len(trial) * models * len(QUALITIES)
-    return pictures[: max(1, int(seconds / each))]
+    _coded(engine, info, trial, qualities[len(qualities) // 2])
+    each = (time.monotonic() - began) / len(trial) * models * len(qualities)
+    return pictures[: max(_TRIAL, int(seconds / each))]
+
+
+def _qualities(engine: Engine) -> list[int]:
+    """Those that are measured; a single one of a model with a single rate."""
+    return sorted({engine.resolve_quality(quality) for quality in QUALITIES})
 
 
 def model_curve(info: ModelInfo, pictures: Sequence[Pixels], search: Search = _SEARCH) -> Curve:
     """Of a model's files as `compress` writes them, on the CPU; a single point where it has a single rate."""
     engine = make_engine(info, "cpu")
-    qualities = sorted({engine.resolve_quality(quality) for quality in QUALITIES})
+    qualities = _qualities(engine)
     return _curve(qualities, [_coded(engine, info, pictures, quality, search) for quality in qualities])
 
 

@@ -104,8 +104,8 @@ class Usage:
 
 
 def usage(stage: NDArray[Any], codes: int) -> Usage:
-    """The usage of one index array [rows, columns] of a codebook of `codes` entries."""
-    return Usage(np.sort(np.bincount(stage.reshape(-1), minlength=codes))[::-1])
+    """The usage of one index array [rows, columns] of a codebook of `codes` entries, whatever points they tell."""
+    return Usage(np.sort(np.bincount(stage.reshape(-1) % codes, minlength=codes))[::-1])
 
 
 def _sum(arrays: Sequence[NDArray[Any]]) -> Bits:

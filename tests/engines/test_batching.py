@@ -11,7 +11,7 @@ from gmvqzip.engines import batching
 from gmvqzip.engines.base import Search
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.engines.staged import StagedEngine
-from gmvqzip.entropy.context import ContextModel, Site
+from gmvqzip.entropy.context import Block, ContextModel
 from gmvqzip.errors import ImageError, ModelError
 from gmvqzip.images.picture import Picture
 
@@ -31,27 +31,27 @@ def engine_of(codec: Codec) -> HyperpriorEngine:
 @pytest.mark.parametrize("quality", [1, 60, 100])
 def test_the_context_model_of_several_pictures_is_exact(hyper: Codec, quality: int) -> None:
     generator = np.random.default_rng(quality)
-    together: list[tuple[Site, np.ndarray]] = []
+    together: list[tuple[Block, np.ndarray]] = []
 
-    def draw(site: Site) -> np.ndarray:
-        codes = generator.integers(0, len(site.mixtures.codebook[site.group]), site.pairs.shape)
-        together.append((site, codes))
+    def draw(block: Block) -> np.ndarray:
+        codes = generator.integers(0, block.mixtures.codes, block.pairs.shape)
+        together.append((block, codes))
         return codes
 
     context = engine_of(hyper).context()
     latents = context.walk(2, 3, quality, draw, lead=(4,))
     for number in range(4):
-        alone: list[Site] = []
+        alone: list[Block] = []
 
-        def follow(site: Site, number: int = number, alone: list[Site] = alone) -> np.ndarray:
-            alone.append(site)
-            return together[len(alone) - 1][1][number]
+        def follow(block: Block, number: int = number, alone: list[Block] = alone) -> np.ndarray:
+            alone.append(block)
+            return together[len(alone) - 1][1][:, number]
 
         assert np.array_equal(context.walk(2, 3, quality, follow), latents[number])
-        for mine, (site, _) in zip(alone, together, strict=True):
-            assert (mine.stage, mine.window, mine.channels) == (site.stage, site.window, site.channels)
-            assert np.array_equal(mine.pairs, site.pairs[number])
-            assert np.array_equal(mine.mean, site.mean[number])
+        for mine, (block, _) in zip(alone, together, strict=True):
+            assert (mine.part, mine.windows, mine.channels) == (block.part, block.windows, block.channels)
+            assert np.array_equal(mine.pairs, block.pairs[:, number])
+            assert np.array_equal(mine.means, block.means[:, number])
 
 
 @pytest.mark.parametrize("rounds", [0, 2])

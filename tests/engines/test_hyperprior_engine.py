@@ -20,7 +20,7 @@ from gmvqzip.engines.base import Engine, Search, make_engine, set_threads
 from gmvqzip.engines.hyperprior import DEFAULT_QUALITY, HyperpriorEngine
 from gmvqzip.engines.staged import StagedEngine
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Site
+from gmvqzip.entropy.context import Block
 from gmvqzip.errors import FormatError, GmvqError, ModelError
 from gmvqzip.format import container
 from gmvqzip.images.picture import Picture
@@ -38,7 +38,7 @@ def engine(hyper: Codec) -> HyperpriorEngine:
 
 @pytest.fixture(scope="session")
 def wide(hyper: Codec) -> bytes:
-    """A file in the long form, whose codes check has 32 bits, of quality 100, where some codes are implied."""
+    """A file in the long form, whose codes check has 32 bits."""
     return hyper.compress(smooth(60, 257), quality=100)
 
 
@@ -48,12 +48,18 @@ def same(first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...]) -> bool:
 
 def implied(engine: HyperpriorEngine, codes: Codes) -> int:
     """How many codes of a picture the context leaves no choice for."""
-    found = 0
+    return sum(int((pairs == 0).sum()) for _, pairs in pairs_of(engine, codes))
 
-    def visit(site: Site) -> np.ndarray:
-        nonlocal found
-        found += int((site.pairs == 0).sum())
-        return codes.stages[site.stage][site.window]
+
+def pairs_of(engine: HyperpriorEngine, codes: Codes) -> list[tuple[Block, np.ndarray]]:
+    """Each block of codes, and its class pairs."""
+    found: list[tuple[Block, np.ndarray]] = []
+    rest = iter(codes.stages)
+    parts = [np.stack([next(rest) for _ in range(grid.stages)]) for grid in engine.config.grids]
+
+    def visit(block: Block) -> np.ndarray:
+        found.append((block, block.pairs))
+        return block.cut(parts[block.part])
 
     engine.context().walk(*codes.stages[0].shape, codes.quality, visit)
     return found
@@ -81,34 +87,35 @@ class TestPayloads:
         """An encoder may make any codes, but 0 where 0 is implied."""
         generator = np.random.default_rng(seed)
         size = (32 * columns, 32 * rows)
-        stages = tuple(np.zeros(shape, np.int32) for shape in CONFIG.stage_shapes(*size))
+        shapes = iter(engine.config.stage_shapes(*size))
+        parts = [
+            np.stack([np.zeros(next(shapes), np.int32) for _ in range(grid.stages)]) for grid in engine.config.grids
+        ]
 
-        def visit(site: Site) -> np.ndarray:
-            codes = generator.integers(0, len(site.mixtures.codebook[site.group]), site.pairs.shape)
-            codes[site.pairs == 0] = 0
-            stages[site.stage][site.window] = codes
+        def visit(block: Block) -> np.ndarray:
+            codes = generator.integers(0, block.mixtures.codes, block.pairs.shape)
+            codes += block.mixtures.codes * (
+                generator.integers(0, 1 << 16, codes.shape) >> (16 - block.mixtures.point_bits[codes])
+            )
+            codes[block.pairs == 0] = 0
+            block.put(parts[block.part], codes)
             return codes
 
         engine.context().walk(rows, columns, quality, visit)
+        stages = tuple(group for part in parts for group in part)
         assert same(engine.unpack(engine.pack(stages, quality), size, quality), stages)
 
-    def test_implied_codes_take_no_bits(self, engine: HyperpriorEngine, hyper: Codec, wide: bytes) -> None:
-        codes = hyper.decode_codes(wide)
+    def test_implied_codes_take_no_bits(self, engine: HyperpriorEngine, hyper: Codec) -> None:
+        codes = hyper.encode(smooth(60, 257), quality=1)
         assert implied(engine, codes) > 5
-        other = tuple(stage.copy() for stage in codes.stages)
-        where: list[tuple[int, tuple[slice, slice], np.ndarray]] = []
-
-        def visit(site: Site) -> np.ndarray:
-            if (site.pairs == 0).any():
-                where.append((site.stage, site.window, site.pairs == 0))
-            return codes.stages[site.stage][site.window]
-
-        engine.context().walk(*codes.stages[0].shape, 100, visit)
-        stage, window, places = where[-1]
-        assert not codes.stages[stage][window][places].any()
-        other[stage][window] = np.where(places, 1, other[stage][window])
+        block, pairs = next((block, pairs) for block, pairs in pairs_of(engine, codes)[::-1] if (pairs == 0).any())
+        first = sum(grid.stages for grid in engine.config.grids[: block.part])
+        part = np.stack(codes.stages[first : first + len(pairs)])
+        assert not block.cut(part)[pairs == 0].any()
+        block.put(part, np.where(pairs == 0, 1, block.cut(part)))
+        other = (*codes.stages[:first], *part, *codes.stages[first + len(pairs) :])
         with pytest.raises(ModelError, match="leaves no choice"):
-            engine.pack(other, 100)
+            engine.pack(other, 1)
 
     @pytest.mark.parametrize("quality", QUALITIES)
     def test_stage_bits_are_the_payload_s(self, engine: HyperpriorEngine, quality: int) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gmvqzip.entropy import context, layers
-from gmvqzip.entropy.context import PHASES, ContextModel, Site
+from gmvqzip.entropy.context import PHASES, Block, ContextModel
 from gmvqzip.entropy.layers import IntegerLayer
 from gmvqzip.errors import ModelError
 
@@ -156,44 +156,63 @@ class TestQuality:
         assert {self.bias([7], quality) for quality in range(1, 101)} == {4}
 
 
-def expected_order() -> Iterator[tuple[int, bool, tuple[Any, ...], int]]:
-    """Stage, whether of the hyper-latent, window, first channel, as docs/format.md orders them."""
-    everywhere = (slice(None), slice(None))
-    stage = channel = 0
-    for shape in HYPER:
-        for _ in range(shape.count):
-            yield stage, True, everywhere, channel
-            stage, channel = stage + 1, channel + shape.dimensions
+def expected_order() -> Iterator[tuple[int, tuple[Any, ...], list[int]]]:
+    """Part, windows of the quarters, channels of all groups, as docs/format.md orders them."""
+    channel = 0
+    for part, shape in enumerate(HYPER):
+        width = shape.count * shape.dimensions
+        yield part, ((slice(None), slice(None)),), list(range(channel, channel + width))
+        channel += width
     for step in range(4):
-        number, first = stage, 0
-        for shape in QUARTER:
-            for quarter in range(4):
-                row, column = PHASES[quarter ^ step]
-                for index in range(shape.count):
-                    window = (slice(row, None, 2), slice(column, None, 2))
-                    channel = quarter * CHANNELS // 4 + first + index * shape.dimensions
-                    yield number, False, window, channel
-                    number += 1
-            first += shape.count * shape.dimensions
+        first = 0
+        phases = [PHASES[quarter ^ step] for quarter in range(4)]
+        windows = tuple((slice(row, None, 2), slice(column, None, 2)) for row, column in phases)
+        for part, shape in enumerate(QUARTER):
+            width = shape.count * shape.dimensions
+            starts = [quarter * CHANNELS // 4 + first for quarter in range(4)]
+            yield len(HYPER) + part, windows, [channel for start in starts for channel in range(start, start + width)]
+            first += width
 
 
 def codes_of(seed: int, rows: int, columns: int) -> list[NDArray[np.int64]]:
-    """Random codes of each stage."""
+    """Random codes of the groups of each part [G, rows, columns]."""
     generator = np.random.default_rng(seed)
-    hyper = [generator.integers(0, s.codes, (rows, columns)) for s in HYPER for _ in range(s.count)]
-    sizes = (2 * rows, 2 * columns)
-    return hyper + [generator.integers(0, s.codes, sizes) for s in QUARTER for _ in range(4 * s.count)]
+    hyper = [generator.integers(0, s.codes, (s.count, rows, columns)) for s in HYPER]
+    return hyper + [generator.integers(0, s.codes, (4 * s.count, 2 * rows, 2 * columns)) for s in QUARTER]
 
 
 class Follower:
     """A visitor that gives known codes and keeps what it was asked."""
 
     def __init__(self, codes: list[NDArray[np.int64]]) -> None:
-        self.codes, self.sites = codes, list[Site]()
+        self.codes, self.blocks = codes, list[Block]()
 
-    def __call__(self, site: Site) -> NDArray[Any]:
-        self.sites.append(site)
-        return self.codes[site.stage][site.window]
+    def __call__(self, block: Block) -> NDArray[Any]:
+        self.blocks.append(block)
+        return block.cut(self.codes[block.part])
+
+
+class TestBlocks:
+    def test_put_undoes_cut(self) -> None:
+        codes = codes_of(0, 2, 3)
+        latents = {True: np.zeros((4, 6, CHANNELS), int), False: np.zeros((2, 3, 10), int)}
+        follower = Follower(codes)
+        context_model().walk(2, 3, 1, follower)
+        copies = [np.full_like(part, -1) for part in codes]
+        number = 0
+        for block in follower.blocks:
+            block.put(copies[block.part], block.cut(codes[block.part]))
+            latent = latents[block.part >= len(HYPER)]
+            values = block.cut_channels(latent)
+            assert values.shape == block.means.shape
+            assert not values.any()
+            values = number + np.arange(values.size).reshape(values.shape)
+            block.put_channels(latent, values)
+            assert np.array_equal(block.cut_channels(latent), values)
+            number += values.size
+        assert all(map(np.array_equal, copies, codes))
+        everything = np.concatenate([latent.reshape(-1) for latent in latents.values()])
+        assert np.array_equal(np.sort(everything), np.arange(number))
 
 
 class TestWalk:
@@ -201,15 +220,18 @@ class TestWalk:
         rows, columns = 2, 3
         codes = codes_of(0, rows, columns)
         follower = Follower(codes)
-        visits = [np.zeros(stage.shape, int) for stage in codes]
+        visits = [np.zeros(part.shape, int) for part in codes]
         context_model().walk(rows, columns, 40, follower)
-        for site in follower.sites:
-            visits[site.stage][site.window] += 1
-            assert site.pairs.shape == visits[site.stage][site.window].shape
-            assert site.mean.shape == (*site.pairs.shape, site.channels.stop - site.channels.start)
-            assert 0 <= site.pairs.min() <= site.pairs.max() < site.mixtures.classes**2
-        assert all((stage == 1).all() for stage in visits)
-        found = [(site.stage, site.hyper, site.window, site.channels.start) for site in follower.sites]
+        for block in follower.blocks:
+            block.put(visits[block.part], block.cut(visits[block.part]) + 1)
+            assert block.pairs.shape == block.cut(visits[block.part]).shape
+            assert block.means.shape == (*block.pairs.shape, block.mixtures.dimensions)
+            assert 0 <= block.pairs.min() <= block.pairs.max() < block.mixtures.classes**2
+        assert all((part == 1).all() for part in visits)
+        found = [
+            (block.part, block.windows, [n for own in block.channels for n in range(own.start, own.stop)])
+            for block in follower.blocks
+        ]
         assert found == list(expected_order())
 
     def test_the_result_is_means_and_codewords(self) -> None:
@@ -217,35 +239,38 @@ class TestWalk:
         follower = Follower(codes)
         decoded = context_model().walk(1, 2, 1, follower)
         assert decoded.shape == (2, 4, CHANNELS)
-        for site in follower.sites:
-            if not site.hyper:
-                words = site.mixtures.codebook[site.group][codes[site.stage][site.window]]
-                assert np.array_equal(decoded[(*site.window, site.channels)], site.mean + words)
+        for block in follower.blocks[len(HYPER) :]:
+            found = block.cut_channels(decoded)
+            for group, indices in enumerate(block.cut(codes[block.part])):
+                words = block.mixtures.codebook[group][indices]
+                assert np.array_equal(found[group], block.means[group] + words)
 
     def test_classes_and_means_vary(self) -> None:
         """So that the tests here see something."""
         follower = Follower(codes_of(2, 3, 3))
         context_model().walk(3, 3, 50, follower)
-        latent = [site for site in follower.sites if not site.hyper]
-        assert len({int(pair) for site in latent for pair in site.pairs.flat}) > 50
-        assert np.std([site.mean.mean() for site in latent]) > 5
+        latent = follower.blocks[len(HYPER) :]
+        assert len({int(pair) for block in latent for pair in block.pairs.flat}) > 50
+        assert np.std([group.mean() for block in latent for group in block.means]) > 5
 
     @pytest.mark.parametrize("step", range(4))
     def test_a_step_depends_on_earlier_steps_only(self, step: int) -> None:
         """Another code in a step changes nothing up to the step's end, and something after it."""
         model, codes = context_model(), codes_of(3, 2, 2)
-        hyper, each = 3, 12
+        each = len(QUARTER)
         before = Follower(codes)
         model.walk(2, 2, 60, before)
-        start = hyper + step * each
-        site = before.sites[start + 5]
-        other = [stage.copy() for stage in codes]
-        other[site.stage][site.window] = (other[site.stage][site.window] + 1) % len(site.mixtures.codebook[site.group])
+        start = len(HYPER) + step * each
+        block = before.blocks[start]
+        other = [part.copy() for part in codes]
+        indices = block.cut(other[block.part])
+        indices[1] = (indices[1] + 1) % block.mixtures.codes
+        block.put(other[block.part], indices)
         after = Follower(other)
         model.walk(2, 2, 60, after)
         same = [
-            np.array_equal(a.mean, b.mean) and np.array_equal(a.pairs, b.pairs)
-            for a, b in zip(before.sites, after.sites, strict=True)
+            np.array_equal(a.means, b.means) and np.array_equal(a.pairs, b.pairs)
+            for a, b in zip(before.blocks, after.blocks, strict=True)
         ]
         assert all(same[: start + each])
         assert step == 3 or not all(same[start + each :])
@@ -255,13 +280,13 @@ class TestWalk:
         first, second = Follower(codes_of(4, 2, 2)), Follower(codes_of(5, 2, 2))
         model.walk(2, 2, 60, first)
         model.walk(2, 2, 60, second)
-        for a, b in zip(first.sites[:3], second.sites[:3], strict=True):
+        for a, b in zip(first.blocks[:2], second.blocks[:2], strict=True):
             assert np.array_equal(a.pairs, b.pairs)
-            assert np.array_equal(a.mean, b.mean)
-        assert not np.array_equal(first.sites[3].mean, second.sites[3].mean)
+            assert np.array_equal(a.means, b.means)
+        assert not np.array_equal(first.blocks[2].means, second.blocks[2].means)
         third = Follower(first.codes)
         model.walk(2, 2, 61, third)
-        assert not all(np.array_equal(a.pairs, b.pairs) for a, b in zip(first.sites, third.sites, strict=True))
+        assert not all(np.array_equal(a.pairs, b.pairs) for a, b in zip(first.blocks, third.blocks, strict=True))
 
     def test_decoded_latents_are_limited_for_the_layers(self) -> None:
         """Two codewords that both lie beyond 32 steps look alike to the later steps."""
@@ -273,12 +298,12 @@ class TestWalk:
         followers = []
         for code in (1, 2):
             codes = codes_of(6, 1, 1)
-            for stage in range(3, 15):
-                codes[stage][:] = code
+            for part in codes[len(HYPER) :]:
+                part[:] = code
             followers.append(Follower(codes))
             model.walk(1, 1, 9, followers[-1])
-        for a, b in zip(*(follower.sites for follower in followers), strict=True):
-            assert np.array_equal(a.mean, b.mean)
+        for a, b in zip(*(follower.blocks for follower in followers), strict=True):
+            assert np.array_equal(a.means, b.means)
             assert np.array_equal(a.pairs, b.pairs)
 
 

@@ -171,8 +171,8 @@ class TestRefusals:
         shape = (1, 2, 2048)
         tensors = group_tensors(np.random.default_rng(0), "", shape, 1)
         tensors["codebook"][:, 1] = LIMITS["codebook"]
-        tensors["precision"][:] = LIMITS["precision"] // 4
+        tensors["precision"][:] = LIMITS["precision"] // 256
         load_mixtures(tensors, shape)
-        tensors["precision"][:] = LIMITS["precision"]
+        tensors["precision"][:] = LIMITS["precision"] // 64
         with pytest.raises(ModelError, match="64 bits"):
             load_mixtures(tensors, shape)

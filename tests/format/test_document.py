@@ -14,7 +14,7 @@ from gmvqzip.entropy import coder
 from gmvqzip.entropy.alpha import decompress_alpha
 from gmvqzip.entropy.codes import codes_crc32
 from gmvqzip.entropy.layers import at_quality
-from gmvqzip.entropy.mixture import load_mixtures
+from gmvqzip.entropy.mixture import GroupMixtures, load_mixtures
 from gmvqzip.entropy.twin import TwinEncoder
 from gmvqzip.format import limits
 from gmvqzip.format.checksum import crc8
@@ -127,6 +127,30 @@ def test_mixtures() -> None:
             for second in (0, 1):
                 (table,) = mixtures.tables(0, np.array([2 * first + second]))
                 assert np.array_equal(table, fields[f"table {first} {second}"])
+
+
+def test_points_of_shared_codes() -> None:
+    for block in blocks("vector points"):
+        fields = dict(block)
+        size, word, extra = int(fields["codes"]), numbers(fields["codeword"]), int(fields["extra"])
+        codebook = np.zeros((1, size, 2), np.int64)
+        codebook[0, 7] = word
+        spread = np.zeros((1, 2, 1), np.int64)
+        mixtures = GroupMixtures(
+            codebook, np.zeros((1, size), np.int64), spread, spread, extra * (codebook[0, :, 0] != 0)
+        )
+        for title, value in block[3:-1]:
+            index = 7 + size * int(title.split()[1])
+            assert np.array_equal(mixtures.points(np.array([[index]]))[0, 0], numbers(value))
+        title, index = block[-1]
+        assert title.split() == ["index", "15", "of", "code", "7"]
+        assert 7 + size * 15 == int(index)
+
+
+def test_codes_checks() -> None:
+    for block in blocks("vector codes check"):
+        stages = [numbers(value).reshape(1, -1) for title, value in block if title.startswith("stage")]
+        assert f"{codes_crc32(stages):08x}" == dict(block)["crc32"]
 
 
 def test_biases_between_qualities() -> None:

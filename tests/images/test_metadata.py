@@ -310,3 +310,46 @@ def test_an_image_has_what_pillow_s_own_have() -> None:
     assert image.info["dpi"] == (300, 300)
     assert image.info["photoshop"] == {0x0404: IPTC}
     assert image.text == {"Title": "Lake", "Description": "湖"}
+
+
+PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 6.0.0">
+   <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+      <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
+         <xmp:CreatorTool>17.2</xmp:CreatorTool><xmp:CreateDate>2024-05-06T07:08:09</xmp:CreateDate>
+      </rdf:Description>
+   </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>""".encode()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("xmp", [b"", PACKET], ids=["EXIF", "EXIF and XMP"])
+def test_what_the_metadata_of_a_telephone_cost(order: str, xmp: bytes) -> None:
+    """At most 60 % of their size, the thumbnail not counted."""
+    exif, some = Image.Exif(), np.random.default_rng(7)
+    exif.endian = order
+    exif[0x010F], exif[0x0110], exif[0x0112], exif[0x0131] = "Fairphone", "FP5", 6, "FP5.UT20.B.053"
+    exif[0x0132], exif[0x0128], exif[0x0213] = "2024:05:06 07:08:09", 2, 1
+    exif[0x011A], exif[0x011B] = IFDRational(72), IFDRational(72)
+    part = exif.get_ifd(EXIF)
+    for tag in (0x9003, 0x9004):
+        part[tag] = "2024:05:06 07:08:09"
+    for tag in (0x9010, 0x9011, 0x9012):
+        part[tag] = "+02:00"
+    for tag in (0x829A, 0x829D, 0x9201, 0x9202, 0x9203, 0x9204, 0x920A, 0xA404):
+        part[tag] = IFDRational(int(some.integers(1, 5000)), int(some.integers(1, 5000)))
+    for tag in (0x8822, 0x8827, 0x9207, 0x9209, 0xA001, 0xA402, 0xA403, 0xA405, 0xA406):
+        part[tag] = int(some.integers(0, 200))
+    part[0x9000], part[0x9101], part[0xA000] = b"0232", b"\1\2\3\0", b"0100"
+    part[0xA002], part[0xA003], part[0x9291], part[0x9292] = 4096, 3072, "417", "417"
+    where = exif.get_ifd(GPS)
+    where[1], where[3], where[0x1D] = "N", "E", "2024:05:06"
+    for tag in (2, 4, 7):
+        where[tag] = tuple(IFDRational(int(some.integers(0, 6000)), 100) for _ in range(3))
+    block = exif.tobytes()
+    metadata = read_picture(saved("JPEG", exif=block, xmp=xmp)).metadata
+    assert metadata is not None
+    assert tags(exif_of(metadata)) == tags(exif_of(Metadata(exif=exifs.bare(block))))
+    added = len(formats.write_metadata(metadata)) + 4  # type and length of the section, and the end of all
+    assert added <= 0.6 * (len(block) + len(xmp)), added / (len(block) + len(xmp))

@@ -110,7 +110,7 @@ def test_a_hyperprior_model(config: HyperpriorConfig, tmp_path: Path, monkeypatc
         monkeypatch.setattr(module, "products", count)
     context = load_context(info, config)
     rows = SIDE // config.alignment
-    context.walk(rows, rows, 50, lambda site: np.zeros(site.pairs.shape, int))
+    context.walk(rows, rows, 50, lambda block: np.zeros(block.pairs.shape, int))
     contexts = counted / SIDE**2 / 1000
     counter = Counter(model.transform)
     with torch.inference_mode():

@@ -15,14 +15,13 @@ from tiny_hyperprior import CONFIG, made
 from gmvqzip.entropy.context import (
     ACTIVATION_LIMIT,
     CODED_LIMIT,
-    LATENT_UNIT,
     PHASES,
+    Block,
     ContextModel,
     GroupShape,
-    Site,
 )
 from gmvqzip.entropy.layers import IntegerLayer
-from gmvqzip.entropy.mixture import EXPONENTIAL, LIMITS
+from gmvqzip.entropy.mixture import EXPONENTIAL, LATENT_UNIT, LIMITS
 from gmvqzip.errors import ModelError
 from gmvqzip.models.context import pieces
 from gmvqzip.models.hyperprior import HyperpriorModel
@@ -101,27 +100,27 @@ class Follower:
     def __init__(self, model: HyperpriorModel, rows: int, columns: int, quality: int) -> None:
         self.model, self.position = model, torch.tensor([(quality - 1) / 99])
         self.generator = np.random.default_rng(quality)
-        self.hyper = np.zeros((rows, columns, model.config.hyper_latents))
-        self.coded = np.zeros((2 * rows, 2 * columns, model.config.latents))
-        self.pending: list[tuple[Any, Any]] = []
+        self.hyper = np.zeros((rows, columns, model.config.hyper_latents), int)
+        self.coded = np.zeros((2 * rows, 2 * columns, model.config.latents), int)
+        self.pending: list[tuple[Block, NDArray[Any]]] = []
         self.step = -1
         self.means: list[NDArray[Any]] = []  # differences of means, in 1/32
         self.classes: list[NDArray[Any]] = []  # differences of classes
 
-    def __call__(self, site: Site) -> NDArray[Any]:
-        codes = self.generator.integers(0, len(site.mixtures.codebook[site.group]), site.pairs.shape)
-        words = site.mean + site.mixtures.codebook[site.group][codes]
-        if site.hyper:
-            self.hyper[:, :, site.channels] = words
+    def __call__(self, block: Block) -> NDArray[Any]:
+        codes = self.generator.integers(0, block.mixtures.codes, block.pairs.shape)
+        points = block.means + block.mixtures.points(codes)
+        first = len(self.model.config.hyper)
+        if block.part < first:
+            block.put_channels(self.hyper, points)
             return codes
-        first = sum(g.count for g in self.model.config.hyper)
-        if site.stage == first:  # the first group of a step
-            for target, values in self.pending:
-                self.coded[target] = values
+        if block.part == first:  # of a step
+            for earlier, values in self.pending:
+                earlier.put_channels(self.coded, values)
             self.pending = []
             self._predict()
-        self.pending.append(((*site.window, site.channels), words))
-        self._compare(site)
+        self.pending.append((block, points))
+        self._compare(block)
         return codes
 
     @torch.no_grad()
@@ -132,12 +131,12 @@ class Follower:
         pair = self.model.steps()[self.step](features, coded, self.position)
         self.mean, self.scale = (part[0].permute(1, 2, 0).numpy() for part in pair)
 
-    def _compare(self, site: Site) -> None:
-        own = (*site.window, site.channels)
-        self.means.append((site.mean - self.mean[own] * LATENT_UNIT).ravel())
-        scale = self.scale[own].reshape(*site.pairs.shape, 2, -1).mean(3)
-        classes = (CLASSES_PER_OCTAVE * scale + CLASS_OFFSET).round().clip(0, CLASSES - 1)
-        found = np.stack(np.divmod(site.pairs, site.mixtures.classes), 2)
+    def _compare(self, block: Block) -> None:
+        self.means.append((block.means - block.cut_channels(self.mean) * LATENT_UNIT).ravel())
+        scale = block.cut_channels(self.scale)
+        scale = scale.reshape(*block.pairs.shape, 2, -1).mean(-1)
+        classes = (CLASSES_PER_OCTAVE * scale + CLASS_OFFSET).round().clip(0, block.mixtures.classes - 1)
+        found = np.stack(np.divmod(block.pairs, block.mixtures.classes), -1)
         self.classes.append((found - classes).ravel())
 
 
@@ -163,14 +162,7 @@ class TestGroups:
         groups = model.all_groups()[1]
         classes = torch.tensor([[[3.0, 9.0]]]).expand(groups.groups, -1, -1)
         prior = groups.log_prior(classes).exp().detach().numpy()[:, 0]
-        sites: list[Site] = []
-
-        def visit(site: Site) -> NDArray[Any]:
-            sites.append(site)
-            return np.zeros(site.pairs.shape, int)
-
-        context.walk(1, 1, 5, visit)
-        mixtures = next(site.mixtures for site in sites if not site.hyper)
+        mixtures = context.mixtures[1]
         for group in range(groups.groups):
             (table,) = mixtures.tables(group, np.array([3 * CLASSES + 9]))
             assert np.abs(table / 2**24 - prior[group]).max() < 0.05 * prior[group].max()

@@ -83,7 +83,7 @@ def test_anchors_lie_in_the_classes_of_the_file() -> None:
     hats = hat_weights(torch.linspace(0, 1, 100, dtype=torch.float64)).numpy()
     anchors = np.random.default_rng(0).uniform(-3, CLASSES + 3, (9, 40))  # beyond both ends, too
     classes = (hats @ anchors).round().clip(0, CLASSES - 1)
-    found = (hats @ _class_anchors(classes)).round().clip(0, CLASSES - 1)
+    found = (hats @ _class_anchors(classes, CLASSES - 1)).round().clip(0, CLASSES - 1)
     assert (found != classes).mean() < 0.002
     assert np.abs(found - classes).max() <= 1
 

@@ -120,6 +120,37 @@ class TestMuon:
             steps.append(weight.detach())
         torch.testing.assert_close(*steps)
 
+    def test_each_weight_moves_at_its_turn_and_as_far(self) -> None:
+        """Under one gradient two weights of turns move alternately, in all as far as without turns, by the same way."""
+        torch.manual_seed(0)
+        gradients = torch.randn(2, 6, 9)
+        ends, moved = [], []
+        for every in (1, 2):
+            weights = [nn.Parameter(torch.zeros(6, 9)) for _ in range(2)]
+            optimizer = Muon(weights, lr=0.1, every=every)
+            for _ in range(6):
+                before = [weight.detach().clone() for weight in weights]
+                for weight, gradient in zip(weights, gradients, strict=True):
+                    weight.grad = gradient.clone()
+                optimizer.step()
+                moved.append([not torch.equal(weight, old) for weight, old in zip(weights, before, strict=True)])
+            ends.append([weight.detach() for weight in weights])
+        assert moved == [[True, True]] * 6 + [[False, True], [True, False]] * 3
+        torch.testing.assert_close(ends[0], ends[1])
+
+    def test_the_turn_is_part_of_the_state(self) -> None:
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.zeros(6, 9)) for _ in range(2)]
+        first = Muon(weights, lr=0.1, every=2)
+        for weight in weights:
+            weight.grad = torch.randn(6, 9)
+        first.step()
+        second = Muon(weights, lr=0.1, every=2)
+        second.load_state_dict(first.state_dict())
+        before = [weight.detach().clone() for weight in weights]
+        second.step()
+        assert [not torch.equal(weight, old) for weight, old in zip(weights, before, strict=True)] == [True, False]
+
     def test_parameters_without_gradient_stay(self) -> None:
         weight = nn.Parameter(torch.ones(4, 4))
         optimizer = Muon([weight], lr=0.1)

@@ -12,7 +12,7 @@ from tiny_hyperprior import CONFIG, smooth
 from gmvqzip.codec import Codec
 from gmvqzip.engines.hyperprior import HyperpriorEngine
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Site
+from gmvqzip.entropy.context import Block
 from gmvqzip.view.heat import COLOURS, gradient, heat
 from gmvqzip.view.parts import Part, parts, steps, together, usage
 
@@ -52,17 +52,25 @@ def test_the_steps_are_those_of_the_coder(hyper: Codec, coded: Codes) -> None:
     """The groups are visited step by step: the order of the visits tells each code's step."""
     bits = hyper.site_bits(coded)
     expected = np.zeros((4, *coded.stages[-1].shape))
-    visits: list[int] = []
-
-    def visit(site: Site) -> np.ndarray:
-        if not site.hyper:
-            expected[(len(visits) // 12, *site.window)] += bits[site.stage][site.window]
-            visits.append(site.stage)
-        return coded.stages[site.stage][site.window]
-
+    visits: list[Block] = []
     assert isinstance(hyper.engine, HyperpriorEngine)
+    grids = hyper.engine.config.grids
+    ends = np.cumsum([grid.stages for grid in grids])
+    stages, costs = (
+        [np.stack(arrays[end - grid.stages : end]) for grid, end in zip(grids, ends, strict=True)]
+        for arrays in (coded.stages, bits)
+    )
+
+    def visit(block: Block) -> np.ndarray:
+        if block.part:
+            step = len(visits) // 2
+            for window, own in zip(block.windows, np.split(costs[block.part], 4), strict=True):
+                expected[(step, *window)] += own[(..., *window)].sum(0)
+            visits.append(block)
+        return block.cut(stages[block.part])
+
     hyper.engine.context().walk(*coded.stages[0].shape, coded.quality, visit)
-    assert len(visits) == 4 * 12
+    assert len(visits) == 4 * 2
     found = steps(CONFIG, bits)
     assert [part.title for part in found] == [f"latent, step {number}" for number in (1, 2, 3, 4)]
     for part, array in zip(found, expected, strict=True):

@@ -1,0 +1,133 @@
+"""The encoder's choice of codes: the mixture's MAP rule (eq. 16 with the prior) over all groups of a part at once.
+
+    c = argmin w/2 ||r - mu_c||^2 - ln p(c | context)
+
+Of a codebook of each group's own every code is looked at. Of a shared one of two dimensions only a few are: those next
+to the residual, from a table by its rounded value, and code 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.entropy.context import Block
+from gmvqzip.entropy.mixture import LATENT_UNIT, GroupMixtures
+
+CANDIDATES = 16  # codes around a residual that are looked at, beside code 0
+_REACH = 8  # cells on each side of zero: of a step, and of 2, 4, ... steps where they would be too many
+_SIDE = 2 * _REACH + 1
+_LEVELS = 8
+_ROWS = 1 << 14  # residuals looked at together, whose candidates the processor's cache holds
+Floats = NDArray[np.float32]
+
+
+class Candidates:
+    """The codes of a shared codebook of two dimensions that lie next to a residual."""
+
+    def __init__(self, mixtures: GroupMixtures) -> None:
+        self.words = mixtures.codebook[0].astype(np.float32) / LATENT_UNIT  # [K, 2]
+        self.reach = ((1 << mixtures.extra) - 1).astype(np.float32) / 2  # [K], from the codeword to the last points
+        centres = np.arange(-_REACH, _REACH + 1, dtype=np.float32)
+        cells = np.stack(np.meshgrid(centres, centres, indexing="ij"), -1).reshape(-1, 1, 2)
+        tables = []
+        for level in range(_LEVELS):
+            apart = np.abs(cells * 2**level - self.words) - self.reach[:, None]
+            distance = np.square(apart.clip(0)).sum(2)  # [cells, K]
+            nearest = distance.argpartition(min(CANDIDATES, len(self.words)) - 1, 1)[:, :CANDIDATES]
+            tables.append(np.concatenate([nearest, np.zeros((len(nearest), 1), nearest.dtype)], 1))
+        self.table = np.concatenate(tables).astype(np.int32)  # [cells of all levels, C]
+
+    def of(self, residual: Floats) -> NDArray[np.int32]:
+        """Candidates [N, C] of residuals [N, 2], in steps."""
+        largest = np.abs(residual).max(1)
+        exponent = np.frexp(largest / (_REACH + 0.5))[1].clip(0, _LEVELS - 1)
+        cells = np.rint(np.ldexp(residual, -exponent[:, None])).astype(np.int64).clip(-_REACH, _REACH) + _REACH
+        found: NDArray[np.int32] = self.table[(exponent * _SIDE + cells[:, 0]) * _SIDE + cells[:, 1]]
+        return found
+
+
+def choose(
+    target: Floats, block: Block, weights: Floats, candidates: Candidates | None
+) -> tuple[NDArray[np.int32], Floats]:
+    """The indices [G, ..., h, w] of a block by the MAP rule, and the bits of each.
+
+    target: the latent there, in steps [G, ..., h, w, L]; weights: w of each group [G]; candidates: of the codebook that
+    the groups share, None to look at all codes.
+    """
+    residual = target - block.means.astype(np.float32) / np.float32(LATENT_UNIT)
+    pairs = np.ascontiguousarray(block.pairs)
+    indices, bits = np.zeros(pairs.shape, dtype=np.int32), np.zeros(pairs.shape, dtype=np.float32)
+    per_group = pairs[0].size
+    flat, found, lengths = residual.reshape(-1, residual.shape[-1]), indices.reshape(-1), bits.reshape(-1)
+    rows = pairs.reshape(-1)
+    if candidates is not None:
+        live = np.flatnonzero(rows)  # of the others the index is 0
+        for start in range(0, len(live), _ROWS):
+            at = live[start : start + _ROWS]
+            own: Floats = weights[at // per_group]
+            found[at], lengths[at] = _among(flat[at], rows[at], own, block.mixtures, candidates)
+        return indices, bits
+    for group, weight in enumerate(weights):
+        live = group * per_group + np.flatnonzero(rows[group * per_group : (group + 1) * per_group])
+        book = 0 if block.mixtures.shared else group
+        for start in range(0, len(live), _ROWS):
+            at = live[start : start + _ROWS]
+            found[at], lengths[at] = _among_all(flat[at], rows[at], weight, block.mixtures, book)
+    return indices, bits
+
+
+def _among(
+    residual: Floats, pairs: NDArray[Any], weights: Floats, mixtures: GroupMixtures, candidates: Candidates
+) -> tuple[NDArray[np.int64], Floats]:
+    """Indices [N] among the candidates of residuals [N, 2], and their bits."""
+    bits, rows = _bits(mixtures, 0, pairs)
+    codes = candidates.of(residual)
+    costs = bits.reshape(-1)[rows[:, None] * np.int32(mixtures.codes) + codes]
+    apart = residual[:, None] - candidates.words[codes]
+    if mixtures.wide:  # what is left at the nearest point of the code's square
+        reach = candidates.reach[codes][..., None]
+        apart -= np.clip(np.rint(apart - reach) + reach, -reach, reach)
+    score = np.einsum("nci,nci->nc", apart, apart)
+    score *= weights[:, None] / 2
+    score += costs * np.float32(math.log(2))
+    best = score.argmin(1)[:, None]
+    chosen = np.take_along_axis(codes, best, 1)[:, 0].astype(np.int64)
+    return _with_points(residual, chosen, mixtures, candidates), np.take_along_axis(costs, best, 1)[:, 0]
+
+
+def _with_points(
+    residual: Floats, codes: NDArray[np.int64], mixtures: GroupMixtures, candidates: Candidates
+) -> NDArray[np.int64]:
+    """Indices of codes [N]: with the number of the point that is nearest to the residual [N, 2]."""
+    at = mixtures.extra[codes].nonzero()
+    own = codes[at]
+    extra, reach = mixtures.extra[own][:, None], candidates.reach[own][:, None]
+    places = np.rint(residual[at] - candidates.words[own] + reach).clip(0, 2 * reach).astype(np.int64)
+    codes[at] += mixtures.codes * (places[:, 0] << extra[:, 0] | places[:, 1])
+    return codes
+
+
+def _among_all(
+    residual: Floats, pairs: NDArray[Any], weight: float, mixtures: GroupMixtures, book: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """Indices [N] among all codes of a codebook of residuals [N, L], and their bits."""
+    words = mixtures.codebook[book].astype(np.float32) / LATENT_UNIT
+    bits, rows = _bits(mixtures, book, pairs)
+    score = (bits * np.float32(math.log(2)) + (np.float32(weight) / 2) * (words * words).sum(1))[rows]
+    score -= residual @ (np.float32(weight) * words).T
+    chosen = score.argmin(1)
+    return chosen, bits[rows, chosen]
+
+
+def _bits(mixtures: GroupMixtures, book: int, pairs: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
+    """Bits [P, K] of each index of each code under the class pairs that occur, and the row of each of `pairs`."""
+    present = np.bincount(pairs, minlength=mixtures.classes**2)
+    found = np.flatnonzero(present)
+    rows = np.cumsum(present > 0, dtype=np.int32)[pairs] - 1
+    tables = mixtures.coding_tables(book, found)
+    bits = np.stack([table.bits for table in tables]) if tables else np.empty((0, mixtures.codes), np.float32)
+    return bits + mixtures.point_bits.astype(np.float32), rows
