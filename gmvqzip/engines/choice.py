@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from gmvqzip.entropy.context import Block
 from gmvqzip.entropy.mixture import LATENT_UNIT, GroupMixtures
 
-CANDIDATES = 16  # codes around a residual that are looked at, beside code 0
+CANDIDATES = 10  # codes around a residual that are looked at, beside code 0
 _REACH = 8  # cells on each side of zero: of a step, and of 2, 4, ... steps where they would be too many
 _SIDE = 2 * _REACH + 1
 _LEVELS = 8
 _ROWS = 1 << 14  # residuals looked at together, whose candidates the processor's cache holds
+_NAT = np.float32(math.log(2))  # of a bit
 Floats = NDArray[np.float32]
 
 
@@ -29,7 +30,7 @@ class Candidates:
     """The codes of a shared codebook of two dimensions that lie next to a residual."""
 
     def __init__(self, mixtures: GroupMixtures) -> None:
-        self.words = mixtures.codebook[0].astype(np.float32) / LATENT_UNIT  # [K, 2]
+        self.words = np.asfortranarray(mixtures.codebook[0].astype(np.float32) / LATENT_UNIT)  # [K, 2]
         self.reach = ((1 << mixtures.extra) - 1).astype(np.float32) / 2  # [K], from the codeword to the last points
         centres = np.arange(-_REACH, _REACH + 1, dtype=np.float32)
         cells = np.stack(np.meshgrid(centres, centres, indexing="ij"), -1).reshape(-1, 1, 2)
@@ -85,18 +86,26 @@ def _among(
 ) -> tuple[NDArray[np.int64], Floats]:
     """Indices [N] among the candidates of residuals [N, 2], and their bits."""
     bits, rows = _bits(mixtures, 0, pairs)
-    codes = candidates.of(residual)
-    costs = bits.reshape(-1)[rows[:, None] * np.int32(mixtures.codes) + codes]
-    apart = residual[:, None] - candidates.words[codes]
-    if mixtures.wide:  # what is left at the nearest point of the code's square
-        reach = candidates.reach[codes][..., None]
-        apart -= np.clip(np.rint(apart - reach) + reach, -reach, reach)
-    score = np.einsum("nci,nci->nc", apart, apart)
-    score *= weights[:, None] / 2
-    score += costs * np.float32(math.log(2))
+    lengths = bits[rows, 0]  # of code 0, which no other code can beat where it costs less than the bits of any other
+    chosen = np.zeros(len(residual), dtype=np.int64)
+    half = weights / 2
+    zero = half * np.square(residual).sum(1) + lengths * _NAT
+    at = np.flatnonzero(zero > bits[:, 1:].min(1)[rows] * _NAT)
+    codes = candidates.of(residual[at])
+    costs = bits.reshape(-1)[(rows[at] * np.int32(mixtures.codes))[:, None] + codes]
+    score = np.zeros(codes.shape, dtype=np.float32)
+    reach = candidates.reach[codes] if mixtures.wide else None
+    for axis in range(2):
+        apart = residual[at, axis, None] - candidates.words[:, axis][codes]
+        if reach is not None:  # what is left at the nearest point of the code's square
+            apart -= np.clip(np.rint(apart - reach) + reach, -reach, reach)
+        score += np.square(apart, out=apart)
+    score *= half[at, None]
+    score += costs * _NAT
     best = score.argmin(1)[:, None]
-    chosen = np.take_along_axis(codes, best, 1)[:, 0].astype(np.int64)
-    return _with_points(residual, chosen, mixtures, candidates), np.take_along_axis(costs, best, 1)[:, 0]
+    chosen[at] = np.take_along_axis(codes, best, 1)[:, 0]
+    lengths[at] = np.take_along_axis(costs, best, 1)[:, 0]
+    return _with_points(residual, chosen, mixtures, candidates), lengths
 
 
 def _with_points(
@@ -117,7 +126,7 @@ def _among_all(
     """Indices [N] among all codes of a codebook of residuals [N, L], and their bits."""
     words = mixtures.codebook[book].astype(np.float32) / LATENT_UNIT
     bits, rows = _bits(mixtures, book, pairs)
-    score = (bits * np.float32(math.log(2)) + (np.float32(weight) / 2) * (words * words).sum(1))[rows]
+    score = (bits * _NAT + (np.float32(weight) / 2) * (words * words).sum(1))[rows]
     score -= residual @ (np.float32(weight) * words).T
     chosen = score.argmin(1)
     return chosen, bits[rows, chosen]

@@ -11,7 +11,8 @@ its weight is e_c = EXPONENTIAL[d mod 1024] >> (d div 1024) with d = max s - s_c
 
 The groups of a part have a codebook each, or share one. In a shared one of two dimensions a code may have *extra bits*,
 as large lengths have in DEFLATE: with x of them for each dimension it stands for the points of a square around its
-codeword, 2^x along each side and a step apart. So a few hundred codes reach hundreds of steps.
+codeword, 2^x along each side and a step apart. So a few hundred codes reach hundreds of steps. Scores then take, in
+each half, the point nearest to zero in the place of the codeword.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class GroupMixtures:
         self.wide = bool(self.extra.any())
         self.point_bits = self.dimensions * self.extra  # [K], of a code's point number
         self._words = self.codebook.reshape(-1, self.dimensions).astype(np.int32)
+        self._square, self._absolute = self._sides()
 
     @property
     def classes(self) -> int:
@@ -109,11 +111,10 @@ class GroupMixtures:
         return [self._tables[book, pair] for pair in wanted]
 
     def _compute(self, book: int, pairs: Integers) -> Integers:
-        square, absolute = _sides(self.codebook[book])  # [K, 2]
-        score = np.zeros((len(pairs), len(square)), dtype=np.int64)
+        score = np.zeros((len(pairs), self.codes), dtype=np.int64)
         for half, classes in enumerate(np.divmod(pairs, self.classes)):
-            score += self.precision[book, half, classes][:, None] * square[:, half]
-            score += self.slope[book, half, classes][:, None] * absolute[:, half]
+            score += self.precision[book, half, classes][:, None] * self._square[book, :, half]
+            score += self.slope[book, half, classes][:, None] * self._absolute[book, :, half]
         score = self.bias[book] - (score >> SHIFT)
         best = score.argmax(1)
         rows = np.arange(len(pairs))
@@ -123,6 +124,18 @@ class GroupMixtures:
         frequency: Integers = 1 + weight * spare // weight.sum(1, keepdims=True)
         frequency[rows, best] += TOTAL - frequency.sum(1)
         return frequency
+
+    def _sides(self) -> tuple[Integers, Integers]:
+        """|mu_h|^2 and |mu_h|_1 of both halves [B, K, 2], of the points nearest to zero."""
+        magnitude = np.abs(self.codebook) - LATENT_UNIT // 2 * ((1 << self.extra[:, None]) - 1)
+        halves = magnitude.clip(0).reshape(*self.bias.shape, 2, -1)
+        return (halves * halves).sum(-1), halves.sum(-1)
+
+    def most(self) -> float:
+        """A bound of what is added up for a score; a float, for it may be beyond 64 bits."""
+        most = np.abs(self.precision).max(2) * self._square.max(1).astype(float)
+        most += np.abs(self.slope).max(2) * self._absolute.max(1).astype(float)
+        return float(most.sum(1).max())
 
 
 MAX_CLASSES = 64  # of each half
@@ -165,10 +178,7 @@ def load_mixtures(
     if shared:
         extra = _extra(tensors[f"{prefix}extra"], codes, dimensions, f"{prefix}extra")
     mixtures = GroupMixtures(values["codebook"], values["bias"], values["precision"], values["slope"], extra)
-    square, absolute = _sides(mixtures.codebook)  # [B, K, 2]
-    most = np.abs(mixtures.precision).max(2) * square.max(1).astype(float)  # float: it may be beyond 64 bits
-    most += np.abs(mixtures.slope).max(2) * absolute.max(1).astype(float)
-    if most.sum(1).max() >= _SCORE_LIMIT:
+    if mixtures.most() >= _SCORE_LIMIT:
         raise ModelError(f"tensors {prefix}* of groups are so large that scores do not fit 64 bits")
     return mixtures
 
@@ -181,9 +191,3 @@ def _extra(tensor: NDArray[Any], codes: int, dimensions: int, title: str) -> Int
     if tensor.min() < 0 or tensor.max() > most or tensor[0]:
         raise ModelError(f"tensor {title!r} of groups is out of range: 0 to {most}, and 0 of code 0")
     return tensor.astype(np.int64)
-
-
-def _sides(codebook: Integers) -> tuple[Integers, Integers]:
-    """|mu_h|^2 and |mu_h|_1 of both halves [..., K, 2] of codewords [..., K, L]."""
-    halves = codebook.reshape(*codebook.shape[:-1], 2, -1)
-    return (halves * halves).sum(-1), np.abs(halves).sum(-1)

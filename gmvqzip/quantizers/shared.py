@@ -4,7 +4,8 @@ The mixture is that of `groups`: weights that depend on two context classes, cod
 
 - Its codes are the leaves of a quadtree over the plane, single points around zero and squares of 2 x 2, 4 x 4, ...
   points further out, so that a side is a like part of the distance from zero everywhere. A code of a square has *extra
-  bits*, which tell the point; they are all equally likely.
+  bits*, which tell the point; they are all equally likely. In the weights its point nearest to zero, in each dimension,
+  takes the place of the codeword.
 - Only codes next to a residual are candidates of the choice, from a table by the rounded residual.
 - Bits are the mean over the rounding of a class with uniform noise of one class, which is the bilinear interpolation of
   those under the four class pairs around. So their gradient reaches the predicted scale.
@@ -25,7 +26,7 @@ CLASSES = 20  # context classes of each half: deviations of 1/8 to 90 steps
 _EXTENT = 11  # log2 of the points along a side of the plane
 MAX_EXTRA = 8
 LEAST_CODES = 100
-CANDIDATES = 12  # codes around a residual, beside code 0
+CANDIDATES = 9  # codes around a residual, beside code 0
 _REACH = 6  # cells on each side of zero: of a step, and of 2, 4, ... steps where they would be too many
 _SIDE = 2 * _REACH + 1
 _LEVELS = 9
@@ -58,11 +59,12 @@ class SharedGMVQ(nn.Module):
     def prepared(self) -> Prepared:
         """What the choice needs of the parameters as they are."""
         words = self.codewords()[0]
-        halves = -0.5 * self.log_precision.exp()[0, :, :, None] * words.square().T[:, None]
-        halves = halves - self.slope[0, :, :, None] * words.abs().T[:, None]  # [2, T, K]
+        reach = ((1 << self.extra) - 1).to(words.dtype) / 2
+        nearest = (words.abs() - reach[:, None]).clamp_min(0).T[:, None]  # the point of a square nearest to zero
+        halves = -0.5 * self.log_precision.exp()[0, :, :, None] * nearest.square()
+        halves = halves - self.slope[0, :, :, None] * nearest  # [2, T, K]
         prior = (self.code_bias[0] + halves[0][:, None] + halves[1]).log_softmax(2)
         with torch.no_grad():
-            reach = ((1 << self.extra) - 1).to(words.dtype) / 2
             candidates = _candidates(words, reach)
         return Prepared(words, reach, prior, candidates)
 

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from context_tensors import group_tensors
 from numpy.typing import NDArray
 
 from gmvqzip.engines.choice import Candidates, choose
 from gmvqzip.entropy import runs
 from gmvqzip.entropy.context import Block
 from gmvqzip.entropy.mixture import LATENT_UNIT, GroupMixtures, load_mixtures
-from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES_PER_OCTAVE
+from gmvqzip.models.integer import group_tensors
+from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES, CLASSES_PER_OCTAVE, GroupGMVQ
 from gmvqzip.quantizers.shared import SharedGMVQ
 
 GROUPS = 3
@@ -39,8 +39,11 @@ def costs(target: NDArray[np.float32], block: Block, indices: NDArray[np.int64])
 def test_own_codebooks_against_every_code(dimensions: int) -> None:
     generator = np.random.default_rng(0)
     shape = (GROUPS, 9, dimensions)
-    mixtures = load_mixtures(group_tensors(generator, "", shape, 4), shape)
-    pairs = generator.integers(0, 16, (GROUPS, 5, 7))
+    quantizer = GroupGMVQ(*shape)
+    with torch.no_grad():
+        quantizer.code_bias.copy_(torch.from_numpy(generator.normal(0, 1, shape[:2])))
+    mixtures = load_mixtures(group_tensors(quantizer), shape)
+    pairs = generator.integers(0, CLASSES**2, (GROUPS, 5, 7)) * generator.integers(0, 2, (GROUPS, 5, 7))
     means = generator.integers(-99, 100, (*pairs.shape, dimensions))
     target = generator.normal(0, 2, means.shape).astype(np.float32)
     block = block_of(mixtures, pairs, means)
@@ -59,8 +62,6 @@ def shared() -> GroupMixtures:
     with torch.no_grad():
         quantizer.codebook.add_(0.15 * torch.randn_like(quantizer.codebook))
         quantizer.slope.normal_(0, 0.2).mul_((quantizer.log_precision / 2).exp())
-    from gmvqzip.models.integer import group_tensors
-
     return load_mixtures(group_tensors(quantizer), (GROUPS, 400, 2), shared=True)
 
 

@@ -29,7 +29,8 @@ def reference(tensors: dict[str, Any], group: int, first: int, second: int) -> l
     """The table of a group under a class pair, as the module's docstring writes it, in Python's integers."""
     scores = []
     for code, word in enumerate(tensors["codebook"][group].tolist()):
-        weighted = 0
+        weighted, reach = 0, 16 * (2 ** int(tensors["extra"][code]) - 1) if "extra" in tensors else 0
+        word = [max(0, abs(v) - reach) for v in word]
         for half, t in enumerate((first, second)):
             part = word[: len(word) // 2] if half == 0 else word[len(word) // 2 :]
             weighted += int(tensors["precision"][group][half][t]) * sum(v * v for v in part)
@@ -69,6 +70,18 @@ class TestTables:
             for pair, table in zip(pairs.tolist(), mixtures.tables(group, pairs), strict=True):
                 assert table.tolist() == reference(tensors, group, *divmod(pair, 5))
                 check_table(table)
+
+    @given(seed=st.integers(0, 2**32 - 1), codes=st.integers(2, 40))
+    @settings(max_examples=20, deadline=None)
+    def test_a_shared_codebook_with_extra_bits(self, seed: int, codes: int) -> None:
+        generator = np.random.default_rng(seed)
+        tensors = group_tensors(generator, "", (1, codes, 2), 5)
+        tensors["extra"] = generator.integers(0, 4, codes).astype(np.int8)
+        tensors["extra"][0] = 0
+        mixtures = load_mixtures(tensors, (7, codes, 2), shared=True)
+        pairs = generator.permutation(25)[:6]
+        for pair, table in zip(pairs.tolist(), mixtures.tables(0, pairs), strict=True):
+            assert table.tolist() == reference(tensors, 0, *divmod(pair, 5))
 
     @pytest.mark.parametrize("sign", [1, -1])
     def test_extreme_numbers(self, sign: int) -> None:

@@ -122,7 +122,10 @@ def test_mixtures() -> None:
         tensors = {"codebook": codebook, "bias": fields["bias"][None]}
         for name in ("precision", "slope"):
             tensors[name] = np.stack([fields[f"{name} {half}"] for half in (0, 1)])[None]
-        mixtures = load_mixtures(tensors, codebook.shape)
+        shared = "extra" in fields
+        if shared:
+            tensors["extra"] = fields["extra"].astype(np.int8)
+        mixtures = load_mixtures(tensors, codebook.shape, shared=shared)
         for first in (0, 1):
             for second in (0, 1):
                 (table,) = mixtures.tables(0, np.array([2 * first + second]))

@@ -44,9 +44,10 @@ def log_prior(quantizer: SharedGMVQ, first: int, second: int) -> list[float]:
     for code in range(quantizer.codes):
         value = quantizer.code_bias[0, code].item()
         for half, t in enumerate((first, second)):
-            x = quantizer.codebook[0, code, half].item() if code else 0.0
+            x = abs(quantizer.codebook[0, code, half].item()) if code else 0.0
+            x = max(0.0, x - ((1 << int(quantizer.extra[code])) - 1) / 2)
             value -= math.exp(quantizer.log_precision[0, half, t].item()) * x * x / 2
-            value -= quantizer.slope[0, half, t].item() * abs(x)
+            value -= quantizer.slope[0, half, t].item() * x
         logits.append(value)
     largest = max(logits)
     total = largest + math.log(sum(math.exp(v - largest) for v in logits))
