@@ -38,7 +38,7 @@ def note_remainder(image: Image.Image, file: BinaryIO | None, notes: Notes) -> C
             return _note_boxes(image, file, notes)
         if image.format in ("JPEG", "PNG", "PPM"):
             end = {"JPEG": _jpeg_end, "PNG": _png_end, "PPM": _ppm_end}[image.format](file)
-            _note_behind(file, end, notes)
+            note_behind(file, end, notes)
         if image.format in ("PPM", "JPEG2000"):
             depth = (_ppm_depth if image.format == "PPM" else _jpeg2000_depth)(file)
             notes.reduce(depth)
@@ -69,13 +69,15 @@ def _note_boxes(image: Image.Image, file: BinaryIO, notes: Notes) -> ColourSpace
     return coded_space(*found.code_points, 1, notes)  # the decoder has widened the range
 
 
-def _note_behind(file: BinaryIO, end: int | None, notes: Notes) -> None:
-    """Say that something follows the picture, more than padding."""
+def note_behind(file: BinaryIO, end: int | None, notes: Notes, *, least: int = 1) -> None:
+    """Say that something follows the picture, of `least` bytes or more, and more than padding."""
     if end is None:
         return
     length = file.seek(0, os.SEEK_END) - end
+    if length < least:
+        return
     file.seek(end)
-    if length > 0 and any(part.strip(b"\0\n\r \xff") for part in iter(lambda: file.read(1 << 20), b"")):
+    if any(part.strip(b"\0\n\r \xff") for part in iter(lambda: file.read(1 << 20), b"")):
         notes.drop(f"{length} bytes behind the picture are not kept (a video, a gain map or further pictures?)")
 
 

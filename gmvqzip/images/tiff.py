@@ -16,6 +16,7 @@ from PIL import Image
 from gmvqzip.errors import ImageError
 from gmvqzip.images.colour import Pixels, Unpacked, to_8_bit
 from gmvqzip.images.notes import Notes
+from gmvqzip.images.remainder import note_behind
 from gmvqzip.images.tiffdirectory import Directory, Page, Tag
 from gmvqzip.images.tiffsamples import (
     FLOAT,
@@ -42,6 +43,7 @@ NAMES = {
     51177: "depth",
 }
 ASSOCIATED, UNASSOCIATED = 1, 2
+LEAST_BEHIND = 64  # bytes behind everything that the directories point to; some writers leave a few
 SLACK = 1 / 512  # by which floats may pass 0 and 1: half a level
 
 
@@ -71,8 +73,13 @@ def unpack_tiff(
     check_size(layout.width, layout.height)
     if directory.pages > 1:
         notes.drop(f"only one of {directory.pages} pages is kept: number {directory.number}")
+    if directory.below:
+        notes.drop(f"{directory.below} further picture{'s' * (directory.below > 1)} in directories below not kept")
+    if page.one(Tag.IMAGE_DEPTH, 1) > 1:
+        notes.drop(f"only the first of {page.one(Tag.IMAGE_DEPTH, 1)} slices is kept")
     if Tag.LAYERS in page.tags:
         notes.drop("the layers are not kept, only the picture that they make")
+    note_behind(file, directory.end, notes, least=LEAST_BEHIND)
     meaning = _meaning(page, layout, notes)
     if layout.compression in BY_PILLOW:
         _check_pillow(layout)
@@ -248,6 +255,8 @@ def _palette(page: Page, layout: Layout) -> Pixels:
     if len(values) < 3 << layout.bits:
         raise ImageError("the picture is damaged or cut: colours of the palette are missing")
     table = values[: 3 << layout.bits].reshape(3, -1).T
+    if not (table & 255).any():  # as writers do that shift
+        table >>= 8
     return to_8_bit(table, 16) if table.max() > 255 else table.astype(np.uint8)
 
 

@@ -52,15 +52,24 @@ class Tag(IntEnum):
     INK_SET = 332
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
+    JPEG_OFFSET = 513
+    JPEG_BYTES = 514
     YCBCR_COEFFICIENTS = 529
     YCBCR_SUBSAMPLING = 530
     REFERENCE_BLACK_WHITE = 532
+    IMAGE_DEPTH = 32997
+    EXIF = 34665
     PROFILE = 34675
+    GPS = 34853
     LAYERS = 37724
+    INTEROPERABILITY = 40965
     DNG_VERSION = 50706
 
 
 _KNOWN = frozenset(int(tag) for tag in Tag)
+_POINTERS = (Tag.EXIF, Tag.GPS, Tag.INTEROPERABILITY)
+_DATA = ((Tag.STRIP_OFFSETS, Tag.STRIP_BYTES), (Tag.TILE_OFFSETS, Tag.TILE_BYTES), (Tag.JPEG_OFFSET, Tag.JPEG_BYTES))
+_SIZES = {kind: struct.calcsize(f"={layout}") for kind, layout in _FORMATS.items()}
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class _Reader:
             raise ImageError("the picture is damaged or cut: no directory")
         self.first = self.unpack("Q", head[8:16])[0] if self.big else self.unpack("I", head[4:8])[0]
         self.is_cut = False  # a directory after the first cannot be read
+        self.reached = 0  # the end of everything that the directories read so far point to
         self.is_canon_raw = head[8:10] == b"CR" and not self.big
 
     def unpack(self, layout: str, data: bytes) -> tuple[Any, ...]:
@@ -143,16 +153,22 @@ class _Reader:
         tags: dict[int, tuple[Any, ...]] = {}
         for start in range(0, len(table), entry):
             number, kind, values = self.unpack(f"HH{word}", table[start : start + 4 + word_size])
+            field = table[start + 4 + word_size : start + entry]
+            size = _SIZES.get(kind, 1) * values
+            if size > inline:
+                self.reached = max(self.reached, self.unpack(word, field)[0] + size)
             if number == Tag.LAYERS:
                 tags[number] = (1,)
             elif number in _KNOWN and number not in tags:
-                tags[number] = self._values(kind, values, table[start + 4 + word_size : start + entry], inline, word)
+                tags[number] = self._values(kind, values, field, inline, word)
         end = offset + counter_size + len(table)
         try:
             (following,) = self.unpack(word, self.at(end, word_size))
         except ImageError:
             following = 0  # the last directory may stand at the very end
-        return Page(offset, tags, self.order), following
+        page = Page(offset, tags, self.order)
+        self.reached = max(self.reached, end + word_size, *(_data_end(page, *pair) for pair in _DATA))
+        return page, following
 
     def _values(self, kind: int, count: int, field: bytes, inline: int, word: str) -> tuple[Any, ...]:
         layout = _FORMATS.get(kind, "B" if kind in _BYTES else "")
@@ -171,6 +187,12 @@ class _Reader:
         return tuple(above / below if below else 0.0 for above, below in pairs)
 
 
+def _data_end(page: Page, offsets: Tag, sizes: Tag) -> int:
+    """The end of a page's samples, where its tags say it."""
+    pairs = zip(page.tags.get(offsets, ()), page.tags.get(sizes, ()), strict=False)
+    return max((int(start) + int(size) for start, size in pairs if not isinstance(start, bytes)), default=0)
+
+
 @dataclass(frozen=True)
 class Directory:
     """A TIFF's page that is read, and what else is there."""
@@ -179,6 +201,8 @@ class Directory:
     frame: int  # its place among all directories, from 0
     number: int  # of the page, from 1
     pages: int  # without smaller copies and masks
+    below: int  # pictures in directories that pages point to, without smaller copies and masks
+    end: int | None  # of everything that directories point to; None where that is not known
 
 
 def read_directory(file: BinaryIO, offset: int | None = None) -> Directory:
@@ -201,7 +225,38 @@ def read_directory(file: BinaryIO, offset: int | None = None) -> Directory:
         raise ImageError("the picture is damaged or cut: no directory")
     place = next((i for i, page in enumerate(full) if page.offset == offset), 0)
     frame = pages.index(full[place]) if full[place] in pages else 0
-    return Directory(full[place], frame, place + 1, len(full) + reader.is_cut)
+    below = _pages_below(reader, pages)
+    end = None if reader.is_cut or any(page.one(Tag.COMPRESSION, 1) == 6 for page in pages) else reader.reached
+    return Directory(full[place], frame, place + 1, len(full) + reader.is_cut, below, end)
+
+
+def _pages_below(reader: _Reader, pages: list[Page]) -> int:
+    """The pictures in directories that pages point to; the end of what these and EXIF hold is seen on the way."""
+    seen = {page.offset for page in pages}
+    waiting = [(offset, tag == Tag.SUB_DIRECTORIES) for page in pages for tag, offset in _directories_below(page)]
+    found = 0
+    while waiting and len(seen) < MAX_PAGES:
+        offset, is_page = waiting.pop()
+        if not offset or offset in seen:
+            continue
+        seen.add(offset)
+        try:
+            page, following = reader.page(offset)
+        except ImageError:
+            reader.is_cut = reader.is_cut or is_page
+            continue
+        if is_page:
+            found += not page.is_other_version
+            waiting.append((following, True))
+        waiting += [(below, tag == Tag.SUB_DIRECTORIES) for tag, below in _directories_below(page)]
+    return found
+
+
+def _directories_below(page: Page) -> Iterator[tuple[Tag, int]]:
+    for tag in (Tag.SUB_DIRECTORIES, *_POINTERS):
+        for offset in page.tags.get(tag, ()):
+            if isinstance(offset, int):
+                yield tag, offset
 
 
 def _pages(reader: _Reader) -> Iterator[Page]:
