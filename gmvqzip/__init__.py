@@ -17,7 +17,7 @@ from gmvqzip.errors import FormatError, GmvqError, ImageError, ModelError, Outpu
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec, load
-    from gmvqzip.compressed import Compressed
+    from gmvqzip.engines.files import Compressed
     from gmvqzip.entropy.codes import Codes
     from gmvqzip.facade import compress, decode, decompress, encode
     from gmvqzip.inspection import Info, info
@@ -47,7 +47,7 @@ __all__ = [
 _HOMES = {
     "gmvqzip.codec": ("Codec", "load"),
     "gmvqzip.facade": ("compress", "decode", "decompress", "encode"),
-    "gmvqzip.compressed": ("Compressed",),
+    "gmvqzip.engines.files": ("Compressed",),
     "gmvqzip.entropy.codes": ("Codes",),
     "gmvqzip.inspection": ("Info", "info"),
 }

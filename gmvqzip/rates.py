@@ -15,12 +15,8 @@ from functools import partial
 from typing import ClassVar, Generic, TypedDict, TypeVar
 
 from gmvqzip.errors import ModelError, real_number, whole_number
-from gmvqzip.format.limits import MAX_QUALITY
+from gmvqzip.setting import DEFAULT_EFFORT, EFFORT_ROUNDS, QUALITIES, Setting, rounds_of
 
-QUALITIES = range(1, MAX_QUALITY + 1)
-EFFORT_ROUNDS = (0, 1, 2, 3, 4, 6, 9, 14, 24)  # rounds of refinement of efforts 1 to 9
-EFFORTS = range(1, len(EFFORT_ROUNDS) + 1)
-DEFAULT_EFFORT = 4
 SEARCH_ROUNDS = EFFORT_ROUNDS[0]  # of the tries that look for the setting
 MAX_PSNR = 100.0  # dB; beyond it no two pictures are told apart
 
@@ -44,15 +40,6 @@ class RateOptions(TypedDict, total=False):
     target_size: int | None
     target_psnr: float | None
     effort: int
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a file is made: `quality` of the model, `trade` and `rounds` as in `engines.base.Search`."""
-
-    quality: int
-    trade: float = 1.0
-    rounds: int = SEARCH_ROUNDS
 
 
 class Goal(ABC):
@@ -185,31 +172,28 @@ class Wish:
         rounds_of(self.effort)
 
     @property
+    def has_target(self) -> bool:
+        """Whether there is a size or a PSNR to reach."""
+        return self.target_bpp is not None or self.target_size is not None or self.target_psnr is not None
+
+    @property
     def rounds(self) -> int:
         """Rounds of refinement."""
         return rounds_of(self.effort)
 
-    def goal(self, width: int, height: int) -> Goal | None:
-        """The goal for a picture of this size in pixels; None without a target."""
+    def goal(self, width: int, height: int) -> Goal:
+        """The goal for a picture of this size in pixels, where there is a target."""
         pixels = width * height
         if self.target_psnr is not None:
             return PsnrGoal(self.target_psnr)
         if self.target_size is not None:
             return SizeGoal(math.floor(self.target_size), pixels)
         if self.target_bpp is None:
-            return None
+            raise ValueError("no target is given")
         size = math.floor(min(self.target_bpp, _MOST_BPP) * pixels / 8)
         if 8 * size / pixels > self.target_bpp:  # the product was rounded up to a whole number
             size -= 1
         return SizeGoal(size, pixels)
-
-
-def rounds_of(effort: int) -> int:
-    """Rounds of refinement of an effort of 1 to 9. Raises ModelError."""
-    effort = whole_number(effort, "effort", ModelError)
-    if effort not in EFFORTS:
-        raise ModelError(f"effort {effort} is out of range: give {EFFORTS[0]} to {EFFORTS[-1]}")
-    return EFFORT_ROUNDS[effort - 1]
 
 
 Product = TypeVar("Product")

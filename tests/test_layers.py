@@ -1,4 +1,4 @@
-"""One direction of knowledge: cli -> pack -> codec -> coding, training, bench -> models, entropy, images -> ..."""
+"""One direction of knowledge: cli -> pack -> codec -> engines, training, bench -> models, entropy, images -> ..."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ LEVELS = {
     "facade": 6,
     "pillow": 7,
     "codec": 5,
-    "coding": 4,
     "view": 5,
     "npz": 3,
-    "compressed": 3,
     "inspection": 3,
     "rates": 3,
     "training": 3,
     "bench": 3,
     "engines": 3,
     "models": 2,
+    "setting": 2,
     "entropy": 2,
     "images": 2,
     "quantizers": 1,
@@ -58,7 +57,8 @@ WITHOUT = {
     "rates.py": {"torch", "numpy", "."},
     "entropy": {"torch", "PIL"},
     "images": {"torch"},
-    "coding.py": {"torch", "PIL"},
+    "setting.py": {"torch", "numpy", "."},
+    "engines/files.py": {"torch", "PIL"},
     "npz.py": {"torch"},
     "pack/file.py": {"torch", "numpy", "."},
     "pack/appending.py": {"torch", "numpy", "."},

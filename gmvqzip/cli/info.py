@@ -111,13 +111,14 @@ def _text(found: Info) -> list[tuple[str, str]]:
 
 def _stages(data: bytes, found: Info) -> list[Fields]:
     from gmvqzip import codec as codecs
+    from gmvqzip.format.container import unpack
     from gmvqzip.format.limits import MAX_PIXELS
 
     if found.model is None:
         return []
     codec = codecs.load_info(found.model)
-    codes = codec.decode_codes(data, max_pixels=MAX_PIXELS)
-    rows = zip(codes.stages, codec.config.stages(), codec.stage_bits(codes), strict=True)
+    coded = codec.open(unpack(data, max_pixels=MAX_PIXELS))
+    rows = zip(coded.codes.stages, codec.config.stages(), coded.bits(), strict=True)
     stages = [{"rows": s.shape[0], "columns": s.shape[1], "codes": grid.codes, "bits": bits} for s, grid, bits in rows]
     return _parts(codec.config, stages) if isinstance(codec.config, HyperpriorConfig) else stages
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from gmvqzip.errors import ModelError
+from gmvqzip.format.limits import MAX_QUALITY
 from gmvqzip.models.config import (
     MAX_BLOCKS,
     MAX_CHANNELS,
@@ -55,6 +56,7 @@ class HyperpriorConfig:
     distortions: int = 1  # how many distortions the qualities exist for, as in training; a file has one
     kind: str = KIND
     version: int = VERSION
+    qualities: ClassVar[range] = range(1, MAX_QUALITY + 1)  # that give different files
 
     def __post_init__(self) -> None:
         rows = (self.strides, self.channels, self.encoder_blocks, self.decoder_blocks, (self.context_width,))
