@@ -204,7 +204,7 @@ class Codec:
 
     def _reach(self, picture: Picture, wish: Wish, tile: int | None) -> Compressed:
         """The file of a picture that comes near to a target."""
-        goal = wish.goal(picture.width, picture.height)
+        target = wish.target(picture.width, picture.height)
         sections = sections_of(picture)
         by_psnr = wish.target_psnr is not None
 
@@ -217,11 +217,10 @@ class Codec:
         try:
             if self.qualities:
                 most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
-                found = rates.reach_reduced(attempt, goal, wish.rounds, most)
+                found = rates.reach_reduced(attempt, target, wish.rounds, most)
             else:
-                found = rates.single(
-                    partial(attempt, 0), goal, Setting(self.engine.quality_field(None), rounds=wish.rounds)
-                )
+                quality = self.engine.quality_field(None)
+                found = rates.single(partial(attempt, 0), target, quality, wish.rounds)
         except rates.OutOfReach as error:
             if by_psnr or SECTION_METADATA not in sections:
                 raise
