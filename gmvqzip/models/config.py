@@ -42,6 +42,8 @@ class NetworkConfig:
     version: int = CONFIG_VERSION
     kind: ClassVar[str] = STAGED
     qualities: ClassVar[range] = range(0)  # that give different files: there is a single rate
+    hyper: ClassVar[tuple[()]] = ()  # groups, as a hyperprior model has them
+    quarter: ClassVar[tuple[()]] = ()
     analysis_reach: ClassVar[None] = None
     synthesis_reach: ClassVar[None] = None  # both unknown: pictures are coded as a whole, and not tiled
 
@@ -84,6 +86,10 @@ class NetworkConfig:
     def stages(self) -> list[GridConfig]:
         """One entry per stage, in coding order (coarse to fine)."""
         return [grid for grid in self.grids for _ in range(grid.stages)]
+
+    def parts(self) -> list[tuple[str, int]]:
+        """What codes are added up in for people: a title, and how many stages belong to it."""
+        return [(f"stage {number}", 1) for number in range(len(self.stages()))]
 
     @property
     def scales(self) -> list[int]:
