@@ -40,6 +40,8 @@ from gmvqzip.rates import RateOptions, Wish
 from gmvqzip.setting import DEFAULT_EFFORT, Setting, rounds_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 
@@ -162,7 +164,7 @@ class Codec:
     ) -> Codes:
         """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
         picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
-        return self.analyse([picture], quality=quality, effort=effort, tile=tile)[0].codes
+        return self.encode_pictures([picture], quality=quality, effort=effort, tile=tile)[0]
 
     def encode_batch(
         self,
@@ -175,7 +177,7 @@ class Codec:
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
         pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
-        return [coded.codes for coded in self.analyse(pictures, quality=quality, effort=effort)]
+        return self.encode_pictures(pictures, quality=quality, effort=effort)
 
     def decode(self, codes: Codes) -> Image.Image:
         """The picture of these codes, RGB or gray. Raises ModelError if they are of another model or do not fit."""
@@ -198,7 +200,7 @@ class Codec:
         if wish.has_target:
             return [self._reach(picture, wish, tile) for picture in pictures]
         done: dict[int, Compressed] = {}
-        for number, coded in self._analyse(pictures, self._setting(wish.quality, wish.effort), tile):
+        for number, coded in self.analyse(pictures, quality=wish.quality, effort=wish.effort, tile=tile):
             done[number] = sealed(coded, sections_of(pictures[number]))
         return [done[number] for number in range(len(pictures))]
 
@@ -240,9 +242,6 @@ class Codec:
         """The picture in an opened file, or a part of it, as for `decompress`."""
         return read_opened(self.engine, file).pixels(region=region, scale=scale)
 
-    def _setting(self, quality: int | None, effort: int) -> Setting:
-        return Setting(self.engine.quality_field(quality), rounds=rounds_of(effort))
-
     # Pictures to codes.
 
     def analyse(
@@ -252,15 +251,21 @@ class Codec:
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
         tile: int | None = None,
-    ) -> list[Coded]:
-        """The codes of pictures, as for `encode_batch`. Raises ModelError."""
-        found = dict(self._analyse(pictures, self._setting(quality, effort), tile))
+    ) -> Iterator[tuple[int, Coded]]:
+        """Number and codes of each picture, batch by batch. Whoever keeps more than a few keeps them `packed`, or their
+        `codes` alone. Raises ModelError."""
+        setting = Setting(self.engine.quality_field(quality), rounds=rounds_of(effort))
+        return self._analyse(pictures, setting, tile)
+
+    def encode_pictures(self, pictures: Sequence[Picture], **options: Any) -> list[Codes]:
+        """The code indices of pictures; options as for `analyse`. Raises ModelError."""
+        found = {number: coded.codes for number, coded in self.analyse(pictures, **options)}
         return [found[number] for number in range(len(pictures))]
 
     def _analyse(
         self, pictures: Sequence[Picture], setting: Setting, tile: int | None, halvings: int = 0
     ) -> Iterator[tuple[int, Coded]]:
-        """Number and codes of each picture at its coded size, batch by batch, and then those in tiles."""
+        """The same at a coded size; pictures in tiles come last."""
         pixels = [p.pixels for p in pictures]
         if halvings:
             pixels = [resize(p.pixels, *coded_size(p.width, p.height, halvings)) for p in pictures]
@@ -285,6 +290,10 @@ class Codec:
         """Known codes under their contexts. Raises ModelError if they are of another model or do not fit."""
         self.engine.check_codes(codes)
         return Coded(self.engine, codes)
+
+    def site_bits(self, codes: Codes) -> tuple[NDArray[np.float32], ...]:
+        """Ideal code length of each code under its table, in bits: one array [rows, columns] per stage."""
+        return self.follow(codes).site_bits()
 
     def pack_codes(self, codes: Codes, sections: Mapping[int, bytes] | None = None) -> Compressed:
         """Seal codes of this model, and extra sections, into a file. Raises ModelError if they do not fit."""

@@ -361,7 +361,9 @@ class _Packing:
     def _encode_share(self, pictures: Sequence[Picture]) -> Sequence[Coded | Exception]:
         """Together, or each alone where that does not work."""
         try:
-            return self.codec.analyse(pictures, quality=self.quality, effort=self.effort)
+            coded = self.codec.analyse(pictures, quality=self.quality, effort=self.effort)
+            found = {number: one.packed() for number, one in coded}
+            return [found[number] for number in range(len(pictures))]
         except Exception as error:
             if len(pictures) == 1:
                 return [error]

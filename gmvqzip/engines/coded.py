@@ -59,6 +59,12 @@ class Coded:
                 self._kept[number] = piece
         return piece
 
+    def packed(self) -> Coded:
+        """The same with its payload, and without contexts."""
+        _ = self._payloads
+        self._kept.clear()
+        return self
+
     def payload(self) -> bytes:
         """The codes of all tiles under their tables. Raises ModelError where they are no codes of the model."""
         return b"".join(self._payloads[0])

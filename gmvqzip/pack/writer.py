@@ -71,9 +71,9 @@ class PackWriter:
         codec = codecs.load(self.model, device=self.device)
         read = [read_prepared(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
         total = 0
-        encoded = codec.analyse(read, quality=quality, effort=effort)
-        for (name, _), picture, coded in zip(pictures, read, encoded, strict=True):
-            total += self.add_coded(name, coded, codecs.sections_of(picture))
+        found = {n: coded.packed() for n, coded in codec.analyse(read, quality=quality, effort=effort)}
+        for number, ((name, _), picture) in enumerate(zip(pictures, read, strict=True)):
+            total += self.add_coded(name, found[number], codecs.sections_of(picture))
         return total
 
     def add_codes(self, name: str, codec: Codec, codes: Codes, sections: Mapping[int, bytes] | None = None) -> int:

@@ -61,7 +61,6 @@ def serve(model: str, picture: str, qualities: list[int]) -> None:
                 "choose": lambda arguments=arguments: whole(*arguments),
             }
             for name, work in works.items():
-                engine._last.kept = []
                 start = time.process_time()
                 work()
                 seconds[f"{name} {quality}"] = time.process_time() - start
