@@ -7,11 +7,11 @@
 
 How data flow, in the letters of the literature on learned compression (x a picture, hats for what is decoded):
 
-    x -> g_a -> y -------------------> codes c, bits <- prior            encoder: `engines.hyperprior`, `engines.staged`
-          |                              ^         p(c | context)
-          +---> h_a -> z -> codes -> z_hat -> h_s                        prior: `entropy.context`, `entropy.static`
-                                    |
-    x_hat <- g_s <- y_hat <- means + codewords of c                      decoder: `Coded.pixels`
+    x --> g_a --> y ---------------------> Q --> codes c --> range coder --> payload
+           |                               ^                     ^
+           '--> h_a --> z --> Q --> z_hat --> h_s --> means, p(c | context)
+                                                        |
+    x_hat <-- g_s <-- y_hat <-- means + codewords of c <-'
 
 Analysis g_a and hyper-analysis h_a are `models.transform.Analysis`, synthesis g_s is `models.transform.Synthesis`; the
 hyper-synthesis h_s and the context networks run in integers (`entropy.context`), so that every machine has the same
