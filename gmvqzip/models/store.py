@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from gmvqzip.entropy.static import StaticPrior
 from gmvqzip.entropy.tables import check_table
 from gmvqzip.errors import ModelError
 from gmvqzip.models.config import NetworkConfig
-from gmvqzip.models.hyperconfig import HyperpriorConfig
-from gmvqzip.models.kinds import read_config
+from gmvqzip.models.kinds import KINDS, named, read_config
 from gmvqzip.models.registry import MODEL_FORMAT, ModelInfo
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _unpacked(array: np.ndarray[Any, Any], scale: np.ndarray[Any, Any] | None) -
 
 def load_tables(info: ModelInfo) -> list[np.ndarray[Any, Any]]:
     """The integer tables [K] int64 of all stages in coding order. Raises ModelError; needs no torch."""
-    stages = _config(info).stages()
+    stages = NetworkConfig.from_dict(info.config).stages()
     names = [f"{_TABLE}{index}" for index in range(len(stages))]
     tensors = read_tensors(info, names)
     tables = []
@@ -141,13 +141,19 @@ def load_tables(info: ModelInfo) -> list[np.ndarray[Any, Any]]:
     return tables
 
 
-def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
+def load_prior(info: ModelInfo, config: NetworkConfig) -> StaticPrior:
+    """The prior of a staged model. Raises ModelError; needs no torch."""
+    rest = iter(load_tables(info))
+    return StaticPrior([[next(rest) for _ in range(grid.stages)] for grid in config.grids], config.scales)
+
+
+def load_network(info: ModelInfo, config: NetworkConfig | None = None, device: str = "cpu") -> StagedAutoencoder:
     """The network in evaluation mode, float32, on `device`. Raises ModelError where tensors do not fit or are NaN."""
     import torch
 
     from gmvqzip.models.network import StagedAutoencoder
 
-    config = _config(info)
+    config = config or NetworkConfig.from_dict(info.config)
     check_size(info, _least_weights(config))
     # Not on the meta device: its first use imports a compiler, which takes longer than everything else here.
     with torch.random.fork_rng(devices=[]):
@@ -213,8 +219,7 @@ def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
 
 
 def read_weights(info: ModelInfo, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.float32]]:
-    """The float32 weights of a file whose names, as a network has them, are wanted; needs no torch. Raises ModelError.
-    """
+    """The float32 weights of a file whose names, as a network has them, are wanted; needs no torch. Raises ModelError."""
     found = read_tensors(info, None, prefix=_NETWORK, wanted=lambda key: wanted(key.removeprefix(_NETWORK)))
     weights = {}
     for key, array in found.items():
@@ -229,23 +234,13 @@ def read_weights(info: ModelInfo, wanted: Callable[[str], bool]) -> dict[str, ND
 
 def verify(info: ModelInfo) -> None:
     """Check a model file in full: tables, weights, and identity. Raises ModelError naming what is wrong."""
-    from gmvqzip.models import hyperstore
-
     config = read_config(info.config)
-    if isinstance(config, HyperpriorConfig):
-        hyperstore.load_context(info, config)
-        hyperstore.load_precisions(info, config)
-        hyperstore.load_transform(info, config)
-    else:
-        load_tables(info)
-        load_network(info)
+    kind = KINDS[config.kind]
+    for part in (kind.prior, *kind.weights):
+        named(part)(info, config)
     identity = model_identity(info.config, read_tensors(info, None))
     if identity != info.model_id:
         raise ModelError(f"model {info.name!r} is damaged: its identity is {identity[:8]}, not {info.model_id[:8]}")
-
-
-def _config(info: ModelInfo) -> NetworkConfig:
-    return NetworkConfig.from_dict(info.config)
 
 
 def read_tensors(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.blas import single_threaded
+from gmvqzip.errors import ModelError
 from gmvqzip.models import walks
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
@@ -43,8 +44,34 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def load_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorSynthesis:
+    """The synthesis of a hyperprior model's file. Raises ModelError where its tensors do not fit."""
+    with _fitting(info):
+        synthesis = HyperpriorSynthesis(info, config)
+        synthesis(np.zeros((1, 1, config.latents), np.float32), 0.0)
+    return synthesis
+
+
+def load_staged(info: ModelInfo, config: NetworkConfig) -> StagedSynthesis:
+    """The decoder of a staged model's file. Raises ModelError where its tensors do not fit."""
+    with _fitting(info):
+        synthesis = StagedSynthesis(info, config)
+        shapes = config.stage_shapes(config.alignment, config.alignment)
+        synthesis([np.full(shape, grid.codes - 1) for shape, grid in zip(shapes, config.stages(), strict=True)])
+    return synthesis
+
+
+@contextmanager
+def _fitting(info: ModelInfo) -> Iterator[None]:
+    """What a first, tiny picture finds: tensors that are missing, or of other shapes than the configuration says."""
+    try:
+        yield
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise ModelError(f"model {info.name!r} has tensors that do not fit its configuration: {error}") from None
+
+
 class HyperpriorSynthesis:
-    """The synthesis of a hyperprior model's file. Raises ModelError as `read_weights`."""
+    """See `load_hyperprior`."""
 
     def __init__(self, info: ModelInfo, config: HyperpriorConfig) -> None:
         wanted = (_SYNTHESIS, _GAIN)
@@ -55,14 +82,14 @@ class HyperpriorSynthesis:
         self._weights = _Weights({name.removeprefix(_SYNTHESIS): w for name, w in weights.items()}, shuffled)
 
     def __call__(self, latent: Floats, quality: float) -> Floats:
-        """The picture [H, W, 3], not clipped, of a latent [h, w, M] in steps; quality in [0, 1]."""
+        """The picture [H, W, 3] in [0, 1] of a latent [h, w, M] in steps; quality in [0, 1]."""
         scaled = latent * np.exp(-_at(self._gain, quality))
         with _pool() as share:
-            return _shifted(walks.synthesise(_Layers(self._weights, share, quality), self.config, scaled))
+            return _finished(walks.synthesise(_Layers(self._weights, share, quality), self.config, scaled))
 
 
 class StagedSynthesis:
-    """The decoder of a staged model's file. Raises ModelError as `read_weights`."""
+    """See `load_staged`."""
 
     def __init__(self, info: ModelInfo, config: NetworkConfig) -> None:
         top = config.strides.index(config.grids[0].stride)
@@ -73,8 +100,10 @@ class StagedSynthesis:
         parts = ("project", "refine", "quantizer")
         weights = read_weights(
             info,
-            lambda name: name.split(".")[0] in ("start", "levels", "up", "final")
-            or (name.startswith("stages.") and name.split(".")[3] in parts),
+            lambda name: (
+                name.split(".")[0] in ("start", "levels", "up", "final")
+                or (name.startswith("stages.") and name.split(".")[3] in parts)
+            ),
         )
         self._start = weights["start"].reshape(-1)
         self._books = [weights[f"stages.{level}.{n}.quantizer.codebook"] for level, n in self._stages()]
@@ -87,7 +116,7 @@ class StagedSynthesis:
             yield from ((level, number) for number in range(self._counts[level]))
 
     def __call__(self, stages: Sequence[NDArray[Any]]) -> Floats:
-        """The picture [H, W, 3], not clipped, of index arrays [h, w] in coding order."""
+        """The picture [H, W, 3] in [0, 1] of index arrays [h, w] in coding order."""
         words = iter([book[indices] for book, indices in zip(self._books, stages, strict=True)])
         state = np.broadcast_to(self._start, (*stages[0].shape, len(self._start)))
         with _pool() as share:
@@ -99,12 +128,12 @@ class StagedSynthesis:
                 state = layers.run(f"levels.{level}", state)
                 if level:
                     state = layers.shuffle(layers.run(f"up.{level - 1}", state), self._factors[level - 1])
-            return _shifted(layers.shuffle(layers.run("final", state), self._patch))
+            return _finished(layers.shuffle(layers.run("final", state), self._patch))
 
 
-def _shifted(picture: Floats) -> Floats:
+def _finished(picture: Floats) -> Floats:
     picture += np.float32(0.5)
-    return picture
+    return np.clip(picture, 0, 1, out=picture)
 
 
 def _at(anchors: Floats, quality: float) -> Floats:
@@ -205,13 +234,14 @@ class _Layers:
         """x + mix(gelu(spatial(x)))."""
         spatial, first, kernel = self._weights.matrices[f"{name}.spatial"]
         mix, second, _ = self._weights.matrices[f"{name}.mix"]
+        assert first is not None and second is not None
         out = np.empty(x.shape, np.float32)
         padded = _padded(x, kernel // 2)
 
         def work(strip: slice) -> None:
             hidden = _patches(padded, strip, kernel) @ spatial
             hidden += first
-            flat = out[strip].reshape(-1, out.shape[2])
+            flat = out[strip].reshape(-1, mix.shape[1])
             np.matmul(_gelu(hidden), mix, out=flat)
             flat += second
             out[strip] += x[strip]
