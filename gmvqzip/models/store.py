@@ -219,7 +219,7 @@ def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
 
 
 def read_weights(info: ModelInfo, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.float32]]:
-    """The float32 weights of a file whose names, as a network has them, are wanted; needs no torch. Raises ModelError."""
+    """The float32 weights of a file that are wanted, by their names in a network; needs no torch. Raises ModelError."""
     found = read_tensors(info, None, prefix=_NETWORK, wanted=lambda key: wanted(key.removeprefix(_NETWORK)))
     weights = {}
     for key, array in found.items():
