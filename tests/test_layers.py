@@ -34,6 +34,7 @@ LEVELS = {
     "quantizers": 1,
     "format": 1,
     "errors": 0,
+    "blas": 1,
     "forks": 0,
     "memory": 0,
     "torchrun": 0,

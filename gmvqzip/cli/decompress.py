@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_gmvq, refuse_stream, threads_for_jobs
+from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, refuse_stream
 from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, check_overwriting, plan, swap_suffix, undone
@@ -182,7 +182,7 @@ def decompress(
         report,
         jobs=running.jobs,
         what="decompressing",
-        in_thread=threads_for_jobs(running.threads, running.jobs),
+        in_thread=decoding_threads(running.threads, running.jobs),
     )
     return report.finish(total)
 

@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import call_after_fork, fork_lock, one_thread_after_fork
+from gmvqzip.models import synthesis
 from gmvqzip.torchrun import place
 
 if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda")
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")  # of GPUs that torch calls cuda
 
 
 def check_device_name(device: str) -> None:
@@ -44,17 +47,28 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def without_torch(name: str) -> bool:
+    """Whether pictures are decoded by NumPy: on a processor, and where `auto` finds no driver of a GPU.
+
+    Where torch is loaded already, it knows.
+    """
+    if name == "auto" and "torch" not in sys.modules:
+        return not any(Path(path).exists() for path in _DRIVERS)
+    return name == "cpu" or torch_device(name).type == "cpu"
+
+
 def check_device(name: str) -> None:
     """Raise ModelError if a device is asked for that is not there."""
-    if name != "cpu":
+    if not without_torch(name):
         torch_device(name)
 
 
 def set_threads(threads: int) -> None:
-    """Let torch use this many threads for one picture."""
+    """Let torch, and the decoder in NumPy, use this many threads for one picture."""
     import torch
 
     torch.set_num_threads(threads)
+    synthesis.set_threads(threads)
 
 
 @contextmanager

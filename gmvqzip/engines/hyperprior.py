@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import Once, fast_bfloat16, full_precision, image_tensor, torch_device
+from gmvqzip.engines.base import Once, fast_bfloat16, full_precision, image_tensor, torch_device, without_torch
 from gmvqzip.engines.choice import Candidates, choose
 from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.context import ContextModel
@@ -148,6 +148,8 @@ class HyperpriorNetwork:
 
     def synthesise(self, latent: NDArray[np.int32], quality: int) -> Floats:
         """Picture [3, H, W] of a decoded latent [h, w, M]."""
+        if without_torch(self.device):
+            return self._decoded(latent, quality)
         import torch
 
         transform, device = self.loaded()
@@ -156,6 +158,14 @@ class HyperpriorNetwork:
             pictures = transform.synthesise(steps, _position(quality, device), fast=fast_bfloat16(device))
             picture: Floats = pictures[0].clamp(0, 1).cpu().numpy()
             return picture
+
+    def _decoded(self, latent: NDArray[np.int32], quality: int) -> Floats:
+        """The same by NumPy."""
+        from gmvqzip.models.synthesis import load_hyperprior
+
+        synthesis = self._once.get("synthesis", lambda: load_hyperprior(self.info, self.config))
+        steps = latent.astype(np.float32) / np.float32(LATENT_UNIT)
+        return np.moveaxis(synthesis(steps, (quality - 1) / (QUALITIES - 1)), 2, 0)
 
     def _precisions(self) -> list[Floats]:
         """w of the groups of each part."""

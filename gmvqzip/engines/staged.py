@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import Once, full_precision, image_tensor, torch_device
+from gmvqzip.engines.base import Once, full_precision, image_tensor, torch_device, without_torch
 from gmvqzip.entropy.prior import Piece, Stages
 from gmvqzip.entropy.static import StaticPrior
 from gmvqzip.format.tiles import Box
@@ -48,6 +48,11 @@ class StagedNetwork:
 
     def synthesise(self, latent: Stages, quality: int) -> NDArray[np.float32]:
         """Picture [3, H, W] of index arrays."""
+        if without_torch(self.device):
+            from gmvqzip.models.synthesis import load_staged
+
+            synthesis = self._once.get("synthesis", lambda: load_staged(self.info, self.config))
+            return np.moveaxis(synthesis(latent), 2, 0)
         import torch
 
         network, device = self.loaded()

@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -217,6 +218,20 @@ def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
     network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def read_weights(info: ModelInfo, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.float32]]:
+    """The float32 weights of a file that are wanted, by their names in a network; needs no torch. Raises ModelError."""
+    found = read_tensors(info, None, prefix=_NETWORK, wanted=lambda key: wanted(key.removeprefix(_NETWORK)))
+    weights = {}
+    for key, array in found.items():
+        name = key.removeprefix(_NETWORK)
+        if array.dtype not in (np.float16, np.float32):
+            raise ModelError(f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name}, of a decoder")
+        weights[name] = _unpacked(array, None)
+        if not np.isfinite(weights[name]).all():
+            raise ModelError(f"model {info.name!r} is damaged: {name!r} holds a value that is not finite")
+    return weights
+
+
 def verify(info: ModelInfo) -> None:
     """Check a model file in full: tables, weights, and identity. Raises ModelError naming what is wrong."""
     config = read_config(info.config)
@@ -228,19 +243,21 @@ def verify(info: ModelInfo) -> None:
         raise ModelError(f"model {info.name!r} is damaged: its identity is {identity[:8]}, not {info.model_id[:8]}")
 
 
-def read_tensors(info: ModelInfo, names: Iterable[str] | None, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
-    """Tensors of a model file by name, or all whose names start with `prefix`.
+def read_tensors(
+    info: ModelInfo, names: Iterable[str] | None, prefix: str = "", wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Tensors of a model file by name, or all that are wanted of those whose names start with `prefix`.
 
     Raises ModelError where one is missing or the file is damaged.
     """
     try:
         with safe_open(os.fspath(info.path), framework="numpy") as file:
             present = set(file.keys())
-            wanted = sorted(n for n in present if n.startswith(prefix)) if names is None else list(names)
-            missing = [name for name in wanted if name not in present]
+            chosen = sorted(n for n in present if n.startswith(prefix) and wanted(n)) if names is None else list(names)
+            missing = [name for name in chosen if name not in present]
             if missing:
                 raise ModelError(f"model {info.name!r} lacks tensor {missing[0]!r}")
-            return {name: file.get_tensor(name) for name in wanted}
+            return {name: file.get_tensor(name) for name in chosen}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ModelError(f"model file {str(info.path)!r} is damaged or cut: {error}") from None
 
