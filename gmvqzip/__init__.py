@@ -5,6 +5,24 @@
 >>> data = codec.compress("picture.png")
 >>> image = codec.decompress(data)
 
+How data flow, in the letters of the literature on learned compression (x a picture, hats for what is decoded):
+
+    x --> g_a --> y ---------------------> Q --> codes c --> range coder --> payload
+           |                               ^                     ^
+           '--> h_a --> z --> Q --> z_hat --> h_s --> means, p(c | context)
+                                                        |
+    x_hat <-- g_s <-- y_hat <-- means + codewords of c <-'
+
+Analysis g_a and hyper-analysis h_a are `models.transform.Analysis`, synthesis g_s is `models.transform.Synthesis`; the
+hyper-synthesis h_s and the context networks run in integers (`entropy.context`), so that every machine has the same
+tables. The quantiser is the Gaussian mixture: the codes of y are chosen by its MAP rule under the context
+(`engines.choice`), in four steps, each of which sees what those before decoded. A staged model has no z: it codes the
+residuals of y stage after stage, each under a frozen table.
+
+A picture's way: `codec` (pictures, files) -> `engines.batching` or `engines.tiling` -> a network's `analyse` ->
+`entropy.prior.Piece` (codes, sites and y_hat of a tile) -> `engines.coded.Coded` -> `engines.files` -> `format`. What
+unpacking gives is the same `Coded`, whose `pixels` ask a network's `synthesise` for x_hat.
+
 The public names are imported when first used, so that `import gmvqzip` stays instant.
 """
 
@@ -17,7 +35,7 @@ from gmvqzip.errors import FormatError, GmvqError, ImageError, ModelError, Outpu
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec, load
-    from gmvqzip.compressed import Compressed
+    from gmvqzip.engines.files import Compressed
     from gmvqzip.entropy.codes import Codes
     from gmvqzip.facade import compress, decode, decompress, encode
     from gmvqzip.inspection import Info, info
@@ -47,7 +65,7 @@ __all__ = [
 _HOMES = {
     "gmvqzip.codec": ("Codec", "load"),
     "gmvqzip.facade": ("compress", "decode", "decompress", "encode"),
-    "gmvqzip.compressed": ("Compressed",),
+    "gmvqzip.engines.files": ("Compressed",),
     "gmvqzip.entropy.codes": ("Codes",),
     "gmvqzip.inspection": ("Info", "info"),
 }

@@ -9,56 +9,75 @@ tested, or its codes are read, with numpy alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gmvqzip import rates
 from gmvqzip.bench.metrics import psnr
-from gmvqzip.coding import CodesCodec
-from gmvqzip.compressed import Compressed
-from gmvqzip.engines.base import Search, Stages, check_device_name
+from gmvqzip.engines.base import check_device_name
 from gmvqzip.engines.batching import analyse_all
-from gmvqzip.engines.rendering import checked_part, render, shrunk
-from gmvqzip.engines.tiling import Tiling, tile_side
+from gmvqzip.engines.coded import Coded
+from gmvqzip.engines.engine import Engine
+from gmvqzip.engines.files import Compressed, checked, file_of, read_coded, read_opened, sealed
+from gmvqzip.engines.tiling import analyse_tile, tile_grid, tile_side
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.extras import make_sections, read_extras
+from gmvqzip.entropy.extras import make_sections
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.opened import Opened, opened
 from gmvqzip.format.sections import SECTION_METADATA
 from gmvqzip.format.size import coded_size, most_halvings
-from gmvqzip.format.source import Source, open_source, read_source
-from gmvqzip.format.tiles import Box
+from gmvqzip.format.source import Source
 from gmvqzip.images.picture import Picture, to_pil
 from gmvqzip.images.preparing import read_all_prepared, read_prepared
 from gmvqzip.images.scaling import resize
-from gmvqzip.inspection import check_model
 from gmvqzip.models import registry
-from gmvqzip.rates import DEFAULT_EFFORT, RateOptions, Setting, Wish
+from gmvqzip.rates import RateOptions, Wish
+from gmvqzip.setting import DEFAULT_EFFORT, Setting, rounds_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 
 Region = tuple[int, int, int, int]  # x, y, width and height in pixels
 
 
-class Codec(CodesCodec):
-    """One model, ready to compress and decompress. Tables and network are loaded when first needed.
+class Codec:
+    """One model, ready to compress and decompress. Prior and network are loaded when first needed.
 
     info: the model; device: auto, cpu or cuda (a file decodes to the same codes on each). An instance may be shared
     by threads, pickled and copied: a copy in another process loads the model's file again. Raises ModelError for an
     unknown device or an unreadable configuration.
     """
 
+    def __init__(self, info: registry.ModelInfo, device: str = "auto") -> None:
+        self.info, self.device = info, device
+        self.engine = Engine(info, device)
+        self.config = self.engine.config
+
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(load_for, bytes.fromhex(self.model_id), model=self.info.path.absolute(), device=self.device), ()
+
+    @property
+    def name(self) -> str:
+        """The model's short name."""
+        return self.info.name
+
+    @property
+    def model_id(self) -> str:
+        """The model's identity, 64 hexadecimal digits."""
+        return self.info.model_id
+
+    @property
+    def qualities(self) -> range:
+        """The qualities that give different files; empty for a model with a single rate."""
+        return self.config.qualities
 
     # The public four, and the two that a command line needs besides.
 
@@ -131,8 +150,7 @@ class Codec(CodesCodec):
         Raises FormatError, ModelError; ImageError for a region that is not inside the picture, or another scale;
         OSError where a path is unreadable.
         """
-        with open_source(source) as file:
-            return to_pil(self.decompress_picture(file, region=region, scale=scale, max_pixels=max_pixels))
+        return to_pil(self.decompress_picture(source, region=region, scale=scale, max_pixels=max_pixels))
 
     def encode(
         self,
@@ -146,7 +164,7 @@ class Codec(CodesCodec):
     ) -> Codes:
         """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
         picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
-        return self.encode_picture(picture, quality=quality, effort=effort, tile=tile)
+        return self.encode_pictures([picture], quality=quality, effort=effort, tile=tile)[0]
 
     def encode_batch(
         self,
@@ -163,165 +181,137 @@ class Codec(CodesCodec):
 
     def decode(self, codes: Codes) -> Image.Image:
         """The picture of these codes, RGB or gray. Raises ModelError if they are of another model or do not fit."""
-        return to_pil(self.decode_picture(codes))
+        return to_pil(self.follow(codes).pixels())
+
+    # Pictures and files.
 
     def compress_picture(self, picture: Picture, *, tile: int | None = None, **rate: Unpack[RateOptions]) -> Compressed:
         """Compress pixels, transparency and colour profile; returns the file with its numbers.
 
         tile; rate: quality, target_bpp, target_size, target_psnr and effort, as for `compress`. Raises ModelError.
         """
-        wish = Wish(**rate)
-        goal = wish.goal(picture.width, picture.height)
-        sections = sections_of(picture)
-        if goal is None:
-            return self.compress_pictures([picture], tile=tile, **rate)[0]
-
-        by_psnr = wish.target_psnr is not None
-
-        def attempt(halvings: int, setting: Setting) -> tuple[float, Codes]:
-            ((_, codes),) = self._analyse([picture], setting, tile, halvings)
-            if by_psnr:
-                return psnr(picture.pixels, self.decode_picture(codes).pixels), codes
-            return len(self._seal(codes, sections)[0]), codes
-
-        try:
-            if self.qualities:
-                most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
-                found = rates.reach_reduced(attempt, goal, wish.rounds, most)
-            else:
-                found = rates.single(
-                    partial(attempt, 0), goal, Setting(self.engine.resolve_quality(None), rounds=wish.rounds)
-                )
-        except rates.OutOfReach as error:
-            if by_psnr or SECTION_METADATA not in sections:
-                raise
-            hint = f"its metadata take {len(sections[SECTION_METADATA])} bytes, and --strip drops them"
-            raise rates.OutOfReach(f"{error}; {hint}") from None
-        done = self.pack_codes(found.product, sections)
-        return replace(done, psnr=found.measured) if by_psnr else done
+        return self.compress_pictures([picture], tile=tile, **rate)[0]
 
     def compress_pictures(
         self, pictures: Sequence[Picture], *, tile: int | None = None, **rate: Unpack[RateOptions]
     ) -> list[Compressed]:
         """Compress pictures as `compress_picture` does, those of one padded size together where no target is given."""
         wish = Wish(**rate)
-        if any(wish.goal(picture.width, picture.height) is not None for picture in pictures):
-            return [self.compress_picture(picture, tile=tile, **rate) for picture in pictures]
+        if wish.has_target:
+            return [self._reach(picture, wish, tile) for picture in pictures]
         done: dict[int, Compressed] = {}
-        for number, codes in self._analyse(pictures, self._setting(wish.quality, wish.effort), tile):
-            picture = pictures[number]
-            done[number] = self.pack_codes(codes, sections_of(picture))
+        for number, coded in self.analyse(pictures, quality=wish.quality, effort=wish.effort, tile=tile):
+            done[number] = sealed(coded, sections_of(pictures[number]))
         return [done[number] for number in range(len(pictures))]
+
+    def _reach(self, picture: Picture, wish: Wish, tile: int | None) -> Compressed:
+        """The file of a picture that comes near to a target."""
+        target = wish.target(picture.width, picture.height)
+        sections = sections_of(picture)
+        by_psnr = wish.target_psnr is not None
+
+        def attempt(halvings: int, setting: Setting) -> tuple[float, Coded]:
+            ((_, coded),) = self._analyse([picture], setting, tile, halvings)
+            if by_psnr:
+                return psnr(picture.pixels, coded.pixels().pixels), coded
+            return len(file_of(coded, sections)), coded
+
+        try:
+            if self.qualities:
+                most = 0 if by_psnr else most_halvings(picture.width, picture.height, self.config.alignment)
+                found = rates.reach_reduced(attempt, target, wish.rounds, most)
+            else:
+                quality = self.engine.quality_field(None)
+                found = rates.single(partial(attempt, 0), target, quality, wish.rounds)
+        except rates.OutOfReach as error:
+            if by_psnr or SECTION_METADATA not in sections:
+                raise
+            hint = f"its metadata take {len(sections[SECTION_METADATA])} bytes, and --strip drops them"
+            raise rates.OutOfReach(f"{error}; {hint}") from None
+        done = sealed(found.product, sections)
+        return replace(done, psnr=found.measured) if by_psnr else done
 
     def decompress_picture(
         self, source: Source, *, region: Region | None = None, scale: float = 1, max_pixels: int = MAX_PIXELS
     ) -> Picture:
         """The picture in a file, or a part of it, as for `decompress`, with its transparency and colour profile."""
-        if region is None:
-            return self.restore(*self.unpack_codes(read_source(source), max_pixels=max_pixels), scale=scale)
-        with open_source(source) as file:
-            start = file.tell()
-            front, place = container.read_front(file, max_pixels=max_pixels)
-            header = front.header
-            self._check_header(header)
-            index = self._tile_index(front)
-            if index is None or header.halvings:
-                file.seek(start)
-                return self.restore(*self.unpack_codes(file.read(), max_pixels=max_pixels), region=region, scale=scale)
+        with opened(source, part=region is not None, max_pixels=max_pixels) as file:
+            return self.restore(file, region=region, scale=scale)
 
-            def fetch(first: int, end: int) -> bytes:
-                file.seek(place + first)
-                return file.read(end - first)
+    def restore(self, file: Opened, *, region: Region | None = None, scale: float = 1) -> Picture:
+        """The picture in an opened file, or a part of it, as for `decompress`."""
+        return read_opened(self.engine, file).pixels(region=region, scale=scale)
 
-            box, shrink = checked_part(region, scale, header.width, header.height)
-            extras = read_extras(front)
-            tiling = Tiling(self.engine, header.width, header.height, index.side)
-            pieces = tiling.paint_part(fetch, index, header.quality, box)
-            pixels = render(pieces, box, gray=header.gray, shrink=shrink)
-            plane = _part(extras.alpha, box, shrink)
-            return replace(Picture(pixels, header.gray), **extras._asdict() | {"alpha": plane})
+    # Pictures to codes.
 
-    def restore(
-        self, box: container.Container, codes: Codes, *, region: Region | None = None, scale: float = 1
-    ) -> Picture:
-        """The picture of an opened file and its codes, or a part of it, as for `decompress`."""
-        part, shrink = checked_part(region, scale, codes.width, codes.height)
-        extras = read_extras(box)  # before the pixels: a damaged section is found at once
-        picture = self.decode_picture(codes, region=region, scale=scale)
-        return replace(picture, **extras._asdict() | {"alpha": _part(extras.alpha, part, shrink)})
-
-    # Picture <-> codes: the network.
-
-    def encode_picture(
-        self, picture: Picture, *, quality: int | None = None, effort: int = DEFAULT_EFFORT, tile: int | None = None
-    ) -> Codes:
-        """The code indices of a picture [H, W, 3]; quality, effort and tile as for `compress`. Raises ModelError."""
-        return self.encode_pictures([picture], quality=quality, effort=effort, tile=tile)[0]
-
-    def encode_pictures(
+    def analyse(
         self,
         pictures: Sequence[Picture],
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
         tile: int | None = None,
-    ) -> list[Codes]:
-        """The code indices of pictures, as for `encode_batch`. Raises ModelError."""
-        found = dict(self._analyse(pictures, self._setting(quality, effort), tile))
-        return [found[number] for number in range(len(pictures))]
+    ) -> Iterator[tuple[int, Coded]]:
+        """Number and codes of each picture, batch by batch. Whoever keeps more than a few keeps them `packed`, or their
+        `codes` alone. Raises ModelError."""
+        setting = Setting(self.engine.quality_field(quality), rounds=rounds_of(effort))
+        return self._analyse(pictures, setting, tile)
 
-    def _setting(self, quality: int | None, effort: int) -> Setting:
-        return Setting(self.engine.resolve_quality(quality), rounds=rates.rounds_of(effort))
+    def encode_pictures(self, pictures: Sequence[Picture], **options: Any) -> list[Codes]:
+        """The code indices of pictures; options as for `analyse`. Raises ModelError."""
+        found = {number: coded.codes for number, coded in self.analyse(pictures, **options)}
+        return [found[number] for number in range(len(pictures))]
 
     def _analyse(
         self, pictures: Sequence[Picture], setting: Setting, tile: int | None, halvings: int = 0
-    ) -> Iterator[tuple[int, Codes]]:
-        """Number and code indices of each picture at its coded size, batch by batch, and then those in tiles."""
+    ) -> Iterator[tuple[int, Coded]]:
+        """The same at a coded size; pictures in tiles come last."""
         pixels = [p.pixels for p in pictures]
         if halvings:
             pixels = [resize(p.pixels, *coded_size(p.width, p.height, halvings)) for p in pictures]
-        search = Search(setting.trade, setting.rounds)
-        sides = [tile_side(self.engine, array.shape[1], len(array), tile) for array in pixels]
+        sides = [tile_side(self.config, array.shape[1], len(array), tile) for array in pixels]
         whole = [number for number, side in enumerate(sides) if not side]
 
-        def codes(number: int, stages: Stages) -> Codes:
+        def form(number: int) -> Codes:
             p = pictures[number]
-            size = p.width, p.height
-            return Codes(tuple(stages), *size, self.model_id, setting.quality, p.gray, halvings, sides[number])
+            return Codes((), p.width, p.height, self.model_id, setting.quality, p.gray, halvings, sides[number])
 
-        for place, stages in analyse_all(self.engine, [pixels[n] for n in whole], setting.quality, search):
-            yield whole[place], codes(whole[place], stages)
+        for place, piece in analyse_all(self.engine, [pixels[n] for n in whole], setting):
+            yield whole[place], Coded.made(self.engine, form(whole[place]), {0: piece}.__getitem__)
         for number, side in enumerate(sides):
             if side:
-                tiling = Tiling(self.engine, pixels[number].shape[1], len(pixels[number]), side)
-                yield number, codes(number, tiling.analyse(pixels[number], setting.quality, search))
+                grid = tile_grid(self.config, pixels[number].shape[1], len(pixels[number]), side)
+                make = partial(analyse_tile, self.engine, pixels[number], setting, grid)
+                yield number, Coded.made(self.engine, form(number), make)
 
-    def decode_picture(self, codes: Codes, *, region: Region | None = None, scale: float = 1) -> Picture:
-        """The pixels of these codes, or of a part, as for `decompress`: the network's output times 255, rounded.
+    # Codes and files: no torch.
 
-        A gray picture is the mean of the three channels, taken before rounding. One of a reduced size is enlarged as a
-        whole, before the part is cut out.
-        """
-        self.check_codes(codes)
-        part, shrink = checked_part(region, scale, codes.width, codes.height)
-        paint = self._tiling(codes).paint if codes.tile else self.engine.paint
-        if not codes.halvings:
-            pixels = render(paint(codes.stages, codes.quality, part), part, gray=codes.gray, shrink=shrink)
-        else:
-            coded = Box(0, 0, *codes.coded_size)
-            pixels = render(paint(codes.stages, codes.quality, coded), coded, gray=codes.gray)
-            pixels = shrunk(resize(pixels, codes.width, codes.height)[part.cells()], shrink)
-        return Picture(pixels, gray=codes.gray)
+    def follow(self, codes: Codes) -> Coded:
+        """Known codes under their contexts. Raises ModelError if they are of another model or do not fit."""
+        self.engine.check_codes(codes)
+        return Coded(self.engine, codes)
+
+    def site_bits(self, codes: Codes) -> tuple[NDArray[np.float32], ...]:
+        """Ideal code length of each code under its table, in bits: one array [rows, columns] per stage."""
+        return self.follow(codes).site_bits()
+
+    def pack_codes(self, codes: Codes, sections: Mapping[int, bytes] | None = None) -> Compressed:
+        """Seal codes of this model, and extra sections, into a file. Raises ModelError if they do not fit."""
+        return sealed(self.follow(codes), sections or {})
+
+    def decode_codes(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Codes:
+        """The code indices in a file, without torch. Raises FormatError for a file that is foreign, damaged or over the
+        limit, ModelError for another model."""
+        return self.open(container.unpack(data, max_pixels=max_pixels)).codes
+
+    def open(self, box: container.Container) -> Coded:
+        """The codes in an opened file of this model, compared with its checksum. Raises FormatError, ModelError."""
+        return checked(read_coded(self.engine, box))
 
 
 def sections_of(picture: Picture) -> dict[int, bytes]:
     """The sections that a picture's file has beside those of its codes."""
     return make_sections(picture.alpha, picture.icc, picture.metadata, picture.as_rgb)
-
-
-def _part(plane: NDArray[np.uint8] | None, box: Box, shrink: int) -> NDArray[np.uint8] | None:
-    """A part of a transparency plane [H, W]; shrunk, each square of its pixels is their mean."""
-    return None if plane is None else shrunk(plane[box.cells()], shrink)
 
 
 _loaded: dict[tuple[Path, str, str], Codec] = {}
@@ -348,5 +338,5 @@ def load_for(model_id: bytes, *, model: str | os.PathLike[str] | None = None, de
     if model is None:
         return load_info(registry.find_by_id(model_id), device=device)
     codec = load(model, device=device)
-    check_model(codec.info, model_id)
+    registry.check_model(codec.info, model_id)
     return codec

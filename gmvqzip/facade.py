@@ -9,11 +9,13 @@ from gmvqzip import codec
 from gmvqzip.codec import Region
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.errors import ModelError, one_line
-from gmvqzip.format import container
-from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_PIXELS
-from gmvqzip.format.source import Source, open_source
+from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.format.opened import opened
+from gmvqzip.format.source import Source
+from gmvqzip.images.picture import to_pil
 from gmvqzip.models import registry
-from gmvqzip.rates import DEFAULT_EFFORT, RateOptions
+from gmvqzip.rates import RateOptions
+from gmvqzip.setting import DEFAULT_EFFORT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,12 +43,9 @@ def decompress(
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Decompress a `.gmvq` file, or a part, given as for `Codec.decompress`; the file names its model."""
-    with open_source(source) as file:
-        start = file.tell()
-        header, _ = container.read_header(file.read(MAX_HEADER_BYTES))
-        file.seek(start)
-        found = codec.load_for(header.model_id, model=model, device=device)
-        return found.decompress(file, region=region, scale=scale, max_pixels=max_pixels)
+    with opened(source, part=region is not None, max_pixels=max_pixels) as file:
+        found = codec.load_for(file.box.header.model_id, model=model, device=device)
+        return to_pil(found.restore(file, region=region, scale=scale))
 
 
 def encode(

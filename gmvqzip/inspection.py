@@ -93,7 +93,7 @@ def info(source: Source, *, model: str | os.PathLike[str] | None = None) -> Info
     found, error = None, ""
     if model is not None:
         found = registry.find(model)
-        check_model(found, box.header.model_id)
+        registry.check_model(found, box.header.model_id)
     else:
         try:
             found = registry.find_by_id(box.header.model_id)
@@ -114,11 +114,3 @@ def info(source: Source, *, model: str | os.PathLike[str] | None = None) -> Info
         error,
         None if stored is None else read_metadata(stored),
     )
-
-
-def check_model(model: registry.ModelInfo, prefix: bytes) -> None:
-    """Raise ModelError unless the model's identity starts with `prefix`, as a file stores it."""
-    if not bytes.fromhex(model.model_id).startswith(prefix):
-        raise ModelError(
-            f"made with model {prefix.hex()}, but model {model.name} is {model.model_id[:8]}: name another"
-        )

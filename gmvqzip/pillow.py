@@ -111,7 +111,8 @@ class _Decoder(ImageFile.PyDecoder):
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     from gmvqzip import codec
     from gmvqzip.models.registry import DEFAULT_MODEL
-    from gmvqzip.rates import QUALITIES, Wish
+    from gmvqzip.rates import Wish
+    from gmvqzip.setting import QUALITIES
 
     options: dict[str, Any] = image.encoderinfo  # the keywords of `Image.save`
     given = {name: value for name, value in options.items() if value is not None}

@@ -18,7 +18,7 @@ from gmvqzip.bench.rates import rate_difference
 from gmvqzip.codec import Codec
 from gmvqzip.images.picture import read_picture
 from gmvqzip.models import registry
-from gmvqzip.rates import EFFORTS
+from gmvqzip.setting import EFFORTS
 
 
 def curve(
@@ -33,7 +33,7 @@ def curve(
             start = time.perf_counter()
             done = codec.compress_picture(picture, quality=quality, effort=effort)
             seconds += time.perf_counter() - start
-            decoded = codec.decode_picture(done.codes).pixels
+            decoded = codec.follow(done.codes).pixels().pixels
             rows.append((8 * len(done.data) / (picture.width * picture.height), psnr(picture.pixels, decoded)))
         rate, decibels = np.mean(rows, axis=0).tolist()
         points.append((rate, decibels))

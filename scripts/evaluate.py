@@ -25,10 +25,10 @@ import numpy as np
 from PIL import Image
 
 from gmvqzip.codec import Codec
-from gmvqzip.compressed import Compressed
+from gmvqzip.engines.files import Compressed
 from gmvqzip.images.picture import read_picture
 from gmvqzip.models import registry
-from gmvqzip.rates import DEFAULT_EFFORT
+from gmvqzip.setting import DEFAULT_EFFORT
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 BATCH = 64  # pictures in memory

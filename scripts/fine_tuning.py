@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmvqzip.engines.base import Search
 from gmvqzip.images.picture import read_picture
 from gmvqzip.models.hyperstore import dump_hyperprior
 from gmvqzip.models.registry import read_info
-from gmvqzip.rates import rounds_of
+from gmvqzip.setting import rounds_of
 from gmvqzip.training.config import preset
 from gmvqzip.training.folder import list_pictures, load_folder
 from gmvqzip.training.hyperprior import HyperpriorTrainer
@@ -52,7 +51,7 @@ def main() -> None:
         parser.error("--start must name a model")
     held = [read_picture(path).pixels for path in list_pictures(options.test)[: options.pictures]]
     pictures = load_folder(options.train, crop=config.crop or 64, say=print).train
-    search = Search(rounds=rounds_of(options.effort))
+    rounds = rounds_of(options.effort)
     with tempfile.TemporaryDirectory() as folder:
         trainer = HyperpriorTrainer(config, pictures, Path(folder), torch.device("cpu"), start)
         losses: list[float] = []
@@ -61,8 +60,8 @@ def main() -> None:
         seconds = time.process_time() - began
         path = Path(folder) / "tuned.safetensors"
         path.write_bytes(dump_hyperprior("tuned", trainer.exported, {}))
-        tuned = model_curve(read_info(path), held, search)
-    before, webp = model_curve(start, held, search), rival_curves(held)["WebP"]
+        tuned = model_curve(read_info(path), held, rounds)
+    before, webp = model_curve(start, held, rounds), rival_curves(held)["WebP"]
     report = {
         "set": options.train.name,
         "steps": options.steps,

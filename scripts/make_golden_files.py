@@ -38,6 +38,7 @@ CONFIG = NetworkConfig(
 METADATA = bytes.fromhex("01639482b31991531b3833b01ce8ddcec8cacefe0254f572b2f384803a7340091f600b1d00")
 """A section of EXIF, resolution, time and a text, written out: deflate streams of equal content may differ."""
 # Name, width, height, gray, contents of sections: each form of the header, each flag.
+UNIFORM = {"rgb-1": 21}  # files whose codes NumPy drew, all alike, and its seed
 CASES = (
     ("short-1", 100, 61, False, {}),
     ("long-1", 300, 200, False, {}),
@@ -45,6 +46,7 @@ CASES = (
     ("pixel-1", 1, 1, False, {}),
     ("sections-1", 37, 23, False, {1: b"transparency", 2: b"profile", 64: b"unknown"}),
     ("metadata-1", 40, 30, False, {65: METADATA}),
+    ("rgb-1", 50, 20, True, {66: b""}),
 )
 
 
@@ -74,7 +76,9 @@ def golden_files() -> Iterator[tuple[Path, bytes]]:
     codec = Codec(read_info(FILES / MODEL))
     expected = {}
     for number, (name, width, height, gray, sections) in enumerate(CASES):
-        codes = random_codes(codec, width, height, gray, seed=number)
+        seed = UNIFORM.get(name)
+        drawn = random_codes if seed is None else uniform_codes
+        codes = drawn(codec, width, height, gray, seed=number if seed is None else seed)
         yield FILES / f"{name}.gmvq", codec.pack_codes(codes, sections).data
         expected[name] = {
             "width": width,
@@ -107,7 +111,7 @@ def random_codes(codec: Codec, width: int, height: int, gray: bool, seed: int) -
     """Codes drawn from the model's tables by a generator that is written out here, the same for ever."""
     state, stages = seed + 1, []
     shapes = codec.config.stage_shapes(width, height)
-    for table, (rows, columns) in zip(codec.engine.tables(), shapes, strict=True):
+    for table, (rows, columns) in zip(codec.engine.prior.tables, shapes, strict=True):
         draws = []
         for _ in range(rows * columns):
             state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
@@ -115,6 +119,14 @@ def random_codes(codec: Codec, width: int, height: int, gray: bool, seed: int) -
         indices = np.searchsorted(np.cumsum(table), draws, side="right")
         stages.append(indices.reshape(rows, columns))
     return Codes(tuple(stages), width, height, codec.model_id, 0, gray)
+
+
+def uniform_codes(codec: Codec, width: int, height: int, gray: bool, seed: int) -> Codes:
+    """Codes that are all alike, drawn by NumPy."""
+    generator = np.random.default_rng(seed)
+    stages = zip(codec.config.stage_shapes(width, height), codec.config.index_ends(), strict=True)
+    drawn = tuple(generator.integers(0, end, shape) for shape, end in stages)
+    return Codes(drawn, width, height, codec.model_id, 0, gray)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from gmvqzip.codec import Codec
-from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Block
 from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import read_info
@@ -146,10 +145,7 @@ def random_codes(codec: Codec, empty: Codes, seed: int) -> tuple[Codes, np.ndarr
 
     empty: the codes without their stages.
     """
-    engine = codec.engine
-    if not isinstance(engine, HyperpriorEngine):
-        raise TypeError(f"{codec.name} is no hyperprior model")
-    config = engine.config
+    config, prior = MODELS[codec.name], codec.engine.prior
     rows, columns = config.stage_shapes(*empty.coded_size)[-1]
     stride = config.strides[-1]
     arrays = [
@@ -183,7 +179,7 @@ def random_codes(codec: Codec, empty: Codes, seed: int) -> tuple[Codes, np.ndarr
             block.put(windows[block.part], indices)
             return indices
 
-        latent[tile.cells(stride)] = engine.context().walk(*windows[0].shape[1:], empty.quality, visit)
+        latent[tile.cells(stride)] = prior.walk(*windows[0].shape[1:], empty.quality, visit)
     stages = tuple(group for array in arrays for group in array)
     return replace(empty, stages=stages), latent
 

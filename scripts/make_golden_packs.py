@@ -82,7 +82,8 @@ def _found(path: Path) -> list[dict[str, Any]]:
     with PackReader(path, model=FILES / MODEL) as reader:
         found = []
         for name in reader.names:
-            box, codes = reader.unpack(name)
+            coded = reader.coded(name)
+            codes, sections = coded.codes, {} if coded.box is None else coded.box.sections
             found.append(
                 {
                     "name": name,
@@ -90,7 +91,7 @@ def _found(path: Path) -> list[dict[str, Any]]:
                     "height": codes.height,
                     "gray": codes.gray,
                     "codes_crc32": f"{codes.crc32():08x}",
-                    "sections": {str(kind): content.decode() for kind, content in sorted(box.sections.items())},
+                    "sections": {str(kind): content.decode() for kind, content in sorted(sections.items())},
                 }
             )
     return found

@@ -38,7 +38,7 @@ def main() -> None:
     config = codec.config
     if not isinstance(config, HyperpriorConfig):
         sys.exit(f"model {options.model} has no contexts")
-    parts = [title for title, grid in zip(config.titles(), config.grids, strict=True) for _ in range(grid.stages)]
+    parts = [title for title, count in config.parts() for _ in range(count)]
     sizes = [stage.codes for stage in config.stages()]
     pictures = [read_picture(path) for path in options.pictures]
     for quality in options.qualities:

@@ -53,7 +53,7 @@ from gmvqzip.codec import Codec, Codes
 from gmvqzip.errors import TrainingError
 from gmvqzip.models import registry
 from gmvqzip.models.config import NetworkConfig
-from gmvqzip.rates import DEFAULT_EFFORT
+from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig, preset
 from gmvqzip.training.datasets import load_dataset
@@ -102,7 +102,7 @@ def refined(codec: Codec, pictures: list[np.ndarray[Any, Any]]) -> dict[str, flo
         values["mse" + suffix] = float(
             np.mean([picture_error(codec, *pair) for pair in zip(pictures, found, strict=True)])
         )
-        bits = [sum(codec.engine.stage_bits(codes.stages, 0)) for codes in found]
+        bits = [sum(codec.follow(codes).bits()) for codes in found]
         values["ideal_bits" + suffix] = float(np.mean(bits))
     return values
 

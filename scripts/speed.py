@@ -68,7 +68,7 @@ def in_process(path: Path, model: str, threads: int, repeat: int) -> dict[str, A
 
     actions: dict[str, Callable[[], Any]] = {
         "load_and_decode": load_and_decode,
-        "analysis_and_search": lambda: codec.encode_picture(picture),
+        "analysis_and_search": lambda: codec.encode_pictures([picture]),
         "encode": lambda: codec.compress_picture(picture),
         "range_decoder_and_context": lambda: codec.decode_codes(done.data),
         "decode": lambda: codec.decompress_picture(done.data),

@@ -74,7 +74,7 @@ class TestRoundTrip:
         import torch
 
         codes = tiny.encode(pixels)
-        network, _ = tiny.engine._network()
+        network, _ = tiny.engine.network.loaded()
         with torch.inference_mode():
             output = network.decode([torch.tensor(stage.astype(np.int64))[None] for stage in codes.stages])
         expected = np.rint(255 * output[0, :, :23, :37].permute(1, 2, 0).numpy()).clip(0, 255)
@@ -87,9 +87,9 @@ class TestRoundTrip:
         assert 8 * done.payload_bytes <= done.ideal_bits * 1.001 + 16
         assert done.bpp == 8 * len(done.data) / (37 * 23)
         assert done.ideal_bits == pytest.approx(sum(done.stage_bits))
-        by_site = tiny.site_bits(done.codes)
+        by_site = tiny.follow(done.codes).site_bits()
         assert [array.shape for array in by_site] == [stage.shape for stage in done.codes.stages]
-        assert [float(array.sum()) for array in by_site] == list(done.stage_bits)
+        assert [float(array.sum(dtype=np.float64)) for array in by_site] == pytest.approx(list(done.stage_bits))
 
     def test_threads_share_a_codec(self, tiny_path: Path, pixels: np.ndarray) -> None:
         from gmvqzip.models.registry import read_info
@@ -139,7 +139,7 @@ class TestExtras:
         import torch
 
         codes = tiny.encode(pixels[:, :, 0])
-        network, _ = tiny.engine._network()
+        network, _ = tiny.engine.network.loaded()
         with torch.inference_mode():
             output = network.decode([torch.tensor(stage.astype(np.int64))[None] for stage in codes.stages])
         expected = np.rint(255 * output[0, :, :23, :37].mean(dim=0).numpy()).clip(0, 255)
@@ -166,11 +166,11 @@ class TestExtras:
     def test_sections_round_trip(self, tiny: Codec, pixels: np.ndarray) -> None:
         known = Metadata(comment=b"known", texts=(Text("Title", "a"),))
         sections = make_sections(pixels[:, :, 0], b"profile", known, True)
-        box, _ = tiny.unpack_codes(tiny.pack_codes(tiny.encode(pixels), sections).data)
+        box = container.unpack(tiny.pack_codes(tiny.encode(pixels), sections).data)
         plane, profile, metadata, as_rgb = read_extras(box)
         assert not as_rgb  # the profile says it
         alone = tiny.pack_codes(tiny.encode(pixels), make_sections(None, None, as_rgb=True)).data
-        assert read_extras(tiny.unpack_codes(alone)[0]).as_rgb
+        assert read_extras(container.unpack(alone)).as_rgb
         assert np.array_equal(plane, pixels[:, :, 0])
         assert profile == b"profile"
         assert metadata == known

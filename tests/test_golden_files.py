@@ -9,6 +9,7 @@ import pytest
 
 import gmvqzip
 from gmvqzip.codec import Codec
+from gmvqzip.format import container
 from gmvqzip.format.metadata import Text
 from gmvqzip.models.registry import read_info
 
@@ -31,7 +32,8 @@ def test_codes(golden: Codec, name: str, coder: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("GMVQZIP_CODER", coder)
     expected = EXPECTED[name]
     data = (FILES / f"{name}.gmvq").read_bytes()
-    box, codes = golden.unpack_codes(data)
+    box = container.unpack(data)
+    codes = golden.open(box).codes
     assert (codes.width, codes.height, codes.gray) == (expected["width"], expected["height"], expected["gray"])
     assert f"{codes.crc32():08x}" == expected["codes_crc32"]
     assert [int(stage[0, 0]) for stage in codes.stages] == expected["first"]

@@ -11,9 +11,9 @@ import pytest
 
 import gmvqzip
 from gmvqzip.codec import Codec
-from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Block
+from gmvqzip.format import container
 from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
@@ -66,7 +66,8 @@ def test_codes(name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = codec_of(name)
     expected = EXPECTED[name]
     data = (FILES / f"{name}.gmvq").read_bytes()
-    box, codes = golden.unpack_codes(data)
+    box = container.unpack(data)
+    codes = golden.open(box).codes
     for field in ("width", "height", "gray", "quality", "halvings"):
         assert getattr(codes, field) == expected[field] == getattr(box.header, field)
     assert codes.tile == expected["tile"]
@@ -85,11 +86,10 @@ def test_the_latent_and_the_picture(name: str) -> None:
         pairs.extend(block.pairs.flat)
         return block.cut(parts[block.part])
 
-    assert isinstance(golden.engine, HyperpriorEngine)
-    latent = np.zeros((*codes.stages[-1].shape, golden.engine.config.latents), np.int32)
+    latent = np.zeros((*codes.stages[-1].shape, golden.config.latents), np.int32)
     for place, stages in apart(golden, codes):
         parts = by_part(golden, stages)
-        latent[place] = golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
+        latent[place] = golden.engine.prior.walk(*stages[0].shape, codes.quality, visit)
     assert f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}" == EXPECTED[name]["latent_crc32"]
     assert len(set(pairs)) > 60  # so that the files say something
     image = golden.decode(codes)
@@ -100,7 +100,6 @@ def test_the_latent_and_the_picture(name: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_implied_codes_and_extra_bits_occur(model: str) -> None:
     golden, found, wide = CODECS[model], list[bool](), list[bool]()
-    assert isinstance(golden.engine, HyperpriorEngine)
 
     def visit(block: Block) -> np.ndarray:
         found.extend((group == 0).any() for group in block.pairs)
@@ -114,7 +113,7 @@ def test_implied_codes_and_extra_bits_occur(model: str) -> None:
         codes = golden.decode_codes((FILES / f"{name}.gmvq").read_bytes())
         for _, stages in apart(golden, codes):
             parts = by_part(golden, stages)
-            golden.engine.context().walk(*stages[0].shape, codes.quality, visit)
+            golden.engine.prior.walk(*stages[0].shape, codes.quality, visit)
     assert any(found)
     assert not all(found)
     assert any(wide) == (model == "shared-1")

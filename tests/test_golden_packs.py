@@ -27,10 +27,11 @@ def test_pictures(name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert list(reader.names) == [expected["name"] for expected in EXPECTED[name]]
         assert (reader.segments, reader.warnings) == (SEGMENTS[name], [])
         for number, expected in enumerate(EXPECTED[name]):
-            box, codes = reader.unpack(number)
+            coded = reader.coded(number)
+            codes, sections = coded.codes, coded.box.sections
             assert (codes.width, codes.height, codes.gray) == (expected["width"], expected["height"], expected["gray"])
             assert f"{codes.crc32():08x}" == expected["codes_crc32"]
-            assert {str(kind): content.decode() for kind, content in box.sections.items()} == expected["sections"]
+            assert {str(kind): content.decode() for kind, content in sections.items()} == expected["sections"]
 
 
 def test_the_pictures_are_the_golden_files() -> None:

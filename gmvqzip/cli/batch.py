@@ -115,6 +115,15 @@ def threads_for_jobs(threads: int | None, jobs: int) -> Callable[[], None]:
     return partial(set_threads, threads or max(1, torch.get_num_threads() // jobs))
 
 
+def decoding_threads(threads: int | None, jobs: int) -> Callable[[], None]:
+    """The same for decoders, which may do without torch."""
+    from gmvqzip.models.synthesis import default_threads, set_threads
+
+    if threads is None and jobs == 1:
+        return lambda: None
+    return partial(set_threads, threads or max(1, default_threads() // jobs))
+
+
 def write_stdout(data: bytes) -> None:
     """Write all of `data` to standard output."""
     if sys.stdout is None:

@@ -16,7 +16,7 @@ from gmvqzip.cli.report import Report
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
-    from gmvqzip.entropy.codes import Codes
+    from gmvqzip.engines.coded import Coded
     from gmvqzip.format.container import Container
 
 _NPZ = ".npz"
@@ -67,14 +67,14 @@ def codes(
     def work(task: Task) -> Fields:
         start = time.perf_counter()
         prepare(task, force=force, make_directory=output_dir is not None)
-        in_bytes, data, box, indices, codec = convert(task, model, max_pixels)
+        in_bytes, data, box, coded, codec = convert(task, model, max_pixels)
         deliver(task, data, force=force, remove=remove)
         return {
             "input": input_name(task),
             "output": output_name(task),
             "in_bytes": in_bytes,
             "out_bytes": len(data),
-            **file_fields(box, indices, codec, as_json=as_json),
+            **file_fields(box, coded, codec, as_json=as_json),
             "seconds": time.perf_counter() - start,
         }
 
@@ -83,21 +83,22 @@ def codes(
     return report.finish(total)
 
 
-def _unpack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, Container, Codes, Codec]:
+def _unpack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, Container, Coded, Codec]:
     from gmvqzip import codec as codecs
     from gmvqzip.entropy.extras import read_extras
-    from gmvqzip.format.container import read_header
+    from gmvqzip.format.container import unpack
     from gmvqzip.npz import dump_npz
 
     data = read_gmvq(task)
-    header, _ = read_header(data)
-    codec = codecs.load_for(header.model_id, model=model)
-    box, indices = codec.unpack_codes(data, max_pixels=max_pixels)
-    return len(data), dump_npz(indices, **read_extras(box)._asdict()), box, indices, codec
+    box = unpack(data, max_pixels=max_pixels)
+    codec = codecs.load_for(box.header.model_id, model=model)
+    coded = codec.open(box)
+    return len(data), dump_npz(coded.codes, **read_extras(box)._asdict()), box, coded, codec
 
 
-def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, Container, Codes, Codec]:
+def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, Container, Coded, Codec]:
     from gmvqzip import codec as codecs
+    from gmvqzip.engines.files import file_of
     from gmvqzip.entropy.extras import make_sections
     from gmvqzip.format.container import unpack
     from gmvqzip.npz import load_npz
@@ -105,5 +106,6 @@ def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, C
     archive = read_stdin() if task.source is None else task.source.read_bytes()
     indices, extras = load_npz(archive, max_pixels=max_pixels)
     codec = codecs.load_for(bytes.fromhex(indices.model_id), model=model)
-    done = codec.pack_codes(indices, make_sections(*extras))
-    return len(archive), done.data, unpack(done.data, max_pixels=max_pixels), indices, codec
+    coded = codec.follow(indices)
+    data = file_of(coded, make_sections(*extras))
+    return len(archive), data, unpack(data, max_pixels=max_pixels), coded, codec

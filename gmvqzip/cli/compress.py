@@ -32,11 +32,12 @@ from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_na
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.models.registry import DEFAULT_MODEL
-from gmvqzip.rates import DEFAULT_EFFORT, EFFORTS, MAX_PSNR, QUALITIES, RateOptions
+from gmvqzip.rates import MAX_PSNR, RateOptions
+from gmvqzip.setting import DEFAULT_EFFORT, EFFORTS, QUALITIES
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
-    from gmvqzip.compressed import Compressed
+    from gmvqzip.engines.files import Compressed
     from gmvqzip.images.picture import Picture
 
 Quality = Annotated[
@@ -179,7 +180,7 @@ class Demands:
         wants_psnr = (self.psnr or self.min_psnr is not None) and done.psnr is None
         if not (wants_psnr or self.ssimulacra2):
             return found
-        decoded = codec.decode_picture(done.codes).pixels
+        decoded = codec.follow(done.codes).pixels().pixels
         if wants_psnr:
             found["psnr"] = metrics.psnr(picture.pixels, decoded)
         if self.ssimulacra2 and metrics.no_ssimulacra2(*decoded.shape[:2]) is None:

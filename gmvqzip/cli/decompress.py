@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_gmvq, refuse_stream, threads_for_jobs
+from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, refuse_stream
 from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, check_overwriting, plan, swap_suffix, undone
@@ -115,8 +114,9 @@ def decompress(
 
     from gmvqzip import codec as codecs
     from gmvqzip.engines.base import check_device
-    from gmvqzip.format.container import read_front, read_header
+    from gmvqzip.format.container import read_header, unpack
     from gmvqzip.format.limits import MAX_HEADER_BYTES
+    from gmvqzip.format.opened import opened
     from gmvqzip.format.source import open_source, read_source
     from gmvqzip.images.writing import picture_bytes
 
@@ -140,22 +140,21 @@ def decompress(
     def decoded(source: bytes | Path) -> _Decoded:
         start = time.perf_counter()
         data = read_source(source)
-        header, _ = read_header(data)
-        codec = codecs.load_for(header.model_id, model=model, device=device.value)
-        box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
-        picture = codec.restore(box, codes, scale=factor)
-        fields = file_fields(box, codes, codec, as_json=as_json)
+        box = unpack(data, max_pixels=max_pixels)
+        codec = codecs.load_for(box.header.model_id, model=model, device=device.value)
+        coded = codec.open(box)
+        picture = coded.pixels(scale=factor)
+        fields = file_fields(box, coded, codec, as_json=as_json)
         return _Decoded(picture, len(data), fields, time.perf_counter() - start)
 
     def decoded_part(source: bytes | Path, wanted: Region) -> _Decoded:
         start = time.perf_counter()
-        with open_source(source) as file:
-            front, place = read_front(file, max_pixels=max_pixels)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            codec = codecs.load_for(front.header.model_id, model=model, device=device.value)
-            picture = codec.decompress_picture(file, region=wanted, scale=factor, max_pixels=max_pixels)
-        fields = front_fields(front, size - place, codec) | {"region": wanted}
+        with opened(source, part=True, max_pixels=max_pixels) as file:
+            codec = codecs.load_for(file.box.header.model_id, model=model, device=device.value)
+            picture = codec.restore(file, region=wanted, scale=factor)
+            size = file.size
+        payload_bytes = size - file.box.header_bytes - file.box.sections_bytes
+        fields = front_fields(file.box, payload_bytes, codec) | {"region": wanted}
         return _Decoded(picture, size, fields, time.perf_counter() - start)
 
     def write(task: Task, product: _Decoded) -> Fields:
@@ -183,7 +182,7 @@ def decompress(
         report,
         jobs=running.jobs,
         what="decompressing",
-        in_thread=threads_for_jobs(running.threads, running.jobs),
+        in_thread=decoding_threads(running.threads, running.jobs),
     )
     return report.finish(total)
 

@@ -10,10 +10,10 @@ from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task
 from gmvqzip.cli.plan import inputs as readable
 from gmvqzip.cli.records import Fields, input_name, shown_input
 from gmvqzip.cli.report import Report
-from gmvqzip.models.hyperconfig import HyperpriorConfig
 
 if TYPE_CHECKING:
     from gmvqzip.inspection import Info
+    from gmvqzip.models.kinds import Config
 
 _KINDS = {(False, False): "colour", (False, True): "colour, transparency", (True, False): "gray"}
 _KINDS[True, True] = "gray, transparency"
@@ -111,21 +111,22 @@ def _text(found: Info) -> list[tuple[str, str]]:
 
 def _stages(data: bytes, found: Info) -> list[Fields]:
     from gmvqzip import codec as codecs
+    from gmvqzip.format.container import unpack
     from gmvqzip.format.limits import MAX_PIXELS
 
     if found.model is None:
         return []
     codec = codecs.load_info(found.model)
-    codes = codec.decode_codes(data, max_pixels=MAX_PIXELS)
-    rows = zip(codes.stages, codec.config.stages(), codec.stage_bits(codes), strict=True)
+    coded = codec.open(unpack(data, max_pixels=MAX_PIXELS))
+    rows = zip(coded.codes.stages, codec.config.stages(), coded.bits(), strict=True)
     stages = [{"rows": s.shape[0], "columns": s.shape[1], "codes": grid.codes, "bits": bits} for s, grid, bits in rows]
-    return _parts(codec.config, stages) if isinstance(codec.config, HyperpriorConfig) else stages
+    return _parts(codec.config, stages) if codec.config.quarter else stages
 
 
-def _parts(config: HyperpriorConfig, stages: list[Fields]) -> list[Fields]:
+def _parts(config: Config, stages: list[Fields]) -> list[Fields]:
     """One entry for each part, with the bits of its groups added up."""
     parts, queue = [], iter(stages)
-    for title, grid in zip(config.titles(), config.grids, strict=True):
+    for (title, _), grid in zip(config.parts(), config.grids, strict=True):
         groups = [next(queue) for _ in range(grid.stages)]
         own = {"part": title, "groups": grid.stages, "dimensions": grid.dimensions}
         parts.append(own | groups[0] | {"bits": sum(group["bits"] for group in groups)})

@@ -15,10 +15,8 @@ from gmvqzip.cli.batch import write_stdout
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import guarded
 from gmvqzip.models import registry
-from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.cost import cost
-from gmvqzip.models.hyperconfig import HyperpriorConfig
-from gmvqzip.models.kinds import read_config
+from gmvqzip.models.kinds import Config, read_config
 from gmvqzip.models.registry import ModelInfo
 
 models = typer.Typer(help="The models that are installed: list, show, path, verify.", invoke_without_command=True)
@@ -128,13 +126,13 @@ def _fields(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _grids(config: NetworkConfig | HyperpriorConfig) -> list[dict[str, Any]]:
+def _grids(config: Config) -> list[dict[str, Any]]:
     """The grids of a staged model, the parts of a hyperprior model; `stages` counts arrays of indices."""
     rows: list[dict[str, Any]] = [{"stride": g.stride, "stages": g.stages, "codes": g.codes} for g in config.grids]
-    if not isinstance(config, HyperpriorConfig):
+    if not config.quarter:
         return rows
-    parts = zip(config.titles(), rows, config.grids, strict=True)
-    return [{"part": title, **row, "dimensions": grid.dimensions} for title, row, grid in parts]
+    parts = zip(config.parts(), rows, config.grids, strict=True)
+    return [{"part": title, **row, "dimensions": grid.dimensions} for (title, _), row, grid in parts]
 
 
 def _readable(grids: list[dict[str, Any]]) -> Any:

@@ -31,12 +31,12 @@ from gmvqzip.cli.report import Report, json_name, safe_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import FormatError, OutputError
 from gmvqzip.models.registry import DEFAULT_MODEL
-from gmvqzip.rates import DEFAULT_EFFORT
+from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.torchrun import Place, place
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
-    from gmvqzip.entropy.codes import Codes
+    from gmvqzip.engines.coded import Coded
     from gmvqzip.images.picture import Picture
     from gmvqzip.pack.writer import PackWriter
 
@@ -321,18 +321,17 @@ class _Packing:
             return error
 
     def _add(
-        self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Sequence[Codes | Exception]]]
+        self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Sequence[Coded | Exception]]]
     ) -> Iterator[Fields | None]:
         from gmvqzip.codec import sections_of
 
         start = time.perf_counter()
         encoded = self._encode([picture for _, picture, _ in ready], mapped)
-        for (member, picture, in_bytes), codes in zip(ready, encoded, strict=True):
+        for (member, picture, in_bytes), coded in zip(ready, encoded, strict=True):
             try:
-                if isinstance(codes, Exception):
-                    raise codes
-                sections = sections_of(picture)
-                size = self.writer.add_codes(member.name, self.codec, codes, sections)
+                if isinstance(coded, Exception):
+                    raise coded
+                size, codes = self.writer.add_coded(member.name, coded, sections_of(picture)), coded.codes
             except OutputError:
                 raise  # the pack itself cannot be written
             except Exception as error:
@@ -352,17 +351,19 @@ class _Packing:
             }
 
     def _encode(
-        self, pictures: Sequence[Picture], mapped: Callable[..., Iterator[Sequence[Codes | Exception]]]
-    ) -> Sequence[Codes | Exception]:
+        self, pictures: Sequence[Picture], mapped: Callable[..., Iterator[Sequence[Coded | Exception]]]
+    ) -> Sequence[Coded | Exception]:
         """The codes of all pictures, or why there are none: each job takes a share of them."""
         share = -(-len(pictures) // self.jobs)
         shares = [pictures[start : start + share] for start in range(0, len(pictures), share)] if pictures else []
-        return [codes for found in mapped(self._encode_share, shares) for codes in found]
+        return [coded for found in mapped(self._encode_share, shares) for coded in found]
 
-    def _encode_share(self, pictures: Sequence[Picture]) -> Sequence[Codes | Exception]:
+    def _encode_share(self, pictures: Sequence[Picture]) -> Sequence[Coded | Exception]:
         """Together, or each alone where that does not work."""
         try:
-            return self.codec.encode_pictures(pictures, quality=self.quality, effort=self.effort)
+            coded = self.codec.analyse(pictures, quality=self.quality, effort=self.effort)
+            found = {number: one.packed() for number, one in coded}
+            return [found[number] for number in range(len(pictures))]
         except Exception as error:
             if len(pictures) == 1:
                 return [error]

@@ -10,7 +10,7 @@ from gmvqzip.cli.report import MANY, Report, is_watched, json_name, safe_name
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
-    from gmvqzip.entropy.codes import Codes
+    from gmvqzip.engines.coded import Coded
     from gmvqzip.format.container import Container
 
 Fields = dict[str, Any]
@@ -26,13 +26,13 @@ def output_name(task: Task) -> str:
     return STREAM if task.target is None else json_name(task.target)
 
 
-def file_fields(box: Container, codes: Codes, codec: Codec, *, as_json: bool) -> Fields:
+def file_fields(box: Container, coded: Coded, codec: Codec, *, as_json: bool) -> Fields:
     """What a `.gmvq` file and its decoded codes say; the numbers that `compress` prints for the same file.
 
     as_json: with those that take some time, and that people are not told.
     """
-    fields = front_fields(box, len(box.payload), codec) | {"codes_crc32": f"{codes.crc32():08x}"}
-    return fields | ({"ideal_bits": sum(codec.stage_bits(codes))} if as_json else {})
+    fields = front_fields(box, len(box.payload), codec) | {"codes_crc32": f"{coded.codes.crc32():08x}"}
+    return fields | ({"ideal_bits": sum(coded.bits())} if as_json else {})
 
 
 def front_fields(box: Container, payload_bytes: int, codec: Codec) -> Fields:

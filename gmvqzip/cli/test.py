@@ -39,21 +39,21 @@ def test(
 
     from gmvqzip import codec as codecs
     from gmvqzip.entropy.extras import read_extras
-    from gmvqzip.format.container import read_header
+    from gmvqzip.format.container import unpack
 
     def work(task: Task) -> Fields:
         start = time.perf_counter()
         if task.source is not None and _is_pack(task.source):
             return _test_pack(task, task.source, model, max_pixels, report)
         data = read_gmvq(task)
-        header, _ = read_header(data)
-        codec = codecs.load_for(header.model_id, model=model)
-        box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
+        box = unpack(data, max_pixels=max_pixels)
+        codec = codecs.load_for(box.header.model_id, model=model)
+        coded = codec.open(box)
         extras = read_extras(box)
         return {
             "input": input_name(task),
             "in_bytes": len(data),
-            **file_fields(box, codes, codec, as_json=as_json),
+            **file_fields(box, coded, codec, as_json=as_json),
             "alpha": extras.alpha is not None,
             "icc": extras.icc is not None,
             "metadata": extras.metadata is not None,
@@ -93,7 +93,9 @@ def _test_pack(task: Task, source: Path, model: str | None, max_pixels: int, rep
             report.warn(task.name, warning)
         for name in reader.names:
             try:
-                read_extras(reader.unpack(name)[0])
+                box = reader.coded(name).box
+                if box is not None:
+                    read_extras(box)
             except FormatError as error:
                 report.fail(f"{task.name}: {name}", error)
                 damaged += 1

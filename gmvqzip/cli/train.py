@@ -67,8 +67,9 @@ def train(
         typer.Option(
             "--quantizer",
             metavar="NAME",
-            help="gmvq, gmvq+entropy, gmvq+identity, vqvae (with +l2, +replace, +affine, +opt, +ema), sqvae, gumbel, "
-            "wasserstein, mvq or fsq, with settings of its own, in the place of the preset's.",
+            help="gmvq, gmvq+entropy, gmvq+identity, vqvae (with +l2, +replace, +affine, +opt, +ema, +rotation), "
+            "sqvae, gumbel, wasserstein, mvq, fsq, simvq or lfq, with settings of its own, in the place of the "
+            "preset's.",
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run in steps.")] = None,

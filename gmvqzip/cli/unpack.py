@@ -79,7 +79,7 @@ def unpack(
     from gmvqzip.pack.reader import PackReader
 
     if device is options.Device.CUDA or threads:
-        _prepare_torch(device.value, threads)
+        _prepare(device.value, threads)
     try:
         opened = PackReader(source, model=model, device=device.value, max_pixels=max_pixels)
         wanted, total = _wanted(opened, file, names or [], numbers or [], report)
@@ -173,8 +173,9 @@ def _wanted(
     return list(dict.fromkeys(found)), len(keys)
 
 
-def _prepare_torch(device: str, threads: int | None) -> None:
-    from gmvqzip.engines.base import check_device, set_threads
+def _prepare(device: str, threads: int | None) -> None:
+    from gmvqzip.engines.base import check_device
+    from gmvqzip.models.synthesis import set_threads
 
     check_device(device)
     if threads:

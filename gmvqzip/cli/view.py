@@ -52,6 +52,7 @@ def view(
 
     from gmvqzip import codec as codecs
     from gmvqzip import inspection
+    from gmvqzip.format.container import unpack
     from gmvqzip.images.files import atomic_write
     from gmvqzip.view.page import Seen, page
 
@@ -60,14 +61,14 @@ def view(
         data = read_gmvq(task)
         info = inspection.info(data, model=model)
         codec = codecs.load_for(info.header.model_id, model=model, device=device.value)
-        box, codes = codec.unpack_codes(data, max_pixels=max_pixels)
+        coded = codec.open(unpack(data, max_pixels=max_pixels))
         seen = Seen(
             name=safe_name(Path(task.name).name),
             info=info,
             config=codec.config,
-            picture=codec.restore(box, codes),
-            stages=codes.stages,
-            site_bits=codec.site_bits(codes),
+            picture=coded.pixels(),
+            stages=coded.codes.stages,
+            site_bits=coded.site_bits(),
             original=None if original is None else _read(original, max_pixels),
         )
         encoded = page(seen).encode()

@@ -1,111 +1,27 @@
-"""What every engine does, and the choice of one."""
+"""Where networks run: devices, threads, precision; and what is loaded once."""
 
 from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import call_after_fork, fork_lock, one_thread_after_fork
-from gmvqzip.format.tiles import Box
-from gmvqzip.models.config import NetworkConfig
-from gmvqzip.models.hyperconfig import HyperpriorConfig
-from gmvqzip.models.registry import ModelInfo
+from gmvqzip.models import synthesis
 from gmvqzip.torchrun import place
 
 if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda")
-Stages = Sequence[NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Search:
-    """How an encoder chooses codes; a decoder never needs to know.
-
-    trade: factor of the bits against the distortion, around 1, for sizes between two qualities; rounds: rounds of
-    refinement after the first choice (`engines.hyperprior`, `engines.refinement`).
-    """
-
-    trade: float = 1.0
-    rounds: int = 0
-
-
-MAP = Search()
-
-
-class Engine(Protocol):
-    """A model at work. Instances may be shared by threads; weights and tables are loaded when first needed.
-
-    Index arrays are [rows, columns], one a stage in coding order; `size` is (width, height) in pixels; `quality` is the
-    quality field of a file.
-    """
-
-    @property
-    def device(self) -> str:
-        """Where the network runs: auto, cpu or cuda."""
-
-    @property
-    def config(self) -> NetworkConfig | HyperpriorConfig:
-        """The model's configuration."""
-
-    def resolve_quality(self, quality: int | None) -> int:
-        """The quality field for a wanted quality, 1 to 100, or for none. Raises ModelError."""
-
-    def check_quality(self, quality: int) -> None:
-        """Raise ModelError unless a file of this model may have this quality field."""
-
-    def analyse(self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP) -> tuple[NDArray[np.int32], ...]:
-        """The index arrays of pixels [H, W, 3], sides multiples of the model's alignment."""
-
-    def analyse_batch(
-        self, pixels: NDArray[np.uint8], quality: int, search: Search = MAP
-    ) -> list[tuple[NDArray[np.int32], ...]]:
-        """The index arrays of each of several pictures [B, H, W, 3].
-
-        The last bits of a sum may depend on B, mostly where refinement works in bfloat16: now and then a picture gets
-        other codes than alone, as good as those.
-        """
-
-    def synthesise(self, stages: Stages, quality: int) -> torch.Tensor:
-        """The picture [3, H, W] of index arrays, in [0, 1]."""
-
-    def paint(self, stages: Stages, quality: int, region: Box) -> Iterator[tuple[Box, torch.Tensor]]:
-        """The pixels of a region of it: boxes that cover the region, each a multiple of 8 pixels from its corner, and
-        the pixels [3, h, w] of each."""
-
-    def pack(self, stages: Stages, quality: int) -> bytes:
-        """The payload of index arrays. Raises ModelError where they are no codes of this model."""
-
-    def unpack(self, payload: bytes, size: tuple[int, int], quality: int) -> tuple[NDArray[np.int32], ...]:
-        """The index arrays in a payload. Raises FormatError where it is damaged. Needs no torch."""
-
-    def site_bits(self, stages: Stages, quality: int) -> tuple[NDArray[Any], ...]:
-        """Ideal code length of each code under its table, in bits: float arrays of the index arrays' shapes."""
-
-    def stage_bits(self, stages: Stages, quality: int) -> tuple[float, ...]:
-        """Ideal code length of each stage under its tables, in bits: the sums of `site_bits`."""
-
-
-def make_engine(info: ModelInfo, device: str) -> Engine:
-    """The engine of a model. device: auto, cpu or cuda. Raises ModelError for another one, or a bad configuration."""
-    from gmvqzip.engines.hyperprior import HyperpriorEngine
-    from gmvqzip.engines.staged import StagedEngine
-    from gmvqzip.models.kinds import read_config
-
-    check_device_name(device)
-    config = read_config(info.config)
-    if isinstance(config, HyperpriorConfig):
-        return HyperpriorEngine(info, config, device)
-    return StagedEngine(info, config, device)
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")  # of GPUs that torch calls cuda
 
 
 def check_device_name(device: str) -> None:
@@ -131,17 +47,28 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def without_torch(name: str) -> bool:
+    """Whether pictures are decoded by NumPy: on a processor, and where `auto` finds no driver of a GPU.
+
+    Where torch is loaded already, it knows.
+    """
+    if name == "auto" and "torch" not in sys.modules:
+        return not any(Path(path).exists() for path in _DRIVERS)
+    return name == "cpu" or torch_device(name).type == "cpu"
+
+
 def check_device(name: str) -> None:
     """Raise ModelError if a device is asked for that is not there."""
-    if name != "cpu":
+    if not without_torch(name):
         torch_device(name)
 
 
 def set_threads(threads: int) -> None:
-    """Let torch use this many threads for one picture."""
+    """Let torch, and the decoder in NumPy, use this many threads for one picture."""
     import torch
 
     torch.set_num_threads(threads)
+    synthesis.set_threads(threads)
 
 
 @contextmanager

@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import MAP, Engine, Search, torch_device
+from gmvqzip.engines.base import torch_device
+from gmvqzip.engines.engine import Engine
+from gmvqzip.entropy.prior import Piece
+from gmvqzip.setting import Setting
 
 _PIXELS = {"cpu": 1 << 18, "cuda": 1 << 22}  # of all pictures of a batch: enough to keep the device busy
 
@@ -17,12 +20,10 @@ def batch_pixels(device: str) -> int:
     return _PIXELS[torch_device(device).type]
 
 
-def analyse_all(
-    engine: Engine, pictures: Sequence[NDArray[np.uint8]], quality: int, search: Search = MAP
-) -> Iterator[tuple[int, tuple[NDArray[np.int32], ...]]]:
-    """Yield number and index arrays of each of `pictures` [H, W, 3], padded by its edge to the model's alignment.
+def analyse_all(engine: Engine, pictures: Sequence[NDArray[np.uint8]], setting: Setting) -> Iterator[tuple[int, Piece]]:
+    """Yield number and codes of each of `pictures` [H, W, 3], padded by its edge to the model's alignment.
 
-    They come batch by batch: whoever packs each as it comes uses what the engine remembers of the last batch.
+    They come batch by batch: whoever packs each as it comes keeps the contexts of one batch alone.
     """
     limit = batch_pixels(engine.device)
     alignment = engine.config.alignment
@@ -35,7 +36,7 @@ def analyse_all(
         for start in range(0, len(members), most):
             batch = members[start : start + most]
             pixels = np.stack([_padded(pictures[number], height, width) for number in batch])
-            yield from zip(batch, engine.analyse_batch(pixels, quality, search), strict=True)
+            yield from zip(batch, engine.network.analyse(pixels, setting), strict=True)
 
 
 def _padded(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.entropy.context import Block
+from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.mixture import LATENT_UNIT, GroupMixtures
 
 CANDIDATES = 10  # codes around a residual that are looked at, beside code 0

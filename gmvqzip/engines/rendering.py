@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.errors import ImageError, one_line, real_number, whole_number
 from gmvqzip.format.tiles import Box
-
-if TYPE_CHECKING:
-    import torch
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -38,23 +35,22 @@ def checked_part(region: tuple[int, int, int, int] | None, scale: float, width: 
     return Box(x, y, x + columns, y + rows), shrink
 
 
-def render(pieces: Iterable[tuple[Box, torch.Tensor]], region: Box, *, gray: bool, shrink: int = 1) -> Pixels:
+def render(pieces: Iterable[tuple[Box, NDArray[np.float32]]], region: Box, *, gray: bool, shrink: int = 1) -> Pixels:
     """The pixels [h, w, 3] of a region: the network's output times 255, rounded and clipped.
 
     pieces: boxes that cover the region, each a multiple of `shrink` pixels from its corner, and their pixels
     [3, h, w] in [0, 1]; gray: the mean of the three channels stands for each; shrink: the mean of each square of so
     many pixels a side, or of what the region's end leaves of one, becomes a pixel. Means are taken before rounding.
     """
-    import torch
-
     out = np.empty((-(-region.height // shrink), -(-region.width // shrink), 3), dtype=np.uint8)
     for box, piece in pieces:
-        with torch.inference_mode():
-            image = piece.mean(dim=0, keepdim=True) if gray else piece
-            if shrink > 1:
-                image = torch.nn.functional.avg_pool2d(image[None], shrink, ceil_mode=True)[0]
-            image = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-            out[box.seen_from(region).cells(shrink)] = image.permute(1, 2, 0).cpu().numpy()
+        image = piece.mean(0, keepdims=True) if gray else piece
+        image = np.moveaxis(image, 0, 2)
+        if shrink > 1:
+            sums, counts = _squares(image, shrink)
+            image = sums / counts.astype(np.float32)
+        levels = np.rint(image * np.float32(255))
+        out[box.seen_from(region).cells(shrink)] = levels.clip(0, 255, out=levels)
     return out
 
 
@@ -62,10 +58,16 @@ def shrunk(plane: NDArray[Any], shrink: int) -> Pixels:
     """8-bit numbers [H, W] or [H, W, C], each square of shrink x shrink its rounded mean, in the way of `render`."""
     if shrink == 1:
         return np.ascontiguousarray(plane)
+    sums, counts = _squares(plane.astype(np.uint16), shrink)
+    means: Pixels = ((sums + counts // 2) // counts).astype(np.uint8)
+    return means
+
+
+def _squares(plane: NDArray[Any], shrink: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The sum of each square of shrink x shrink numbers of [H, W] or [H, W, C], and how many there are in it."""
     rows, columns = (np.arange(0, size, shrink) for size in plane.shape[:2])
-    sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0, dtype=np.uint16), columns, axis=1)
+    sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0), columns, axis=1)
     heights = np.minimum(shrink, plane.shape[0] - rows)
     widths = np.minimum(shrink, plane.shape[1] - columns)
     counts = (heights[:, None] * widths).reshape(len(rows), len(columns), *[1] * (plane.ndim - 2))
-    means: Pixels = ((sums + counts // 2) // counts).astype(np.uint8)
-    return means
+    return sums, counts

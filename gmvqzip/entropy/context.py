@@ -9,7 +9,7 @@ size go together. docs/format.md specifies all of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvqzip.entropy.blocks import EVERYWHERE, Block, Visitor, grouped
 from gmvqzip.entropy.layers import QUALITIES, Floats, IntegerLayer, Integers, Tensors, convolve, products, tiles
-from gmvqzip.entropy.mixture import GroupMixtures, load_mixtures
+from gmvqzip.entropy.mixture import load_mixtures
+from gmvqzip.entropy.prior import Part, Prior
 from gmvqzip.errors import ModelError
 
 CODED_LIMIT = 1023  # the layers see decoded latents limited to this magnitude, 32 steps
@@ -37,58 +39,6 @@ class GroupShape:
     codes: int
     dimensions: int
     shared: bool = False
-
-
-@dataclass(frozen=True)
-class Block:
-    """What is asked of a visitor: the indices of all groups of a part, at the sites where it is coded together.
-
-    part: number of the part, the hyper-latent's first; windows: rows and columns of the sites in the groups' arrays, of
-    each quarter of the groups, or of all groups of the hyper-latent; channels: of each window, first and last of its
-    groups' in the latent or hyper-latent; pairs: class pairs [G, ..., h, w]; means: [G, ..., h, w, L] in 1/32 of the
-    step; mixtures: whose tables and codewords apply. Where a pair is 0, both classes the lowest, the index is 0 and
-    takes no bits.
-    """
-
-    part: int
-    windows: tuple[tuple[slice, slice], ...]
-    channels: tuple[slice, ...]
-    pairs: NDArray[np.signedinteger[Any]]
-    means: NDArray[np.signedinteger[Any]]
-    mixtures: GroupMixtures
-
-    def cut(self, arrays: NDArray[Any]) -> NDArray[Any]:
-        """Its own [G, ..., h, w] of arrays of the part's groups [G, ..., rows, columns]."""
-        quarters = np.split(arrays, len(self.windows))
-        return np.concatenate([part[(..., *at)] for part, at in zip(quarters, self.windows, strict=True)])
-
-    def put(self, arrays: NDArray[Any], values: NDArray[Any]) -> None:
-        """The inverse of `cut`."""
-        pairs = zip(np.split(arrays, len(self.windows)), np.split(values, len(self.windows)), self.windows, strict=True)
-        for part, own, at in pairs:
-            part[(..., *at)] = own
-
-    def cut_channels(self, latent: NDArray[Any]) -> NDArray[Any]:
-        """Its own [G, ..., h, w, L] of a latent, or hyper-latent, [..., rows, columns, channels]."""
-        parts = [latent[(..., *at, own)] for at, own in zip(self.windows, self.channels, strict=True)]
-        return _grouped(np.stack(parts), self.mixtures.dimensions)
-
-    def put_channels(self, latent: NDArray[Any], values: NDArray[Any]) -> None:
-        """The inverse of `cut_channels`."""
-        quarters = np.split(values, len(self.windows))
-        for own, at, channels in zip(quarters, self.windows, self.channels, strict=True):
-            target = latent[(..., *at, channels)]
-            target[...] = np.moveaxis(own, 0, -2).reshape(target.shape)
-
-
-Visitor = Callable[[Block], NDArray[Any]]
-
-
-def _grouped(quarters: NDArray[Any], dimensions: int) -> NDArray[Any]:
-    """[Q, ..., C] -> [Q * C / L, ..., L]: the channels of each group."""
-    count = quarters.shape[-1] // dimensions
-    split = np.moveaxis(quarters.reshape(*quarters.shape[:-1], count, dimensions), -2, 1)
-    return split.reshape(-1, *split.shape[2:])
 
 
 def _activation(x: Floats) -> NDArray[np.float32]:
@@ -160,7 +110,7 @@ class _Step:
         return out
 
 
-class ContextModel:
+class ContextModel(Prior):
     """All integer parts of a model. `walk` leads a visitor through the parts in coding order."""
 
     def __init__(
@@ -191,6 +141,10 @@ class ContextModel:
             for n, s in enumerate(quarter)
         ]
         self.mixtures = (*self._hyper_parts, *self._parts)  # of each part, the hyper-latent's first
+        self.parts = (
+            *[Part(s.count, 1, own) for s, own in zip(hyper, self._hyper_parts, strict=True)],
+            *[Part(STEPS * s.count, 2, own) for s, own in zip(quarter, self._parts, strict=True)],
+        )
         if sum(part.entries for part in self.mixtures) > MAX_ENTRIES:
             raise ModelError(f"the tables of all groups have more than {MAX_ENTRIES} entries together")
         mean, classes = tensors["hyper.mean"], tensors["hyper.classes"]
@@ -239,7 +193,6 @@ class ContextModel:
     def _walk_hyper(self, grid: tuple[int, ...], quality: int, visit: Visitor) -> NDArray[np.int32]:
         decoded = np.empty((*grid, len(self._hyper_mean)), dtype=np.int32)
         group = channel = 0
-        everywhere = ((slice(None), slice(None)),)
         for number, (part, shape) in enumerate(zip(self._hyper_parts, self.hyper_shapes, strict=True)):
             first, second = self._hyper_classes[quality - 1, group : group + shape.count].T
             here = (shape.count, *(1,) * len(grid))
@@ -248,7 +201,7 @@ class ContextModel:
             means = np.broadcast_to(
                 self._hyper_mean[own].reshape(*here, shape.dimensions), (*pairs.shape, shape.dimensions)
             )
-            block = Block(number, everywhere, (own,), pairs, means, part)
+            block = Block(number, EVERYWHERE, (own,), pairs, means, part)
             block.put_channels(decoded, means + part.points(visit(block)))
             group, channel = group + shape.count, own.stop
         return decoded
@@ -272,8 +225,8 @@ class ContextModel:
         for number, (part, shape) in enumerate(zip(self._parts, self.quarter_shapes, strict=True)):
             end, after = first + shape.count * shape.dimensions, before + 2 * shape.count
             classes = predicted[..., before:after].clip(0, part.classes - 1)
-            pairs = _grouped(classes[..., ::2] * part.classes + classes[..., 1::2], 1)[..., 0]
-            means = _grouped(predicted[..., first:end], shape.dimensions)
+            pairs = grouped(classes[..., ::2] * part.classes + classes[..., 1::2], 1)[..., 0]
+            means = grouped(predicted[..., first:end], shape.dimensions)
             channels = tuple(slice(quarter * share + first, quarter * share + end) for quarter in range(STEPS))
             yield Block(len(self._hyper_parts) + number, tuple(windows), channels, pairs, means, part)
             first, before = end, after

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,27 @@ EXPONENTIAL: NDArray[np.int64] = np.rint(
 """round(2^(30 - f/1024)) for f = 0 .. 1023; every entry is further than 10^-4 from a tie."""
 
 Integers = NDArray[np.int64]
+
+
+class Mixtures(Protocol):
+    """Where the tables of a part's codes come from: `books` codebooks of `codes` codes, under `classes` classes."""
+
+    codes: int
+    point_bits: Integers  # [K], of a code's point number
+
+    @property
+    def books(self) -> int:
+        """One for each group, or one for all."""
+
+    @property
+    def classes(self) -> int:
+        """Context classes of each half of a codeword."""
+
+    def coding_tables(self, book: int, pairs: Integers) -> list[CodingTable]:
+        """Of a codebook under class pairs, given as t_0 * T + t_1."""
+
+    def check(self, indices: NDArray[Any]) -> None:
+        """Raise ModelError unless there are all these indices, of any shape."""
 
 
 @dataclass(eq=False)
@@ -73,9 +94,14 @@ class GroupMixtures:
         return int(self.bias.size) * self.classes**2
 
     @property
+    def books(self) -> int:
+        """B."""
+        return len(self.codebook)
+
+    @property
     def shared(self) -> bool:
         """Whether one codebook stands for all groups."""
-        return len(self.codebook) == 1
+        return self.books == 1
 
     def points(self, indices: NDArray[Any]) -> NDArray[np.int32]:
         """Where the indices [G, ...] of all groups lie [G, ..., L], in 1/32 of the step."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.entropy.coder import CodingTable, StreamDecoder, StreamEncoder
-from gmvqzip.entropy.mixture import GroupMixtures
+from gmvqzip.entropy.mixture import Mixtures
 from gmvqzip.entropy.tables import TOTAL
 from gmvqzip.errors import ModelError
 
@@ -31,15 +31,14 @@ class Order:
     tables: list[CodingTable]
 
 
-def order(mixtures: GroupMixtures, pairs: NDArray[Any]) -> Order:
+def order(mixtures: Mixtures, pairs: NDArray[Any]) -> Order:
     """The order of the codes of groups under class pairs [G, ...]. Where the pair is 0, both classes the lowest, the
     code is 0, and not sent."""
     flat = pairs.reshape(-1)
     places = np.flatnonzero(flat)
-    keys, span = flat[places], mixtures.classes**2
-    if not mixtures.shared:
+    keys, span, books = flat[places], mixtures.classes**2, mixtures.books
+    if books > 1:
         keys = keys + places // (flat.size // len(pairs)) * span
-    books = len(mixtures.codebook)
     if books * span <= 1 << 16:
         keys = keys.astype(np.uint16)  # which NumPy sorts by digits
     sorting = np.argsort(keys, kind="stable")
@@ -53,7 +52,7 @@ def order(mixtures: GroupMixtures, pairs: NDArray[Any]) -> Order:
     return Order(places, (last + 1).tolist(), tables)
 
 
-def put(stream: StreamEncoder, mixtures: GroupMixtures, pairs: NDArray[Any], indices: NDArray[Any]) -> None:
+def put(stream: StreamEncoder, mixtures: Mixtures, pairs: NDArray[Any], indices: NDArray[Any]) -> None:
     """Append the indices [G, ...] of groups under class pairs [G, ...].
 
     Raises ModelError for an index that there is not, or other than 0 where no code is sent.
@@ -69,7 +68,7 @@ def put(stream: StreamEncoder, mixtures: GroupMixtures, pairs: NDArray[Any], ind
         stream.put_runs(numbers[at], [at.size], [table])
 
 
-def take(stream: StreamDecoder, mixtures: GroupMixtures, pairs: NDArray[Any]) -> NDArray[np.int32]:
+def take(stream: StreamDecoder, mixtures: Mixtures, pairs: NDArray[Any]) -> NDArray[np.int32]:
     """The indices [G, ...] of groups under class pairs [G, ...] from the stream."""
     ordered = order(mixtures, pairs)
     sent = stream.take_runs(ordered.ends, ordered.tables)
@@ -80,7 +79,7 @@ def take(stream: StreamDecoder, mixtures: GroupMixtures, pairs: NDArray[Any]) ->
     return indices
 
 
-def index_bits(mixtures: GroupMixtures, pairs: NDArray[Any], indices: NDArray[Any]) -> NDArray[np.float32]:
+def index_bits(mixtures: Mixtures, pairs: NDArray[Any], indices: NDArray[Any]) -> NDArray[np.float32]:
     """The ideal code length of each of the indices [G, ...], in bits; 0 of one that is not sent."""
     ordered = order(mixtures, pairs)
     codes = indices.reshape(-1)[ordered.places] % mixtures.codes

@@ -8,7 +8,7 @@ lengths that a damaged byte may have changed: no single damaged byte anywhere go
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from gmvqzip.errors import FormatError, whole_number
@@ -27,7 +27,7 @@ from gmvqzip.format.size import coded_size
 from gmvqzip.format.varint import read_varint, write_varint
 
 __all__ = ["FIELDS", "MAGIC", "SECTION_ALPHA", "SECTION_ICC", "SECTION_TILES", "VERSION", "Container", "Header"]
-__all__ += ["describe", "pack", "read_front", "read_header", "unpack"]
+__all__ += ["describe", "pack", "read_front", "read_header", "read_rest", "unpack"]
 
 MAGIC = b"\x9dG"  # 0x9D cannot start a text in UTF-8 or ASCII
 VERSION = 1
@@ -182,9 +182,7 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Container:
     """
     header, start = read_header(data)
     _check_pixels(header, max_pixels)
-    stored, found = data[_FILE_CHECK], _file_check(data)
-    if stored != found:
-        raise FormatError(f"the file is damaged or cut (check {stored:02x}, found {found:02x}): get it again")
+    _check_file(data)
     sections, end = read_sections(data, start) if header.has_sections else ({}, start)
     return Container(header, sections, bytes(data[end:]), start, end - start)
 
@@ -203,6 +201,12 @@ def read_front(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple[Contain
         file.seek(end)
         sections, end = scan_sections(file)
     return Container(header, sections, b"", size, end - start - size), end
+
+
+def read_rest(front: Container, data: bytes) -> Container:
+    """The whole container of a file whose front was read, verified as by `unpack`. data: the whole file."""
+    _check_file(data)
+    return replace(front, payload=bytes(data[front.header_bytes + front.sections_bytes :]))
 
 
 def _check_pixels(header: Header, max_pixels: int) -> None:
@@ -285,9 +289,11 @@ def _read_flags(data: bytes) -> int:
     return flags
 
 
-def _file_check(data: bytes) -> int:
-    """CRC-8 of every byte of the file but the file check."""
-    return crc8(bytes(data[_FIELDS_START:]), crc8(bytes(data[:_FILE_CHECK])))
+def _check_file(data: bytes) -> None:
+    """Compare the file check, CRC-8 of every byte of the file but itself. Raises FormatError."""
+    stored, found = data[_FILE_CHECK], crc8(bytes(data[_FIELDS_START:]), crc8(bytes(data[:_FILE_CHECK])))
+    if stored != found:
+        raise FormatError(f"the file is damaged or cut (check {stored:02x}, found {found:02x}): get it again")
 
 
 def _ones(size: int) -> int:

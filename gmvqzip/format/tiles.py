@@ -48,6 +48,11 @@ class Box:
         """The same pixels, counted from another box's corner."""
         return Box(self.left - other.left, self.top - other.top, self.right - other.left, self.bottom - other.top)
 
+    def aligned(self, stride: int) -> Box:
+        """The pixels of all cells of stride x stride pixels that have a pixel here."""
+        rows, columns = self.cells(stride)
+        return Box(columns.start * stride, rows.start * stride, columns.stop * stride, rows.stop * stride)
+
     def cells(self, stride: int = 1) -> tuple[slice, slice]:
         """Rows and columns of the cells of stride x stride pixels that have a pixel here."""
         rows = slice(self.top // stride, -(-self.bottom // stride))
@@ -74,6 +79,11 @@ class TileGrid:
 
     def __len__(self) -> int:
         return self.rows * self.columns
+
+    @property
+    def whole(self) -> Box:
+        """All pixels."""
+        return Box(0, 0, self.width, self.height)
 
     def box(self, number: int) -> Box:
         """The pixels of a tile."""

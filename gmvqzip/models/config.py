@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from gmvqzip.errors import ModelError
 
+STAGED = "staged"  # the kind of model
 CONFIG_VERSION = 1
 MAX_CODES = 65536  # entries of a codebook
 MAX_STAGES = 64
@@ -39,6 +40,12 @@ class NetworkConfig:
     stage_blocks: int = 1  # residual blocks that refine the decoder's state after each stage
     weight_per_dimension: bool = True  # w(x) of eq. (15): one weight per latent dimension, or one per site
     version: int = CONFIG_VERSION
+    kind: ClassVar[str] = STAGED
+    qualities: ClassVar[range] = range(0)  # that give different files: there is a single rate
+    hyper: ClassVar[tuple[()]] = ()  # groups, as a hyperprior model has them
+    quarter: ClassVar[tuple[()]] = ()
+    analysis_reach: ClassVar[None] = None
+    synthesis_reach: ClassVar[None] = None  # both unknown: pictures are coded as a whole, and not tiled
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -79,6 +86,15 @@ class NetworkConfig:
     def stages(self) -> list[GridConfig]:
         """One entry per stage, in coding order (coarse to fine)."""
         return [grid for grid in self.grids for _ in range(grid.stages)]
+
+    def parts(self) -> list[tuple[str, int]]:
+        """What codes are added up in for people: a title, and how many stages belong to it."""
+        return [(f"stage {number}", 1) for number in range(len(self.stages()))]
+
+    @property
+    def scales(self) -> list[int]:
+        """Sites of each grid along the side of a block of `alignment` pixels."""
+        return [self.alignment // grid.stride for grid in self.grids]
 
     def index_ends(self) -> list[int]:
         """The number of indices that each stage may have."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from gmvqzip.errors import ModelError
+from gmvqzip.format.limits import MAX_QUALITY
 from gmvqzip.models.config import (
     MAX_BLOCKS,
     MAX_CHANNELS,
@@ -55,6 +56,7 @@ class HyperpriorConfig:
     distortions: int = 1  # how many distortions the qualities exist for, as in training; a file has one
     kind: str = KIND
     version: int = VERSION
+    qualities: ClassVar[range] = range(1, MAX_QUALITY + 1)  # that give different files
 
     def __post_init__(self) -> None:
         rows = (self.strides, self.channels, self.encoder_blocks, self.decoder_blocks, (self.context_width,))
@@ -138,10 +140,11 @@ class HyperpriorConfig:
         hyper = tuple(GridConfig(2 * stride, part.count, part.codes, part.dimensions) for part in self.hyper)
         return hyper + tuple(GridConfig(stride, QUARTERS * p.count, p.codes, p.dimensions) for p in self.quarter)
 
-    def titles(self) -> list[str]:
-        """What each entry of `grids` is called."""
-        hyper = [f"hyper {number}" if number else "hyper" for number in range(len(self.hyper))]
-        return hyper + [f"part {number}" for number in range(len(self.quarter))]
+    def parts(self) -> list[tuple[str, int]]:
+        """What each entry of `grids` is called, and how many stages belong to it."""
+        titles = [f"hyper {number}" if number else "hyper" for number in range(len(self.hyper))]
+        titles += [f"part {number}" for number in range(len(self.quarter))]
+        return [(title, grid.stages) for title, grid in zip(titles, self.grids, strict=True)]
 
     def stages(self) -> list[GridConfig]:
         """One entry per group: the hyper-latent's first, then part by part the latent's, quarter by quarter."""

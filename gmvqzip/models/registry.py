@@ -144,3 +144,11 @@ def find_by_id(prefix: bytes) -> ModelInfo:
         names = ", ".join(info.name for info in matches.values())
         raise ModelError(f"models {names} share the identity {digits}: name the right one with --model")
     return next(iter(matches.values()))
+
+
+def check_model(model: ModelInfo, prefix: bytes) -> None:
+    """Raise ModelError unless the model's identity starts with `prefix`, as a file stores it."""
+    if not bytes.fromhex(model.model_id).startswith(prefix):
+        raise ModelError(
+            f"made with model {prefix.hex()}, but model {model.name} is {model.model_id[:8]}: name another"
+        )

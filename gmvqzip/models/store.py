@@ -12,19 +12,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from gmvqzip.entropy.static import StaticPrior
 from gmvqzip.entropy.tables import check_table
 from gmvqzip.errors import ModelError
 from gmvqzip.models.config import NetworkConfig
-from gmvqzip.models.hyperconfig import HyperpriorConfig
-from gmvqzip.models.kinds import read_config
+from gmvqzip.models.kinds import KINDS, named, read_config
 from gmvqzip.models.registry import MODEL_FORMAT, ModelInfo
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _unpacked(array: np.ndarray[Any, Any], scale: np.ndarray[Any, Any] | None) -
 
 def load_tables(info: ModelInfo) -> list[np.ndarray[Any, Any]]:
     """The integer tables [K] int64 of all stages in coding order. Raises ModelError; needs no torch."""
-    stages = _config(info).stages()
+    stages = NetworkConfig.from_dict(info.config).stages()
     names = [f"{_TABLE}{index}" for index in range(len(stages))]
     tensors = read_tensors(info, names)
     tables = []
@@ -140,13 +141,19 @@ def load_tables(info: ModelInfo) -> list[np.ndarray[Any, Any]]:
     return tables
 
 
-def load_network(info: ModelInfo, device: str = "cpu") -> StagedAutoencoder:
+def load_prior(info: ModelInfo, config: NetworkConfig) -> StaticPrior:
+    """The prior of a staged model. Raises ModelError; needs no torch."""
+    rest = iter(load_tables(info))
+    return StaticPrior([[next(rest) for _ in range(grid.stages)] for grid in config.grids], config.scales)
+
+
+def load_network(info: ModelInfo, config: NetworkConfig | None = None, device: str = "cpu") -> StagedAutoencoder:
     """The network in evaluation mode, float32, on `device`. Raises ModelError where tensors do not fit or are NaN."""
     import torch
 
     from gmvqzip.models.network import StagedAutoencoder
 
-    config = _config(info)
+    config = config or NetworkConfig.from_dict(info.config)
     check_size(info, _least_weights(config))
     # Not on the meta device: its first use imports a compiler, which takes longer than everything else here.
     with torch.random.fork_rng(devices=[]):
@@ -211,40 +218,46 @@ def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
     network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def read_weights(info: ModelInfo, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.float32]]:
+    """The float32 weights of a file that are wanted, by their names in a network; needs no torch. Raises ModelError."""
+    found = read_tensors(info, None, prefix=_NETWORK, wanted=lambda key: wanted(key.removeprefix(_NETWORK)))
+    weights = {}
+    for key, array in found.items():
+        name = key.removeprefix(_NETWORK)
+        if array.dtype not in (np.float16, np.float32):
+            raise ModelError(f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name}, of a decoder")
+        weights[name] = _unpacked(array, None)
+        if not np.isfinite(weights[name]).all():
+            raise ModelError(f"model {info.name!r} is damaged: {name!r} holds a value that is not finite")
+    return weights
+
+
 def verify(info: ModelInfo) -> None:
     """Check a model file in full: tables, weights, and identity. Raises ModelError naming what is wrong."""
-    from gmvqzip.models import hyperstore
-
     config = read_config(info.config)
-    if isinstance(config, HyperpriorConfig):
-        hyperstore.load_context(info, config)
-        hyperstore.load_precisions(info, config)
-        hyperstore.load_transform(info, config)
-    else:
-        load_tables(info)
-        load_network(info)
+    kind = KINDS[config.kind]
+    for part in (kind.prior, *kind.weights):
+        named(part)(info, config)
     identity = model_identity(info.config, read_tensors(info, None))
     if identity != info.model_id:
         raise ModelError(f"model {info.name!r} is damaged: its identity is {identity[:8]}, not {info.model_id[:8]}")
 
 
-def _config(info: ModelInfo) -> NetworkConfig:
-    return NetworkConfig.from_dict(info.config)
-
-
-def read_tensors(info: ModelInfo, names: Iterable[str] | None, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
-    """Tensors of a model file by name, or all whose names start with `prefix`.
+def read_tensors(
+    info: ModelInfo, names: Iterable[str] | None, prefix: str = "", wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Tensors of a model file by name, or all that are wanted of those whose names start with `prefix`.
 
     Raises ModelError where one is missing or the file is damaged.
     """
     try:
         with safe_open(os.fspath(info.path), framework="numpy") as file:
             present = set(file.keys())
-            wanted = sorted(n for n in present if n.startswith(prefix)) if names is None else list(names)
-            missing = [name for name in wanted if name not in present]
+            chosen = sorted(n for n in present if n.startswith(prefix) and wanted(n)) if names is None else list(names)
+            missing = [name for name in chosen if name not in present]
             if missing:
                 raise ModelError(f"model {info.name!r} lacks tensor {missing[0]!r}")
-            return {name: file.get_tensor(name) for name in wanted}
+            return {name: file.get_tensor(name) for name in chosen}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ModelError(f"model file {str(info.path)!r} is damaged or cut: {error}") from None
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.models import walks
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.network import Encoder, residual_blocks
 from gmvqzip.models.quality import Modulation, QualityVector
@@ -85,25 +86,22 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: HyperpriorConfig) -> None:
         super().__init__()
-        channels = config.channels
-        self.patch = config.strides[0]
+        self.config = config
+        channels, patch = config.channels, config.strides[0]
         self.project = nn.Conv2d(config.latents, channels[-1], 1)
         pairs = zip(channels, config.decoder_blocks, strict=True)
         self.levels = nn.ModuleList([residual_blocks(width, count) for width, count in pairs])
         self.films = nn.ModuleList([Modulation(width, distortions=config.distortions) for width in channels])
         self.up = nn.ModuleList([nn.Conv2d(wide, narrow * 4, 1) for narrow, wide in pairwise(channels)])
-        self.has_linear = config.linear
-        patch_channels = 3 * self.patch**2
+        patch_channels = 3 * patch**2
         kernel, inputs = config.edge_kernel, channels[0] + (patch_channels if config.linear else 0)
         self.final = nn.Conv2d(inputs, patch_channels, kernel, padding=kernel // 2)
         if config.linear:
-            self.spread = config.strides[-1] // self.patch  # patches along a block's side
-            self.linear = nn.Conv2d(config.latents, patch_channels * self.spread**2, 1, bias=False)
+            spread = walks.spread_of(config)
+            self.linear = nn.Conv2d(config.latents, patch_channels * spread**2, 1, bias=False)
             self.join = nn.Conv2d(patch_channels, channels[0], 1, bias=False)
             with torch.no_grad():  # starts as the inverse of the analysis, and goes to the same patch, not to the state
-                basis = dct_basis(config.strides[-1], config.latents).reshape(
-                    -1, 3, self.spread, self.patch, self.spread, self.patch
-                )
+                basis = dct_basis(config.strides[-1], config.latents).reshape(-1, 3, spread, patch, spread, patch)
                 self.linear.weight.copy_(basis.permute(1, 3, 5, 2, 4, 0).reshape(-1, config.latents, 1, 1))
                 self.join.weight.zero_()
                 self.final.weight.mul_(_SMALL)
@@ -115,20 +113,28 @@ class Synthesis(nn.Module):
 
         fast: residual branches in bfloat16; state, and layers between levels, stay in float32.
         """
-        state = self.project(latent)
-        patches = F.pixel_shuffle(self.linear(latent), self.spread) if self.has_linear else None
-        for index in reversed(range(len(self.levels))):
-            if patches is not None and index == 0:
-                patches = patches.contiguous(memory_format=torch.channels_last)
-                state = state + self.join(patches)
-            state = self.films[index](state, quality)
-            with torch.autocast(state.device.type, torch.bfloat16) if fast else nullcontext():
-                state = self.levels[index](state)
-            if index:
-                state = F.pixel_shuffle(self.up[index - 1](state), 2).contiguous(memory_format=torch.channels_last)
-        if patches is not None:
-            state = torch.cat([state, patches.to(state.dtype)], 1)
-        return F.pixel_shuffle(self.final(state).float(), self.patch) + 0.5
+        image: Tensor = walks.synthesise(_Modules(self, quality, fast=fast), self.config, latent)
+        return image + 0.5
+
+
+class _Modules:
+    """A synthesis' modules at a quality [B], as `walks.Layers`."""
+
+    def __init__(self, synthesis: Synthesis, quality: Tensor, *, fast: bool) -> None:
+        self.synthesis, self.quality, self.fast = synthesis, quality, fast
+
+    def run(self, name: str, x: Tensor) -> Tensor:
+        module = self.synthesis.get_submodule(name)
+        fast = self.fast and name.startswith("levels")
+        with torch.autocast(x.device.type, torch.bfloat16) if fast else nullcontext():
+            out: Tensor = module(x, self.quality) if isinstance(module, Modulation) else module(x)
+        return out.float() if name == "final" else out
+
+    def shuffle(self, x: Tensor, factor: int) -> Tensor:
+        return F.pixel_shuffle(x, factor).contiguous(memory_format=torch.channels_last)
+
+    def concatenate(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([a, b.to(a.dtype)], 1)
 
 
 class Transform(nn.Module):

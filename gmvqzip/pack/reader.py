@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
+from gmvqzip.engines.coded import Coded
+from gmvqzip.engines.files import file_of, read_coded
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.errors import FormatError, whole_number
 from gmvqzip.format.container import Container, Header
@@ -50,17 +52,16 @@ class PackReader(PackFile):
 
     def picture(self, key: Key) -> Picture:
         """A picture's pixels [H, W, 3], with its transparency and colour profile."""
-        box, codes = self.unpack(key)
-        return self.codec(key).restore(box, codes)
+        return self.coded(key).pixels()
 
     def codes(self, key: Key) -> Codes:
         """The code indices of a picture, compared with their checksum. Needs no torch."""
-        return self.unpack(key)[1]
+        return self.coded(key).codes
 
     def gmvq(self, key: Key) -> bytes:
         """A picture as the bytes of a `.gmvq` file: those that `compress` gives for the same codes. Needs no torch."""
-        box, codes = self.unpack(key)
-        return self.codec(key).pack_codes(codes, box.sections).data
+        coded = self.coded(key)
+        return file_of(coded, {} if coded.box is None else coded.box.sections)
 
     def codec(self, key: Key) -> Codec:
         """The codec of the model that made a picture; loaded once."""
@@ -69,8 +70,8 @@ class PackReader(PackFile):
             self._codecs[model_id] = codecs.load_for(model_id, model=self.model, device=self.device)
         return self._codecs[model_id]
 
-    def unpack(self, key: Key) -> tuple[Container, Codes]:
-        """A picture as what its `.gmvq` file would hold, and its codes. The header has what the pack stores."""
+    def coded(self, key: Key) -> Coded:
+        """A picture's codes, with the `box` that its `.gmvq` file would be. The header has what the pack stores."""
         kind = self.entry(key).kind
         if kind.width * kind.height > self.max_pixels:
             raise FormatError(
@@ -79,11 +80,13 @@ class PackReader(PackFile):
             )
         record, codec = self.record(key), self.codec(key)
         box = _container(kind, record)
-        codes = codec.unpack_payload(box)
-        if not record.accepts(codes.crc32()):
+        coded = read_coded(codec.engine, box)
+        crc32 = coded.codes.crc32()
+        if not record.accepts(crc32):
             raise FormatError("the decoded codes differ from their checksum: the pack is damaged; get it again")
-        check = codes.crc32() & (0xFFFF if box.header.short else 0xFFFFFFFF)
-        return replace(box, header=replace(box.header, codes_check=check)), codes
+        check = crc32 & (0xFFFF if box.header.short else 0xFFFFFFFF)
+        coded.box = replace(box, header=replace(box.header, codes_check=check))
+        return coded
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_codecs": {}}  # a codec holds locks and weights: each process has its own

@@ -9,9 +9,10 @@ from typing import Any, Self
 
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
+from gmvqzip.engines.coded import Coded
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.errors import OutputError, path_text
-from gmvqzip.format.container import read_header
+from gmvqzip.format.container import unpack
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.packindex import PACK_MODEL_BYTES, Kind
 from gmvqzip.format.packrecord import seal_record
@@ -20,7 +21,7 @@ from gmvqzip.format.source import Source, read_source
 from gmvqzip.images.preparing import read_prepared
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.pack.appending import Appender
-from gmvqzip.rates import DEFAULT_EFFORT
+from gmvqzip.setting import DEFAULT_EFFORT
 
 
 class PackWriter:
@@ -70,18 +71,21 @@ class PackWriter:
         codec = codecs.load(self.model, device=self.device)
         read = [read_prepared(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
         total = 0
-        encoded = codec.encode_pictures(read, quality=quality, effort=effort)
-        for (name, _), picture, codes in zip(pictures, read, encoded, strict=True):
-            total += self.add_codes(name, codec, codes, codecs.sections_of(picture))
+        found = {n: coded.packed() for n, coded in codec.analyse(read, quality=quality, effort=effort)}
+        for number, ((name, _), picture) in enumerate(zip(pictures, read, strict=True)):
+            total += self.add_coded(name, found[number], codecs.sections_of(picture))
         return total
 
     def add_codes(self, name: str, codec: Codec, codes: Codes, sections: Mapping[int, bytes] | None = None) -> int:
         """Add codes of a model, and the sections of a `.gmvq` file; returns the bytes of the record."""
-        codec.check_codes(codes)
-        payload, own = codec.pack_payload(codes, sections or {})
+        return self.add_coded(name, codec.follow(codes), sections or {})
+
+    def add_coded(self, name: str, coded: Coded, sections: Mapping[int, bytes]) -> int:
+        """The same of codes that are known under their contexts."""
+        codes, payload, own = coded.codes, coded.payload(), coded.sections(sections)
         profile = own.pop(SECTION_ICC, b"")
         kind = Kind(
-            model_id=bytes.fromhex(codec.model_id)[:PACK_MODEL_BYTES],
+            model_id=bytes.fromhex(codes.model_id)[:PACK_MODEL_BYTES],
             width=codes.width,
             height=codes.height,
             quality=codes.quality,
@@ -101,10 +105,9 @@ class PackWriter:
         default the installed one is sought. OSError where a path is unreadable.
         """
         data = read_source(data)
-        header, _ = read_header(data)
-        codec = codecs.load_for(header.model_id, model=model, device=self.device)
-        box, codes = codec.unpack_codes(data, max_pixels=self.max_pixels)
-        return self.add_codes(name, codec, codes, box.sections)
+        box = unpack(data, max_pixels=self.max_pixels)
+        codec = codecs.load_for(box.header.model_id, model=model, device=self.device)
+        return self.add_coded(name, codec.open(box), box.sections)
 
     def __len__(self) -> int:
         """Pictures in the pack, with those of before."""

@@ -4,8 +4,10 @@ from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings
 from gmvqzip.quantizers.fsq import FSQ, FSQSettings
 from gmvqzip.quantizers.gmvq import GMVQ, GMVQSettings
 from gmvqzip.quantizers.gumbel import GumbelSettings, GumbelVQ
+from gmvqzip.quantizers.lfq import LFQ, LFQSettings
 from gmvqzip.quantizers.mvq import MVQ, MVQSettings
 from gmvqzip.quantizers.result import QuantizerResult
+from gmvqzip.quantizers.simvq import SimVQ, SimVQSettings
 from gmvqzip.quantizers.sqvae import SQVAE, SQVAESettings
 from gmvqzip.quantizers.vq import VQ, VQSettings
 from gmvqzip.quantizers.wasserstein import WassersteinSettings, WassersteinVQ
@@ -20,6 +22,8 @@ METHODS: dict[str, type[QuantizerSettings]] = {
         WassersteinSettings,
         MVQSettings,
         FSQSettings,
+        SimVQSettings,
+        LFQSettings,
     )
 }
 """The settings of every method by its name in configurations."""
@@ -27,6 +31,7 @@ METHODS: dict[str, type[QuantizerSettings]] = {
 __all__ = [
     "FSQ",
     "GMVQ",
+    "LFQ",
     "METHODS",
     "MVQ",
     "SQVAE",
@@ -35,12 +40,15 @@ __all__ = [
     "GMVQSettings",
     "GumbelSettings",
     "GumbelVQ",
+    "LFQSettings",
     "MVQSettings",
     "PlainForm",
     "Quantizer",
     "QuantizerResult",
     "QuantizerSettings",
     "SQVAESettings",
+    "SimVQ",
+    "SimVQSettings",
     "VQSettings",
     "WassersteinSettings",
     "WassersteinVQ",

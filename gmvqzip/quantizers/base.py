@@ -1,8 +1,12 @@
 """The one interface of all quantisers, and the plain form in which each of them ends in a model file.
 
-A stage's head proposes, for each of N sites, a proxy [N, P] and raw weights [N, W]; `QuantizerSettings.widths` says how
-wide they are. The quantiser makes of them codewords [N, L] and indices [N] below K. A decoder needs a table of K
-codewords and nothing else, so every method has a plain form: GM-VQ's rule
+A quantiser is usable alone: `GMVQ(1024, 64)(z)` on z [N, L], [B, T, L] or [B, L, H, W] gives a `QuantizerResult` of the
+same shape; `initialise` starts its codebook where it has a k-means start, `after_step` follows each step of an
+optimiser.
+
+In a network, a stage's head proposes, for each of N sites, a proxy [N, P] and raw weights [N, W];
+`QuantizerSettings.widths` says how wide they are. The quantiser makes of them codewords [N, L] and indices [N] below K.
+A decoder needs a table of K codewords and nothing else, so every method has a plain form: GM-VQ's rule
 
     argmax_c -1/2 sum_i w_i (z_i - mu_ci)^2 + log pi_c                                                 (eq. 16)
 
@@ -14,7 +18,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -76,33 +80,53 @@ def nearest_form(codebook: Tensor, head_weight: Tensor, head_bias: Tensor, proje
 
 
 class Quantizer(nn.Module, ABC):
-    """K codes of L dimensions. `settings` may be replaced between steps by others of the same method."""
+    """K codes of L dimensions. `settings` may be replaced between steps by others of the same method.
+
+    "Sites" below are N rows [N, L], B sequences [B, T, L] or B grids [B, L, H, W], L being P for proxies.
+    """
 
     settings: Any
+    neutral: ClassVar[float] = 0.0  # the raw weight where none is given
 
     def __init__(self, codes: int, dimensions: int) -> None:
         super().__init__()
         self.codes, self.dimensions = codes, dimensions
 
-    def forward(self, proxy: Tensor, raw_weights: Tensor, *, temperature: float = 1.0) -> QuantizerResult:
-        """Quantise N sites: as training does it in training mode, as the codec does it in evaluation.
+    def forward(self, proxy: Tensor, raw_weights: Tensor | None = None, *, temperature: float = 1.0) -> QuantizerResult:
+        """Quantise sites: as training does it in training mode, as the codec does it in evaluation.
 
-        proxy: [N, P]; raw_weights: [N, W]; temperature: tau > 0 of a Gumbel-softmax. Float32 also under autocast.
-        Evaluation changes no state, and `lookup(result.indices)` equals `result.quantised` bit for bit.
+        proxy: sites; raw_weights: [N, W], or as the proxy with W in the place of P, equal ones where there are none;
+        temperature: tau > 0 of a Gumbel-softmax. Float32 also under autocast. Evaluation changes no state, and
+        `lookup(result.indices)` equals `result.quantised` bit for bit. Raises ValueError for other shapes.
         """
         with torch.autocast(proxy.device.type, enabled=False):
-            dtype = torch.promote_types(proxy.dtype, torch.float32)
-            return self._quantise(proxy.to(dtype), raw_weights.to(dtype), temperature)
+            result = self._quantise(*self._rows(proxy, raw_weights), temperature)
+        if proxy.dim() == 2:
+            return result
+        return replace(
+            result,
+            quantised=_as_sites(result.quantised, proxy.shape),
+            indices=result.indices.reshape(_grid(proxy.shape)),
+        )
 
-    def assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
-        """The codes [N] int64 that evaluation picks, without the statistics. See `forward`."""
+    def assign(self, proxy: Tensor, raw_weights: Tensor | None = None) -> Tensor:
+        """The codes that evaluation picks, int64 [N], [B, T] or [B, H, W], without the statistics. See `forward`."""
         with torch.no_grad(), torch.autocast(proxy.device.type, enabled=False):
-            dtype = torch.promote_types(proxy.dtype, torch.float32)
-            return self._assign(proxy.to(dtype), raw_weights.to(dtype))
+            return self._assign(*self._rows(proxy, raw_weights)).reshape(_grid(proxy.shape))
 
-    @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
-        """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
+        """What a decoder sees: of indices [N], [B, T] or [B, H, W] the codewords [N, L], [B, T, L] or [B, L, H, W]."""
+        words = self._lookup(indices.flatten()).reshape(*indices.shape, -1)
+        return words.movedim(3, 1) if indices.dim() == 3 else words
+
+    def _rows(self, proxy: Tensor, raw_weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Proxies [N, P] and raw weights [N, W] of sites, both at least float32."""
+        dtype = torch.promote_types(proxy.dtype, torch.float32)
+        width, weights = self.settings.widths(self.codes, self.dimensions, 1)
+        rows = sites_as_rows(proxy.to(dtype), width)
+        if raw_weights is None:
+            return rows, rows.new_full((len(rows), weights), self.neutral)
+        return rows, sites_as_rows(raw_weights.to(dtype), None)
 
     @abstractmethod
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm | None:
@@ -120,11 +144,13 @@ class Quantizer(nn.Module, ABC):
         """Whether `initialise` has something to do; methods that start at random have not."""
         return False
 
+    @torch.no_grad()
     def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
-        """Start the codebook from the proxies [N, P] of an open stage. sharpness: of GM-VQ's precision."""
+        """Start the codebook from the proxies of sites, where `wants_proxies`. sharpness: of GM-VQ's precision."""
+        self._initialise(sites_as_rows(proxies, None), sharpness)
 
-    def after_step(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-        """What a method does to its codebook after each step of the optimisers."""
+    def after_step(self, optimizers: Iterable[torch.optim.Optimizer] = ()) -> None:
+        """What a method does to its codebook after each step of the optimisers; nothing in most."""
 
     def running_state(self) -> dict[str, Tensor]:
         """The tensors of training that are not in `state_dict`, by name; a checkpoint keeps them."""
@@ -140,6 +166,34 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _lookup(self, indices: Tensor) -> Tensor:
+        """The codewords of indices [N], as [N, L]."""
+
+    def _initialise(self, proxies: Tensor, sharpness: float) -> None:
+        """See `initialise`. proxies: [N, P]."""
+
+
+def sites_as_rows(sites: Tensor, width: int | None) -> Tensor:
+    """[N, L] of sites [N, L], [B, T, L] or [B, L, H, W]; ValueError where they have not `width` as L."""
+    if sites.dim() not in (2, 3, 4) or (width is not None and sites.shape[1 if sites.dim() == 4 else -1] != width):
+        wanted = f"[N, {width}], [B, T, {width}] or [B, {width}, H, W]"
+        raise ValueError(f"the quantiser takes {wanted}, not {list(sites.shape)}")
+    if sites.dim() == 4:
+        sites = sites.movedim(1, 3)
+    return sites.reshape(math.prod(sites.shape[:-1]), sites.shape[-1])
+
+
+def _grid(shape: torch.Size) -> tuple[int, ...]:
+    """The shape of the indices of sites of that shape."""
+    return (shape[0], *shape[2:]) if len(shape) == 4 else tuple(shape[:-1])
+
+
+def _as_sites(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Rows [N, L] as sites, where the proxies had that shape."""
+    words = rows.reshape(*_grid(shape), -1)
+    return words.movedim(3, 1) if len(shape) == 4 else words
 
 
 def row_blocks(rows: int, codes: int) -> Iterator[slice]:

@@ -29,6 +29,7 @@ RECOMMENDED = {
     8: (8,), 16: (4, 4), 64: (8, 8), 256: (8, 6, 5), 1024: (8, 5, 5, 5), 4096: (8, 8, 8, 8),
     16384: (8, 8, 8, 6, 5), 65536: (8, 8, 8, 5, 5, 5),
 }  # fmt: skip
+_LEVELS_OF = {math.prod(levels): levels for levels in RECOMMENDED.values()}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class FSQ(Quantizer):
     basis: Tensor
     codebook: Tensor
 
-    def __init__(self, codes: int, dimensions: int, settings: FSQSettings) -> None:
+    def __init__(self, codes: int, dimensions: int, settings: FSQSettings | None = None) -> None:
+        settings = settings or FSQSettings(_LEVELS_OF.get(codes, RECOMMENDED[1024]))
         settings.check(codes, dimensions)
         super().__init__(codes, dimensions)
         self.settings = settings
@@ -92,7 +94,7 @@ class FSQ(Quantizer):
         bounded = self.bound(proxy)
         rounded = bounded.round()
         indices = self._index(rounded)
-        words = self.lookup(indices)
+        words = self._lookup(indices)
         terms = {"distance": (((bounded - rounded) / (self.levels // 2)) ** 2).mean()}
         if self.training:
             passed = self.passing(proxy)
@@ -109,8 +111,7 @@ class FSQ(Quantizer):
         """f(z) in the units of the codewords, not rounded: [N, L] to [N, L]."""
         return self.bound(proxy) / (self.levels // 2)
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The grid points of `indices` [N], as [N, L]: what a decoder sees."""
+    def _lookup(self, indices: Tensor) -> Tensor:
         return F.embedding(indices, self.codebook)
 
     def thresholds(self, channel: int) -> Tensor:

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.quantizers import ranks
-from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, gumbel_softmax, row_blocks
+from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings, gumbel_softmax, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 
 _PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
@@ -100,6 +100,7 @@ class GMVQ(Quantizer):
     """
 
     settings: GMVQSettings
+    neutral = UNIT_RAW
     average_posterior: Tensor
     log_prior: Tensor
     precision: Tensor
@@ -169,7 +170,7 @@ class GMVQ(Quantizer):
         conditional = -(log_terms[0] * log_terms[1]).sum()
         if not self.training:
             indices = logits.argmax(1)
-            return self.lookup(indices), indices, distance, bits, posterior.sum(0), conditional
+            return self._lookup(indices), indices, distance, bits, posterior.sum(0), conditional
         if self.settings.sampling == "gumbel":
             sample = gumbel_softmax(logits, uniform, temperature)
             indices = sample.argmax(1)
@@ -177,7 +178,7 @@ class GMVQ(Quantizer):
             square = expected_distance(proxy, sample, self.codebook) if self.settings.noise else None
         else:
             indices = logits.argmax(1)
-            quantised = self.lookup(indices)
+            quantised = self._lookup(indices)
             square = ((proxy - quantised) ** 2).sum(1) if self.settings.noise else None
             if self.settings.sampling == "identity":
                 mean = proxy
@@ -239,8 +240,7 @@ class GMVQ(Quantizer):
             utilisation=utilisation,
         )
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
+    def _lookup(self, indices: Tensor) -> Tensor:
         return F.embedding(indices, self.codebook)
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm | None:
@@ -270,13 +270,12 @@ class GMVQ(Quantizer):
             self.average_posterior = use / use.sum()
         return len(dead)
 
-    @torch.no_grad()
-    def initialise(self, proxies: Tensor, sharpness: float = 1.0, iterations: int = 10) -> None:
+    def _initialise(self, proxies: Tensor, sharpness: float) -> None:
         """k-means start of the codebook on encoder outputs [N, L].
 
         The precision is set to `sharpness` over the mean squared quantisation error per dimension.
         """
-        centres = kmeans(proxies.to(self.codebook.dtype), self.codes, iterations)
+        centres = kmeans(proxies.to(self.codebook.dtype), self.codes)
         self.codebook.copy_(centres)
         nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in torch.split(proxies, 4096)])
         error = float(((proxies - centres[nearest]) ** 2).mean())

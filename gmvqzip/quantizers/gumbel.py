@@ -57,9 +57,9 @@ class GumbelVQ(Quantizer):
 
     settings: GumbelSettings
 
-    def __init__(self, codes: int, dimensions: int, settings: GumbelSettings) -> None:
+    def __init__(self, codes: int, dimensions: int, settings: GumbelSettings | None = None) -> None:
         super().__init__(codes, dimensions)
-        self.settings = settings
+        self.settings = settings or GumbelSettings()
         self.codebook = nn.Parameter(torch.randn(codes, dimensions))
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
@@ -79,7 +79,7 @@ class GumbelVQ(Quantizer):
         sums = posterior.detach().sum(0), (posterior * log_posterior).sum()
         if not self.training:
             indices = logits.argmax(1)
-            return self.lookup(indices), indices, *sums
+            return self._lookup(indices), indices, *sums
         sample = gumbel_softmax(logits, uniform, temperature)
         return sample @ self.codebook, sample.argmax(1), *sums
 
@@ -91,8 +91,7 @@ class GumbelVQ(Quantizer):
         with torch.autocast(proxy.device.type, enabled=False):
             return proxy.softmax(1) @ self.codebook
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
+    def _lookup(self, indices: Tensor) -> Tensor:
         return F.embedding(indices, self.codebook)
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:

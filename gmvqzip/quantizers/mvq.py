@@ -65,7 +65,8 @@ class MVQ(Quantizer):
     settings: MVQSettings
     masks: Tensor
 
-    def __init__(self, codes: int, dimensions: int, settings: MVQSettings) -> None:
+    def __init__(self, codes: int, dimensions: int, settings: MVQSettings | None = None) -> None:
+        settings = settings or MVQSettings()
         settings.check(codes, dimensions)
         super().__init__(codes, dimensions)
         self.settings = settings
@@ -95,7 +96,7 @@ class MVQ(Quantizer):
         settings = self.settings
         if not self.training:
             indices = self._assign(proxy, raw_weights)
-            words = self.lookup(indices)
+            words = self._lookup(indices)
             terms = {"distance": ((proxy - words) ** 2).mean()}
             return hard_result(words, indices, torch.zeros_like(words[0, 0]), terms, self.codes)
         codes = nearest(proxy, self.codebook)
@@ -116,16 +117,14 @@ class MVQ(Quantizer):
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         return nearest(proxy, self.codewords())
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The rows h(c, m) of `indices` [N], as [N, L]: what a decoder sees."""
+    def _lookup(self, indices: Tensor) -> Tensor:
         return F.embedding(indices, self.codewords())
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
         """The nearest row of the table."""
         return nearest_form(self.codewords().detach(), head_weight, head_bias, project_weight)
 
-    @torch.no_grad()
-    def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
+    def _initialise(self, proxies: Tensor, sharpness: float) -> None:
         """k-means start of the codes on proxies [N, L]; hypotheses then lie as far from them as the proxies do."""
         proxies = proxies.to(self.codebook.dtype)
         self.codebook.copy_(kmeans(proxies, len(self.codebook)))

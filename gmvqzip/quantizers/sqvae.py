@@ -74,7 +74,8 @@ class SQVAE(Quantizer):
 
     settings: SQVAESettings
 
-    def __init__(self, codes: int, dimensions: int, settings: SQVAESettings) -> None:
+    def __init__(self, codes: int, dimensions: int, settings: SQVAESettings | None = None) -> None:
+        settings = settings or SQVAESettings()
         settings.check(codes, dimensions)
         super().__init__(codes, dimensions)
         self.settings = settings
@@ -125,25 +126,23 @@ class SQVAE(Quantizer):
         sums = posterior.detach().sum(0), (posterior * log_posterior).sum()
         if not self.training:
             indices = nearest(proxy, self.codebook)
-            return self.lookup(indices), indices, *sums
+            return self._lookup(indices), indices, *sums
         sample = gumbel_softmax(logits, uniform, temperature)
         return sample @ self.codebook, sample.argmax(1), *sums
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         return nearest(proxy, self.codebook)
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
+    def _lookup(self, indices: Tensor) -> Tensor:
         return F.embedding(indices, self.codebook)
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
         """The nearest codeword: the posterior's argmax, whatever the variance."""
         return nearest_form(self.codebook.detach(), head_weight, head_bias, project_weight)
 
-    @torch.no_grad()
-    def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
+    def _initialise(self, proxies: Tensor, sharpness: float) -> None:
         """k-means start of the codebook on proxies [N, L], and of s^2 from its error."""
         proxies = proxies.to(self.codebook.dtype)
         self.codebook.copy_(kmeans(proxies, self.codes))
-        error = (proxies - self.lookup(nearest(proxies, self.codebook))).square().mean()
+        error = (proxies - self._lookup(nearest(proxies, self.codebook))).square().mean()
         self.log_variance.copy_((self.settings.start_variance * error.clamp_min(1e-12)).log())

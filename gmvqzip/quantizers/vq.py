@@ -18,6 +18,9 @@ a = alpha beta and b = alpha (1 - beta). The options, which combine:
   on mean ||mu_c - sg z||^2; the same indices are then looked up in the moved codebook. The first term of eq. (3) is
   left to the shared affine map, where there is one; published without the second, b = 0.
 - synchronised (ibid., sec. 4.3): z_q gets v (mu_c - sg mu_c) besides, so that codes see the task's gradient.
+- rotation (Fifty et al. 2024, arXiv 2410.06424, sec. 4): instead of the straight-through z + sg(mu_c - z),
+  z_q = sg[|mu_c| / |z| R] z with R the rotation from z to mu_c in their plane, by Householder reflections
+  R = I - 2 r r^T + 2 u v^T, v = z / |z|, u = mu_c / |mu_c|, r = (v + u) / |v + u|: the same value, another gradient.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from gmvqzip.quantizers.gmvq import kmeans
 from gmvqzip.quantizers.result import QuantizerResult, hard_result
 
 _EMA_FLOOR = 1e-5  # added to the running counts, as in the authors' code
+_NORM_FLOOR = 1e-6  # of a proxy, which the rotation divides by
 _REPLACE_NOISE = 0.01  # of a replaced code, in standard deviations of the proxies
 
 
@@ -57,6 +61,7 @@ class VQSettings(QuantizerSettings):
     inner_rate: float = 0.0  # OPT: rate of the inner step, 10 to 100
     inner_momentum: float = 0.9  # of the inner step
     synchronised: float = 0.0  # v, 0.2 to 2
+    rotation: bool = False  # the rotation trick in the place of the straight-through gradient
 
     def check(self, codes: int, dimensions: int) -> None:
         """Raise ValueError for an EMA codebook together with what moves codes in another way."""
@@ -70,6 +75,21 @@ class VQSettings(QuantizerSettings):
         return VQ(codes, dimensions, self)
 
 
+def rotated(z: Tensor, words: Tensor) -> Tensor:
+    """sg[|mu| / |z| R] z, whose value is mu but for rounding. z: [N, L]; words: mu [N, L]. Returns [N, L].
+
+    Where z and mu point apart, there is no one rotation, and r is as good as zero: the gradient is then a reflection's.
+    """
+    with torch.no_grad():
+        v, u = F.normalize(z, dim=1), F.normalize(words, dim=1)
+        r = F.normalize(v + u, dim=1)
+        scale = words.norm(dim=1, keepdim=True) / z.norm(dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
+    turned = z - 2 * (z * r).sum(1, keepdim=True) * r + 2 * (z * v).sum(1, keepdim=True) * u
+    passed: Tensor = scale * turned
+    moved: Tensor = passed + (words - passed).detach()
+    return moved
+
+
 class VQ(Quantizer):
     """Quantiser with K codes of L dimensions; proxies [N, L], no raw weights. See the module's docstring."""
 
@@ -79,7 +99,8 @@ class VQ(Quantizer):
     ema_count: Tensor
     ema_sum: Tensor
 
-    def __init__(self, codes: int, dimensions: int, settings: VQSettings) -> None:
+    def __init__(self, codes: int, dimensions: int, settings: VQSettings | None = None) -> None:
+        settings = settings or VQSettings()
         settings.check(codes, dimensions)
         super().__init__(codes, dimensions)
         self.settings = settings
@@ -105,12 +126,12 @@ class VQ(Quantizer):
         z = self.passing(proxy)
         indices = nearest(z, self.codewords())
         if not self.training:
-            words = self.lookup(indices)
+            words = self._lookup(indices)
             return hard_result(words, indices, torch.zeros_like(words[0, 0]), self._distances(z, words), self.codes)
         if settings.inner_rate:
             self._inner_step(z.detach(), indices)
         words = F.embedding(indices, self.codewords(frozen=bool(settings.inner_rate)))  # [N, L]
-        quantised = z + (words - z).detach()
+        quantised = rotated(z, words.detach()) if settings.rotation else z + (words - z).detach()
         if settings.synchronised:
             task = F.embedding(indices, self.codewords())
             quantised = quantised + settings.synchronised * (task - task.detach())
@@ -135,7 +156,10 @@ class VQ(Quantizer):
 
     def passing(self, proxy: Tensor) -> Tensor:
         """The proxies [N, L] as they are compared with the codes: of unit length with l2."""
-        return F.normalize(proxy, dim=1) if self.settings.l2 else proxy
+        return self._on_sphere(proxy)
+
+    def _on_sphere(self, points: Tensor) -> Tensor:
+        return F.normalize(points, dim=1) if self.settings.l2 else points
 
     def codewords(self, *, frozen: bool = False) -> Tensor:
         """The codes [K, L] that the decoder reads; frozen: without a gradient to the codebook below the affine map."""
@@ -143,10 +167,9 @@ class VQ(Quantizer):
         if self.settings.affine:
             scale = self.settings.affine
             words = (1 + scale * self.affine_scale) * words + scale * self.affine_shift
-        return F.normalize(words, dim=1) if self.settings.l2 else words
+        return self._on_sphere(words)
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The codewords of `indices` [N], as [N, L]: what a decoder sees."""
+    def _lookup(self, indices: Tensor) -> Tensor:
         return F.embedding(indices, self.codewords())
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
@@ -162,14 +185,13 @@ class VQ(Quantizer):
             self.momentum.mul_(self.settings.inner_momentum).add_(ranks.mean(gradient))
             self.codebook.sub_(self.settings.inner_rate * self.momentum)
 
-    @torch.no_grad()
-    def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
+    def _initialise(self, proxies: Tensor, sharpness: float) -> None:
         """k-means start of the codebook on proxies [N, L]."""
         self.codebook.copy_(kmeans(self.passing(proxies.to(self.codebook.dtype)), self.codes))
         self.ema_sum.copy_(self.codebook[: len(self.ema_sum)])
 
     @torch.no_grad()
-    def after_step(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    def after_step(self, optimizers: Iterable[torch.optim.Optimizer] = ()) -> None:
         """The moving average of an EMA codebook, then the replacement of idle codes."""
         if self._recent is None:
             return

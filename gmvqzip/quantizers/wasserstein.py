@@ -81,7 +81,8 @@ class WassersteinVQ(VQ):
     queue: Tensor
     filled: Tensor
 
-    def __init__(self, codes: int, dimensions: int, settings: WassersteinSettings) -> None:
+    def __init__(self, codes: int, dimensions: int, settings: WassersteinSettings | None = None) -> None:
+        settings = settings or WassersteinSettings()
         super().__init__(codes, dimensions, settings)
         self.register_buffer("queue", torch.zeros(settings.queue, dimensions), persistent=False)
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64), persistent=False)  # proxies ever seen

@@ -104,7 +104,6 @@ def export_model(
     origin: Origin,
     network: StagedAutoencoder,
     data: DataSplits,
-    device: torch.device,
     *,
     say: Callable[[str], None],
 ) -> tuple[bytes, dict[str, Any], Verdict]:
@@ -114,7 +113,7 @@ def export_model(
     are those of the model as shipped. The aggregated categorical prior of each stage is the smoothed count of its hard
     codes over the training set, or over its first `prior_images` pictures, frozen into an integer table.
     """
-    network = plain_network(network)
+    network, device = plain_network(network), next(network.parameters()).device
     round_weights(network)
     counted = min(len(data.train), origin.config.prior_images or len(data.train))
     say(f"aggregated prior over {'up to ' if origin.patience.until else ''}{counted} training pictures")

@@ -19,8 +19,10 @@ from gmvqzip.quantizers import (
     FSQSettings,
     GMVQSettings,
     GumbelSettings,
+    LFQSettings,
     MVQSettings,
     QuantizerSettings,
+    SimVQSettings,
     SQVAESettings,
     VQSettings,
     WassersteinSettings,
@@ -42,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "affine": {"affine": 10.0},
     "opt": {"inner_rate": 50.0},
     "ema": {"ema": 0.95},
+    "rotation": {"rotation": True},
 }
 """What may follow `vqvae+`, in any combination but `ema` with `affine` or `opt`; with the fields that it sets."""
 
@@ -93,6 +96,18 @@ def _fsq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     return _Choice(FSQSettings(levels), math.prod(levels), len(levels))
 
 
+def _simvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    # The start of the table's other rows; without tuning.
+    weight = config.reconstruction_weight
+    return _Choice(SimVQSettings(kmeans=True, codebook=weight, commitment=weight), codes, dimensions)
+
+
+def _lfq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+    bits = max(1, codes.bit_length() - 1)
+    settings = LFQSettings(commitment=0.0025 * config.reconstruction_weight)  # 0.25 where the error weighs 100
+    return _Choice(settings, 2**bits, bits)
+
+
 def _own(config: TrainConfig) -> GMVQSettings:
     """The run's own settings of GM-VQ."""
     return config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
@@ -122,6 +137,8 @@ _MAKERS: dict[str, Callable[[TrainConfig, int, int], _Choice]] = {
     "wasserstein": _wasserstein,
     "mvq": _mvq,
     "fsq": _fsq,
+    "simvq": _simvq,
+    "lfq": _lfq,
 }
 NAMES = tuple(_MAKERS)
 
@@ -129,8 +146,8 @@ NAMES = tuple(_MAKERS)
 def with_quantizer(config: TrainConfig, name: str) -> TrainConfig:
     """The same run with the quantiser of that name: one of `NAMES`, or `vqvae` with options, as `vqvae+l2+replace`.
 
-    A method's number of codes is the grid's, or for `mvq` and `fsq` the nearest below it that they can have. Raises
-    TrainingError for a name that does not exist, and where the method does not fit the run.
+    A method's number of codes is the grid's, or for `mvq`, `fsq` and `lfq` the nearest below it that they can have.
+    Raises TrainingError for a name that does not exist, and where the method does not fit the run.
     """
     base, *options = [name] if name in _MAKERS else name.split("+")
     if base not in _MAKERS or (options and base != "vqvae") or not set(options) <= set(OPTIONS):

@@ -6,29 +6,30 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.images.files import atomic_write
-from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.kinds import KINDS, named
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.course import TRIAL, Course
-from gmvqzip.training.export import Origin, export_model
-from gmvqzip.training.hyperexport import export_hyperprior
-from gmvqzip.training.hyperprior import HyperpriorTrainer
+from gmvqzip.training.export import Origin
 from gmvqzip.training.loop import StepRecord, TrainingLoop
 from gmvqzip.training.patience import Patience
 from gmvqzip.training.report import RunLog, plot_curves, save_sheet
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.start import find_start
 from gmvqzip.training.stopping import EXPORTING, Stopped, Stopping
-from gmvqzip.training.trainer import Trainer
 from gmvqzip.training.verdict import Verdict
+
+if TYPE_CHECKING:
+    from gmvqzip.training.hyperprior import HyperpriorTrainer
+    from gmvqzip.training.trainer import Trainer
 
 _SHEET_PICTURES = 8
 
@@ -134,8 +135,8 @@ def _made(
     began: float,
 ) -> HyperpriorTrainer | Trainer:
     """The loop of this configuration, at its beginning or at the newest checkpoint."""
-    kind = HyperpriorTrainer if isinstance(config.network, HyperpriorConfig) else Trainer
-    trainer = kind(config, data.train, folder, device, find_start(config))
+    kind = named(KINDS[config.network.kind].trainer)
+    trainer: HyperpriorTrainer | Trainer = kind(config, data.train, folder, device, find_start(config))
     trainer.stopping = callbacks.stopping
     trainer.course = Course(config.seconds, began, config.evaluate_every)
     trainer.check_length()
@@ -155,9 +156,9 @@ def _exported(
         "precision_used": str(trainer.precision),
     }
     origin = Origin(name, trainer.config, trainer.start, history, note, Patience(trainer.course.export_end()))
-    if isinstance(trainer, HyperpriorTrainer):
-        return export_hyperprior(origin, trainer.exported, data, say=say)
-    return export_model(origin, trainer.exported, data, trainer.device, say=say)
+    export = named(KINDS[trainer.config.network.kind].exporter)
+    made: tuple[bytes, dict[str, Any], Verdict] = export(origin, trainer.exported, data, say=say)
+    return made
 
 
 def _count(trainer: HyperpriorTrainer | Trainer, data: DataSplits) -> int:

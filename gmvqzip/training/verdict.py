@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, features
 
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.bench.rates import rising
-from gmvqzip.engines.base import Engine, Search, make_engine
 from gmvqzip.engines.batching import analyse_all
+from gmvqzip.engines.engine import Engine
 from gmvqzip.errors import ImageError
 from gmvqzip.format import container
 from gmvqzip.models.registry import ModelInfo
-from gmvqzip.rates import DEFAULT_EFFORT, rounds_of
+from gmvqzip.setting import DEFAULT_EFFORT, Setting, rounds_of
 from gmvqzip.training.imagesets import ImageSet, centre_window
 
 QUALITIES = (20, 40, 60, 80, 95)
@@ -32,7 +31,7 @@ PIXELS = 1 << 18  # of all pictures measured together, at most
 _TRIAL = 4  # pictures that are measured first, to see what all of them take; a verdict has as many at least
 _LARGEST = 1 << 14  # pixels of one of them: of larger ones the middle is taken, so that there are enough
 _MOST_PSNR = 50.0  # dB
-_SEARCH = Search(rounds=rounds_of(DEFAULT_EFFORT))
+_ROUNDS = rounds_of(DEFAULT_EFFORT)
 _WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 65, 80, 90, 95, 98)
 _AVIF_QUALITIES = (10, 25, 40, 55, 70, 80, 90, 95)
 _RIVALS: dict[str, tuple[str, Sequence[int], dict[str, Any]]] = {
@@ -91,7 +90,7 @@ def _readable(pictures: ImageSet) -> Iterable[Pixels]:
 
 def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: float) -> list[Pixels]:
     """The first of `pictures`, as many as `models` models like this one are measured on in about so many seconds."""
-    engine = make_engine(info, "cpu")
+    engine = Engine(info, "cpu")
     qualities = _qualities(engine)
     _coded(engine, info, pictures[:1], qualities[0])  # what a first one takes is no measure
     trial = pictures[:_TRIAL]
@@ -103,22 +102,22 @@ def affordable(info: ModelInfo, pictures: list[Pixels], models: int, seconds: fl
 
 def _qualities(engine: Engine) -> list[int]:
     """Those that are measured; a single one of a model with a single rate."""
-    return sorted({engine.resolve_quality(quality) for quality in QUALITIES})
+    return sorted({engine.quality_field(quality) for quality in QUALITIES})
 
 
-def model_curve(info: ModelInfo, pictures: Sequence[Pixels], search: Search = _SEARCH) -> Curve:
+def model_curve(info: ModelInfo, pictures: Sequence[Pixels], rounds: int = _ROUNDS) -> Curve:
     """Of a model's files as `compress` writes them, on the CPU; a single point where it has a single rate."""
-    engine = make_engine(info, "cpu")
+    engine = Engine(info, "cpu")
     qualities = _qualities(engine)
-    return _curve(qualities, [_coded(engine, info, pictures, quality, search) for quality in qualities])
+    return _curve(qualities, [_coded(engine, info, pictures, quality, rounds) for quality in qualities])
 
 
 def _coded(
-    engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int, search: Search = _SEARCH
+    engine: Engine, info: ModelInfo, pictures: Sequence[Pixels], quality: int, rounds: int = _ROUNDS
 ) -> list[tuple[float, float]]:
     """Bits per pixel and PSNR of each picture."""
     points: list[tuple[float, float]] = [(0.0, 0.0)] * len(pictures)
-    for number, stages in analyse_all(engine, pictures, quality, search):
+    for number, piece in analyse_all(engine, pictures, Setting(quality, rounds=rounds)):
         height, width, _ = pictures[number].shape
         data = container.pack(
             width=width,
@@ -127,10 +126,9 @@ def _coded(
             quality=quality,
             gray=False,
             codes_crc32=0,  # of any value: the length is what counts
-            payload=engine.pack(stages, quality),
+            payload=piece.payload(),
         )
-        with torch.inference_mode():
-            image = engine.synthesise(stages, quality)[:, :height, :width].permute(1, 2, 0).cpu().numpy()
+        image = np.moveaxis(engine.network.synthesise(piece.latent, quality)[:, :height, :width], 0, 2)
         decoded = np.rint(image * 255).astype(np.uint8)
         points[number] = 8 * len(data) / (height * width), _psnr(pictures[number], decoded)
     return points

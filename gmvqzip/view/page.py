@@ -21,8 +21,8 @@ from gmvqzip.images.outputs import FORMATS, Format
 from gmvqzip.images.picture import Picture
 from gmvqzip.images.writing import picture_bytes
 from gmvqzip.inspection import Info
-from gmvqzip.models.config import GridConfig, NetworkConfig
-from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.config import GridConfig
+from gmvqzip.models.kinds import Config
 from gmvqzip.view.heat import gradient, heat
 from gmvqzip.view.parts import Part, Usage, parts, steps, together, usage
 
@@ -59,10 +59,10 @@ class Seen:
 
     name: str
     info: Info
-    config: NetworkConfig | HyperpriorConfig
+    config: Config
     picture: Picture  # as decoded
     stages: Sequence[NDArray[Any]]  # its index arrays
-    site_bits: Sequence[NDArray[Any]]  # as `Codec.site_bits`
+    site_bits: Sequence[NDArray[Any]]  # as `Coded.site_bits`
     original: Picture | None = None
 
 
@@ -72,7 +72,7 @@ def page(seen: Seen) -> str:
         sizes = [f"{picture.width}x{picture.height}" for picture in (seen.original, seen.picture)]
         raise ImageError(f"the original has {sizes[0]} pixels, the file {sizes[1]}: name the picture it was made from")
     books, coding = parts(seen.config, seen.site_bits), steps(seen.config, seen.site_bits)
-    first = len(seen.config.hyper) if isinstance(seen.config, HyperpriorConfig) else len(books)
+    first = len(seen.config.hyper) or len(books)
     coded, latent = [*books[:first], *coding], books[first:]  # what was coded, once; and the latent's share another way
     frame = resources.files("gmvqzip.view").joinpath("page.html").read_text(encoding="utf-8")
     everything = [Part("all parts", together(books), range(0), sum(part.codes for part in books))]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.entropy.context import PHASES
-from gmvqzip.models.config import NetworkConfig
-from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
+from gmvqzip.models.hyperconfig import QUARTERS
+from gmvqzip.models.kinds import Config
 
 Bits = NDArray[np.float64]
 
@@ -35,26 +35,22 @@ class Part:
         return float(self.bits.sum())
 
 
-def parts(config: NetworkConfig | HyperpriorConfig, site_bits: Sequence[NDArray[Any]]) -> list[Part]:
-    """The parts by codebooks, which are disjoint and hold every code. site_bits: as `Codec.site_bits`."""
-    if isinstance(config, HyperpriorConfig):
-        named = list(zip(config.titles(), (grid.stages for grid in config.grids), strict=True))
-    else:
-        named = [(f"stage {number}", 1) for number in range(len(site_bits))]
+def parts(config: Config, site_bits: Sequence[NDArray[Any]]) -> list[Part]:
+    """The parts by codebooks, which are disjoint and hold every code. site_bits: as `Coded.site_bits`."""
     found, first = [], 0
-    for title, count in named:
+    for title, count in config.parts():
         own = site_bits[first : first + count]
         found.append(Part(title, _sum(own), range(first, first + count), sum(bits.size for bits in own)))
         first += count
     return found
 
 
-def steps(config: NetworkConfig | HyperpriorConfig, site_bits: Sequence[NDArray[Any]]) -> list[Part]:
+def steps(config: Config, site_bits: Sequence[NDArray[Any]]) -> list[Part]:
     """The coding steps of a hyperprior model's latent, disjoint as well; of a staged model there are none.
 
     In step s the sites of phase p are given the groups of quarter p xor s.
     """
-    if not isinstance(config, HyperpriorConfig):
+    if not config.quarter:
         return []
     first = sum(part.count for part in config.hyper)
     quarters = [np.zeros(site_bits[first].shape) for _ in range(QUARTERS)]

@@ -33,19 +33,20 @@ def serve(model: str, picture: str, qualities: list[int]) -> None:
 
     pixels = np.asarray(Image.open(picture).convert("RGB"))
     codec = load(model, device="cpu")
-    engine: Any = codec.engine
+    engine = codec.engine
+    network: Any = engine.network
     coded = {}
     for quality in qualities:
         codes = codec.encode(pixels, quality=quality, effort=1)
-        coded[quality] = codes, engine.pack(codes.stages, quality)
+        coded[quality] = codes, codec.follow(codes).payload()
     latents: list[Any] = []
-    whole = engine._choose
+    whole = network._choose
 
     def noted(*arguments: Any) -> Any:
         latents.append(arguments)
         return whole(*arguments)
 
-    engine._choose = noted
+    network._choose = noted
     for quality in qualities:
         codec.encode(pixels, quality=quality, effort=1)
     for _ in sys.stdin:
@@ -53,14 +54,13 @@ def serve(model: str, picture: str, qualities: list[int]) -> None:
         for quality, arguments in zip(qualities, latents, strict=True):
             codes, payload = coded[quality]
             works = {
-                "pack": lambda codes=codes, quality=quality: engine.pack(codes.stages, quality),
-                "unpack": lambda payload=payload, codes=codes, quality=quality: engine.unpack(
-                    payload, codes.coded_size, quality
+                "pack": lambda codes=codes, quality=quality: codec.follow(codes).payload(),
+                "unpack": lambda payload=payload, codes=codes, quality=quality: engine.prior.read(
+                    payload, *engine.grid(*codes.coded_size), quality
                 ),
                 "choose": lambda arguments=arguments: whole(*arguments),
             }
             for name, work in works.items():
-                engine._last.kept = []
                 start = time.process_time()
                 work()
                 seconds[f"{name} {quality}"] = time.process_time() - start

@@ -30,10 +30,9 @@ from gmvqzip.bench.measure import Point, mean_points, measure, read_pixels, ssim
 from gmvqzip.bench.metrics import Pixels
 from gmvqzip.bench.rates import RateDifference
 from gmvqzip.bench.results import METRICS, UNITS, PictureResult, Results, difference_text, libraries
-from gmvqzip.engines.hyperprior import DEFAULT_QUALITY
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.images.files import atomic_write
-from gmvqzip.rates import DEFAULT_EFFORT, EFFORTS
+from gmvqzip.setting import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORTS
 from gmvqzip.training.folder import list_pictures
 
 # The qualities that curves go through: SSIMULACRA2 from below 30 to above 80, 0.1 to 0.5 bpp for AVIF tuned for PSNR.

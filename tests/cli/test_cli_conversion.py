@@ -214,7 +214,7 @@ class TestInfo:
         assert text.count("stage") == 3
         (fields,) = objects(cli("info", "-v", "--json", packed).out)
         bits = [stage["bits"] for stage in fields["stages"]]
-        assert bits == list(tiny.stage_bits(tiny.decode_codes(packed.read_bytes())))
+        assert bits == list(tiny.follow(tiny.decode_codes(packed.read_bytes())).bits())
 
     def test_a_model_that_is_not_installed_is_said(
         self, cli: Cli, packed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from gmvqzip.codec import Codec
-from gmvqzip.engines.staged import StagedEngine
+from gmvqzip.engines.staged import StagedNetwork
 
 Cli = Callable[..., Any]
 
@@ -351,7 +351,7 @@ class TestTrouble:
         def fail(*arguments: Any, **options: Any) -> None:
             raise error
 
-        monkeypatch.setattr(StagedEngine, "analyse_batch", fail)
+        monkeypatch.setattr(StagedNetwork, "analyse", fail)
         before = listing(picture.parent)
         unchanged(before, picture.parent, cli("compress", picture), message)
         assert "Traceback" in cli("compress", "-vv", picture).err

@@ -69,7 +69,7 @@ def test_info(cli_hyper: Cli, file: Path) -> None:
 
 def test_info_of_the_parts(cli_hyper: Cli, hyper: Codec, file: Path) -> None:
     lines = cli_hyper("info", "-v", file).out.decode().splitlines()
-    bits = hyper.stage_bits(hyper.decode_codes(file.read_bytes()))
+    bits = hyper.follow(hyper.decode_codes(file.read_bytes())).bits()
     sums = [sum(bits[:2]), sum(bits[2:6]), sum(bits[6:])]
     assert lines[-3:] == [
         f"  hyper:       2x1 of 16, 2 groups of 4 dimensions, {sums[0]:.1f} bits",

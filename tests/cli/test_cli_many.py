@@ -21,7 +21,7 @@ from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import Task
 from gmvqzip.cli.report import MANY, Report
 from gmvqzip.codec import Codec
-from gmvqzip.engines.staged import StagedEngine
+from gmvqzip.engines.staged import StagedNetwork
 
 Cli = Callable[..., Any]
 COUNT = 60
@@ -70,13 +70,13 @@ class TestBatches:
             assert np.array_equal(np.asarray(image), np.asarray(tiny.decompress(compressed[7])))
 
     def test_the_network_takes_several_at_once(self, cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        sizes, whole = [], StagedEngine.analyse_batch
+        sizes, whole = [], StagedNetwork.analyse
 
-        def noted(engine: StagedEngine, pixels: np.ndarray, *rest: Any) -> Any:
+        def noted(network: StagedNetwork, pixels: np.ndarray, *rest: Any) -> Any:
             sizes.append(len(pixels))
-            return whole(engine, pixels, *rest)
+            return whole(network, pixels, *rest)
 
-        monkeypatch.setattr(StagedEngine, "analyse_batch", noted)
+        monkeypatch.setattr(StagedNetwork, "analyse", noted)
         assert cli("compress", "-r", tree).code == 0
         assert sum(sizes) == COUNT
         assert len(sizes) <= 4  # two workers, two sizes
@@ -85,16 +85,16 @@ class TestBatches:
         self, cli: Cli, tree: Path, compressed: dict[int, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A batch fails for want of memory: each picture of it is tried alone, and the failures are said again."""
-        whole, refused = StagedEngine.analyse_batch, shot(11)
+        whole, refused = StagedNetwork.analyse, shot(11)
 
-        def small(engine: StagedEngine, pixels: np.ndarray, *rest: Any) -> Any:
+        def small(network: StagedNetwork, pixels: np.ndarray, *rest: Any) -> Any:
             if len(pixels) > 1 or np.array_equal(pixels[0, :20, :24], refused):
                 raise RuntimeError("not enough memory")
-            return whole(engine, pixels, *rest)
+            return whole(network, pixels, *rest)
 
         expected = {number: data for number, data in compressed.items() if number not in (11, 12)}
         (tree / "a" / "12.png").write_text("no picture")
-        monkeypatch.setattr(StagedEngine, "analyse_batch", small)
+        monkeypatch.setattr(StagedNetwork, "analyse", small)
         done = cli("compress", "-r", tree, "-j", 2)
         assert done.code == 1
         assert outputs(tree) == expected

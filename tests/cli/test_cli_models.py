@@ -29,7 +29,7 @@ def test_list_as_json(cli: Cli, tiny_path: Path, tiny: Codec) -> None:
     fields = json.loads(cli("models", "list", "--json").out.splitlines()[0])
     assert (fields["name"], fields["model_id"]) == ("photo", tiny.model_id)
     assert fields["file_bytes"] == tiny_path.stat().st_size
-    network, _ = tiny.engine._network()
+    network, _ = tiny.engine.network.loaded()
     assert fields["parameters"] == sum(value.numel() for value in network.state_dict().values())
     assert fields["max_bpp"] == pytest.approx((2 * 4) / 64 + 5 / 16)
 

@@ -184,16 +184,16 @@ class TestPack:
         self, cli: Cli, tree: Path, tiny: Codec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where a batch fails for want of memory, each picture is tried alone."""
-        from gmvqzip.engines.staged import StagedEngine
+        from gmvqzip.engines.staged import StagedNetwork
 
-        def small(engine: StagedEngine, pixels: np.ndarray, *rest: Any) -> Any:
+        def small(network: StagedNetwork, pixels: np.ndarray, *rest: Any) -> Any:
             if len(pixels) > 1 or np.array_equal(pixels[0, :23, :37], refused):
                 raise RuntimeError("not enough memory")
-            return whole(engine, pixels, *rest)
+            return whole(network, pixels, *rest)
 
         refused = np.asarray(Image.open(tree / "a.png"))
-        whole = StagedEngine.analyse_batch
-        monkeypatch.setattr(StagedEngine, "analyse_batch", small)
+        whole = StagedNetwork.analyse
+        monkeypatch.setattr(StagedNetwork, "analyse", small)
         done = cli("pack", tree)
         assert done.code == 1
         assert "a.png: not enough memory" in done.err

@@ -43,7 +43,7 @@ def test_the_bits_of_a_hyperprior_model(cli: Run, hyper: Codec, hyper_path: Path
     made = cli("view", tmp_path / "a.gmvq", "-m", hyper_path, "-o", "-")
     assert made.code == 0
     bits = bits_of(made.out.decode())
-    total = sum(hyper.stage_bits(hyper.decode_codes((tmp_path / "a.gmvq").read_bytes())))
+    total = sum(hyper.follow(hyper.decode_codes((tmp_path / "a.gmvq").read_bytes())).bits())
     assert bits["all parts"] == pytest.approx(total)
     assert bits["hyper"] + bits["part 0"] + bits["part 1"] == pytest.approx(total)
     assert bits["hyper"] + sum(bits[f"latent, step {step}"] for step in (1, 2, 3, 4)) == pytest.approx(total)

@@ -8,12 +8,13 @@ from tiny_hyperprior import smooth
 
 from gmvqzip.codec import Codec
 from gmvqzip.engines import batching
-from gmvqzip.engines.base import Search
-from gmvqzip.engines.hyperprior import HyperpriorEngine
-from gmvqzip.engines.staged import StagedEngine
-from gmvqzip.entropy.context import Block, ContextModel
+from gmvqzip.engines.staged import StagedNetwork
+from gmvqzip.entropy.blocks import Block
+from gmvqzip.entropy.context import ContextModel
+from gmvqzip.entropy.prior import Piece
 from gmvqzip.errors import ImageError, ModelError
 from gmvqzip.images.picture import Picture
+from gmvqzip.setting import Setting
 
 SIZES = [(64, 96), (40, 40), (60, 90), (64, 96), (33, 64), (1, 1), (90, 60)]  # height, width; three share 64x96
 
@@ -21,11 +22,6 @@ SIZES = [(64, 96), (40, 40), (60, 90), (64, 96), (33, 64), (1, 1), (90, 60)]  # 
 @pytest.fixture
 def shots() -> list[np.ndarray]:
     return [smooth(*size, seed) for seed, size in enumerate(SIZES)]
-
-
-def engine_of(codec: Codec) -> HyperpriorEngine:
-    assert isinstance(codec.engine, HyperpriorEngine)
-    return codec.engine
 
 
 @pytest.mark.parametrize("quality", [1, 60, 100])
@@ -38,7 +34,7 @@ def test_the_context_model_of_several_pictures_is_exact(hyper: Codec, quality: i
         together.append((block, codes))
         return codes
 
-    context = engine_of(hyper).context()
+    context = hyper.engine.prior
     latents = context.walk(2, 3, quality, draw, lead=(4,))
     for number in range(4):
         alone: list[Block] = []
@@ -57,14 +53,15 @@ def test_the_context_model_of_several_pictures_is_exact(hyper: Codec, quality: i
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_a_batch_is_as_good_as_single_pictures(hyper: Codec, rounds: int) -> None:
     """The last bit of a sum may differ, so the codes are compared by what they cost."""
-    engine, pictures = engine_of(hyper), np.stack([smooth(64, 64, seed) for seed in range(5)])
-    found = engine.analyse_batch(pictures, 60, Search(rounds=rounds))
-    for pixels, stages in zip(pictures, found, strict=True):
+    engine, pictures = hyper.engine, np.stack([smooth(64, 64, seed) for seed in range(5)])
+    setting = Setting(60, rounds=rounds)
+    found = engine.network.analyse(pictures, setting)
+    for pixels, piece in zip(pictures, found, strict=True):
         costs = []
-        for own in (stages, engine.analyse(pixels, 60, Search(rounds=rounds))):
-            picture = engine.synthesise(own, 60).permute(1, 2, 0).numpy()
+        for own in (piece, engine.network.analyse(pixels[None], setting)[0]):
+            picture = np.moveaxis(engine.network.synthesise(own.latent, 60), 0, 2)
             error = float(np.square(picture - pixels / np.float32(255)).mean())
-            bits = sum(engine.stage_bits(own, 60)) / pixels[..., 0].size
+            bits = sum(own.bits()) / pixels[..., 0].size
             costs.append(hyper.config.lambda_of(59 / 99) * 255**2 * error + bits)  # type: ignore[union-attr]
         assert costs[0] == pytest.approx(costs[1], rel=0.01)
 
@@ -87,13 +84,13 @@ def test_batches_have_one_padded_size_and_a_limit(
     tiny: Codec, shots: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = []
-    whole = StagedEngine.analyse_batch
+    whole = StagedNetwork.analyse
 
-    def noted(engine: StagedEngine, pixels: np.ndarray, *rest: object) -> list[tuple[np.ndarray, ...]]:
+    def noted(network: StagedNetwork, pixels: np.ndarray, *rest: object) -> list[Piece]:
         shapes.append(pixels.shape[:3])
-        return whole(engine, pixels, *rest)  # type: ignore[arg-type]
+        return whole(network, pixels, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(StagedEngine, "analyse_batch", noted)
+    monkeypatch.setattr(StagedNetwork, "analyse", noted)
     assert len(tiny.encode_batch([shots[0], shots[1], shots[2], shots[3]])) == 4
     assert shapes == [(3, 64, 96), (1, 40, 40)]
     shapes.clear()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gmvqzip.engines.choice import Candidates, choose
 from gmvqzip.entropy import runs
-from gmvqzip.entropy.context import Block
+from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.mixture import LATENT_UNIT, GroupMixtures, load_mixtures
 from gmvqzip.models.integer import group_tensors
 from gmvqzip.quantizers.groups import CLASS_OFFSET, CLASSES, CLASSES_PER_OCTAVE, GroupGMVQ

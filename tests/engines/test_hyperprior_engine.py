@@ -11,28 +11,31 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from at_work import analysed, followed, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_hyperprior import CONFIG, smooth
 
 from gmvqzip.codec import Codec
-from gmvqzip.engines.base import Engine, Search, make_engine, set_threads
-from gmvqzip.engines.hyperprior import DEFAULT_QUALITY, HyperpriorEngine
-from gmvqzip.engines.staged import StagedEngine
+from gmvqzip.engines.base import set_threads
+from gmvqzip.engines.engine import Engine
+from gmvqzip.engines.files import read_coded
+from gmvqzip.engines.hyperprior import HyperpriorNetwork
+from gmvqzip.engines.staged import StagedNetwork
+from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Block
 from gmvqzip.errors import FormatError, GmvqError, ModelError
 from gmvqzip.format import container
 from gmvqzip.images.picture import Picture
 from gmvqzip.models.registry import read_info
 from gmvqzip.npz import dump_npz, load_npz
+from gmvqzip.setting import DEFAULT_QUALITY
 
 QUALITIES = (1, 2, 50, 99, 100)
 
 
 @pytest.fixture(scope="session")
-def engine(hyper: Codec) -> HyperpriorEngine:
-    assert isinstance(hyper.engine, HyperpriorEngine)
+def engine(hyper: Codec) -> Engine:
     return hyper.engine
 
 
@@ -46,12 +49,12 @@ def same(first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def implied(engine: HyperpriorEngine, codes: Codes) -> int:
+def implied(engine: Engine, codes: Codes) -> int:
     """How many codes of a picture the context leaves no choice for."""
     return sum(int((pairs == 0).sum()) for _, pairs in pairs_of(engine, codes))
 
 
-def pairs_of(engine: HyperpriorEngine, codes: Codes) -> list[tuple[Block, np.ndarray]]:
+def pairs_of(engine: Engine, codes: Codes) -> list[tuple[Block, np.ndarray]]:
     """Each block of codes, and its class pairs."""
     found: list[tuple[Block, np.ndarray]] = []
     rest = iter(codes.stages)
@@ -61,19 +64,19 @@ def pairs_of(engine: HyperpriorEngine, codes: Codes) -> list[tuple[Block, np.nda
         found.append((block, block.pairs))
         return block.cut(parts[block.part])
 
-    engine.context().walk(*codes.stages[0].shape, codes.quality, visit)
+    engine.prior.walk(*codes.stages[0].shape, codes.quality, visit)
     return found
 
 
 class TestPayloads:
     @pytest.mark.parametrize("quality", QUALITIES)
-    def test_round_trip(self, engine: HyperpriorEngine, quality: int) -> None:
+    def test_round_trip(self, engine: Engine, quality: int) -> None:
         pixels = smooth(64, 96, quality)
-        stages = engine.analyse(pixels, quality)
+        stages = analysed(engine, pixels, quality)
         assert [stage.shape for stage in stages] == CONFIG.stage_shapes(96, 64)
         assert all(stage.dtype == np.int32 for stage in stages)
-        payload = engine.pack(stages, quality)
-        found = engine.unpack(payload, (96, 64), quality)
+        payload = followed(engine, stages, quality).payload()
+        found = read(engine, payload, (96, 64), quality).stages
         assert same(found, stages)
         assert all(stage.dtype == np.int32 for stage in found)
 
@@ -82,7 +85,7 @@ class TestPayloads:
     )
     @settings(max_examples=25, deadline=None)
     def test_any_codes_that_are_not_implied(
-        self, engine: HyperpriorEngine, seed: int, quality: int, rows: int, columns: int
+        self, engine: Engine, seed: int, quality: int, rows: int, columns: int
     ) -> None:
         """An encoder may make any codes, but 0 where 0 is implied."""
         generator = np.random.default_rng(seed)
@@ -101,11 +104,11 @@ class TestPayloads:
             block.put(parts[block.part], codes)
             return codes
 
-        engine.context().walk(rows, columns, quality, visit)
+        engine.prior.walk(rows, columns, quality, visit)
         stages = tuple(group for part in parts for group in part)
-        assert same(engine.unpack(engine.pack(stages, quality), size, quality), stages)
+        assert same(read(engine, followed(engine, stages, quality).payload(), size, quality).stages, stages)
 
-    def test_implied_codes_take_no_bits(self, engine: HyperpriorEngine, hyper: Codec) -> None:
+    def test_implied_codes_take_no_bits(self, engine: Engine, hyper: Codec) -> None:
         codes = hyper.encode(smooth(60, 257), quality=1)
         assert implied(engine, codes) > 5
         block, pairs = next((block, pairs) for block, pairs in pairs_of(engine, codes)[::-1] if (pairs == 0).any())
@@ -115,22 +118,22 @@ class TestPayloads:
         block.put(part, np.where(pairs == 0, 1, block.cut(part)))
         other = (*codes.stages[:first], *part, *codes.stages[first + len(pairs) :])
         with pytest.raises(ModelError, match="leaves no choice"):
-            engine.pack(other, 1)
+            followed(engine, other, 1).payload()
 
     @pytest.mark.parametrize("quality", QUALITIES)
-    def test_stage_bits_are_the_payload_s(self, engine: HyperpriorEngine, quality: int) -> None:
-        stages = engine.analyse(smooth(256, 256), quality)
-        bits = engine.stage_bits(stages, quality)
+    def test_stage_bits_are_the_payload_s(self, engine: Engine, quality: int) -> None:
+        stages = analysed(engine, smooth(256, 256), quality)
+        bits = followed(engine, stages, quality).bits()
         assert len(bits) == len(stages)
         assert min(bits) >= 0
-        by_site = engine.site_bits(stages, quality)
+        by_site = followed(engine, stages, quality).site_bits()
         assert [array.shape for array in by_site] == [stage.shape for stage in stages]
         assert [float(array.sum(dtype=np.float64)) for array in by_site] == pytest.approx(bits, rel=1e-12)
-        ideal, found = sum(bits), 8 * len(engine.pack(stages, quality))
+        ideal, found = sum(bits), 8 * len(followed(engine, stages, quality).payload())
         assert ideal - 1 <= found <= 1.005 * ideal + 16
 
     def test_the_plain_coder_makes_the_same_bytes(
-        self, engine: HyperpriorEngine, hyper: Codec, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, hyper: Codec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         codes = hyper.encode(smooth(70, 100), quality=80)
         files = {}
@@ -259,14 +262,12 @@ class TestDamage:
 
     @given(payload=st.binary(max_size=200), quality=st.integers(1, 100))
     @settings(max_examples=40, deadline=None)
-    def test_any_payload_gives_codes_or_a_format_error(
-        self, engine: HyperpriorEngine, payload: bytes, quality: int
-    ) -> None:
+    def test_any_payload_gives_codes_or_a_format_error(self, engine: Engine, payload: bytes, quality: int) -> None:
         try:
-            stages = engine.unpack(payload, (40, 70), quality)
+            stages = read(engine, payload, (40, 70), quality).stages
         except FormatError:
             return
-        assert engine.pack(stages, quality) == payload
+        assert followed(engine, stages, quality).payload() == payload
 
     def test_trailing_bytes(self, hyper: Codec, wide: bytes) -> None:
         payload = container.unpack(wide).payload
@@ -286,13 +287,18 @@ class TestDamage:
         with pytest.raises(GmvqError):
             hyper.decode_codes(bytes(data))
 
-    def test_a_picture_too_large_to_code_is_refused(self, engine: HyperpriorEngine) -> None:
+    def test_a_picture_too_large_to_code_is_refused(self, engine: Engine) -> None:
+        data = container.pack(
+            width=2**21 - 1, height=2**21 - 1, model_id=bytes(32), quality=50, gray=False, codes_crc32=0, payload=b""
+        )
+        box = container.unpack(data, max_pixels=2**42)
+        box = replace(box, header=replace(box.header, model_id=bytes.fromhex(engine.info.model_id[:8])))
         with pytest.raises(FormatError, match=r"codes are more than the limit of 1073741824"):
-            engine.unpack(b"", (2**21, 2**21), 50)
+            read_coded(engine, box)
 
 
 class TestRefusals:
-    def test_quality_fields(self, engine: HyperpriorEngine) -> None:
+    def test_quality_fields(self, engine: Engine) -> None:
         for quality in (1, 50, 100):
             engine.check_quality(quality)
         for quality in (0, 101):
@@ -325,35 +331,36 @@ class TestRefusals:
 
 
 def test_the_kind_of_a_model_chooses_the_engine(hyper_path: Path, tiny_path: Path) -> None:
-    engines: list[Engine] = [make_engine(read_info(path), "cpu") for path in (hyper_path, tiny_path)]
-    assert [type(engine) for engine in engines] == [HyperpriorEngine, StagedEngine]
+    engines = [Engine(read_info(path), "cpu") for path in (hyper_path, tiny_path)]
+    assert [type(engine.network) for engine in engines] == [HyperpriorNetwork, StagedNetwork]
 
 
 class TestSearch:
-    def cost(self, engine: HyperpriorEngine, pixels: np.ndarray, quality: int, search: Search) -> float:
+    def cost(self, engine: Engine, pixels: np.ndarray, quality: int, rounds: int) -> float:
         """lambda * 255^2 * MSE + bits per pixel, as a decoder and the tables give them."""
-        stages = engine.analyse(pixels, quality, search)
-        picture = engine.synthesise(stages, quality).permute(1, 2, 0).numpy()
+        stages = analysed(engine, pixels, quality, rounds=rounds)
+        latent = followed(engine, stages, quality).latent
+        picture = np.moveaxis(engine.network.synthesise(latent, quality), 0, 2)
         error = float(np.square(picture - pixels.astype(np.float32) / 255).mean())
         trade = (CONFIG.lambda_last / CONFIG.lambda_first) ** ((quality - 1) / 99) * CONFIG.lambda_first
-        return trade * 255**2 * error + sum(engine.stage_bits(stages, quality)) / pixels[:, :, 0].size
+        return trade * 255**2 * error + sum(followed(engine, stages, quality).bits()) / pixels[:, :, 0].size
 
-    def test_rounds_lower_the_cost(self, engine: HyperpriorEngine) -> None:
+    def test_rounds_lower_the_cost(self, engine: Engine) -> None:
         pixels = smooth(96, 96)
-        costs = [self.cost(engine, pixels, 60, Search(rounds=rounds)) for rounds in (0, 4)]
+        costs = [self.cost(engine, pixels, 60, rounds) for rounds in (0, 4)]
         assert costs[1] < costs[0]
 
-    def test_a_dearer_bit_is_spent_less(self, engine: HyperpriorEngine) -> None:
+    def test_a_dearer_bit_is_spent_less(self, engine: Engine) -> None:
         sizes = []
         for trade in (0.25, 1.0, 4.0):
-            stages = engine.analyse(smooth(96, 96), 60, Search(trade=trade))
-            sizes.append(sum(engine.stage_bits(stages, 60)))
+            stages = analysed(engine, smooth(96, 96), 60, trade=trade)
+            sizes.append(sum(followed(engine, stages, 60).bits()))
         assert sizes[0] > sizes[1] > sizes[2]
 
     def test_a_codec_that_decoded_first_can_search(self, hyper_path: Path, wide: bytes) -> None:
         """The decoder loads the network where no gradients are kept."""
         codec = Codec(read_info(hyper_path), "cpu")
         codec.decompress(wide)
-        assert codec.engine.analyse(smooth(32, 32), 50, Search(rounds=1))
+        assert analysed(codec.engine, smooth(32, 32), 50, rounds=1)
         done = codec.compress_picture(Picture(smooth(32, 32)), quality=50)
         assert codec.decode_codes(done.data) == done.codes

@@ -7,25 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from at_work import analysed
 from tiny_hyperprior import smooth
 
 from gmvqzip.codec import Codec
 from gmvqzip.engines import refinement
-from gmvqzip.engines.base import Search
+from gmvqzip.engines.engine import Engine
 from gmvqzip.engines.refinement import Refinement
-from gmvqzip.engines.staged import StagedEngine
+from gmvqzip.engines.staged import StagedNetwork
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.network import StagedAutoencoder
 
 
-def engine_of(codec: Codec) -> StagedEngine:
-    assert isinstance(codec.engine, StagedEngine)
-    return codec.engine
-
-
-def error_of(engine: StagedEngine, stages: tuple[np.ndarray, ...], pixels: np.ndarray) -> float:
+def error_of(engine: Engine, stages: tuple[np.ndarray, ...], pixels: np.ndarray) -> float:
     """The squared error of the decoded 8-bit picture, pixels in [0, 1]."""
-    decoded = (engine.synthesise(stages, 0).permute(1, 2, 0).numpy() * 255).round() / 255
+    decoded = np.rint(np.moveaxis(engine.network.synthesise(stages, 0), 0, 2) * 255) / 255
     return float(((decoded - pixels / 255) ** 2).sum())
 
 
@@ -47,8 +43,8 @@ def cost_of(found: Refinement, images: torch.Tensor, codes: list[torch.Tensor]) 
 
 
 def test_each_round_makes_the_error_less(tiny: Codec) -> None:
-    engine, pixels = engine_of(tiny), smooth(32, 48, 3)
-    errors = [error_of(engine, engine.analyse(pixels, 0, Search(rounds=rounds)), pixels) for rounds in (0, 1, 3, 6)]
+    engine, pixels = tiny.engine, smooth(32, 48, 3)
+    errors = [error_of(engine, analysed(engine, pixels, 0, rounds=rounds), pixels) for rounds in (0, 1, 3, 6)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < errors[0]
 
@@ -124,7 +120,8 @@ def test_the_curvature_is_that_of_the_decoder(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_price_of_a_bit_is_that_of_the_training(tiny: Codec) -> None:
-    engine = engine_of(tiny)
+    engine = tiny.engine
+    assert isinstance(engine.config, NetworkConfig)
     for training, price in (
         ({"rate_weight": 2.0, "reconstruction_weight": 100.0}, 0.06),
         ({"rate_weight": 0.0, "reconstruction_weight": 100.0}, 0.0),
@@ -132,4 +129,4 @@ def test_the_price_of_a_bit_is_that_of_the_training(tiny: Codec) -> None:
         ("none", 0.0),
     ):
         info = replace(engine.info, card={"training": training})
-        assert StagedEngine(info, engine.config, "cpu")._trade() == pytest.approx(price)
+        assert StagedNetwork(info, engine.config, "cpu", lambda: engine.prior)._trade() == pytest.approx(price)

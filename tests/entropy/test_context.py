@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gmvqzip.entropy import context, layers
-from gmvqzip.entropy.context import PHASES, Block, ContextModel
+from gmvqzip.entropy.blocks import Block
+from gmvqzip.entropy.context import PHASES, ContextModel
 from gmvqzip.entropy.layers import IntegerLayer
 from gmvqzip.errors import ModelError
 

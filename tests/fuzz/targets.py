@@ -17,10 +17,11 @@ import fuzz_archives as archives
 import numpy as np
 from fuzz_base import CODE_PIXELS, GOLDEN, PICTURE_PIXELS, Reader, shipped_models, tiny_models
 
-from gmvqzip.codec import Codec, read_extras
+from gmvqzip.codec import Codec
 from gmvqzip.entropy import alpha, coder
 from gmvqzip.entropy.backend import NAMES, VARIABLE
 from gmvqzip.entropy.codes import Codes, codes_crc32
+from gmvqzip.entropy.extras import read_extras
 from gmvqzip.entropy.tables import frequencies
 from gmvqzip.errors import FormatError, GmvqError, ModelError
 from gmvqzip.format import container

@@ -33,8 +33,8 @@ def test_channels_and_groups() -> None:
         *[GridConfig(16, 1, 16, 2)] * 8,
     ]
     assert CONFIG.grids == (GridConfig(32, 2, 16, 4), GridConfig(16, 4, 32, 4), GridConfig(16, 8, 16, 2))
-    assert CONFIG.titles() == ["hyper", "part 0", "part 1"]
-    assert replace(CONFIG, hyper=CONFIG.hyper * 2).titles()[:2] == ["hyper", "hyper 1"]
+    assert CONFIG.parts() == [("hyper", 2), ("part 0", 4), ("part 1", 8)]
+    assert [title for title, _ in replace(CONFIG, hyper=CONFIG.hyper * 2).parts()[:2]] == ["hyper", "hyper 1"]
 
 
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000))

@@ -250,10 +250,10 @@ class TestDamage:
             verify(info)
         if "context_width" not in change and "hyper" not in change:
             with pytest.raises(ModelError, match=r"cannot hold what it is configured for"):
-                codec.engine._transform()
+                codec.engine.network.loaded()
         if "channels" not in change and "decoder_blocks" not in change:
             with pytest.raises(ModelError, match="wrong"):
-                codec.engine.context()
+                _ = codec.engine.prior
 
     @pytest.mark.parametrize("change", [{"strides": [2]}, {"hyper": []}, {"kind": "later"}, {"version": 7}], ids=str)
     def test_a_damaged_configuration(self, blob: bytes, write: Write, change: dict[str, Any]) -> None:

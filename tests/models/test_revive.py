@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_hyperprior import CONFIG, made, smooth
 
-from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.engines.engine import Engine
 from gmvqzip.errors import ModelError
 from gmvqzip.models import registry
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
@@ -22,6 +22,7 @@ from gmvqzip.models.registry import ModelInfo, read_info
 from gmvqzip.models.revive import _class_anchors, revive_hyperprior
 from gmvqzip.models.store import dump_tensors, read_tensors
 from gmvqzip.quantizers.groups import CLASSES
+from gmvqzip.setting import Setting
 
 SHIPPED = [info for info in registry.installed() if isinstance(read_config(info.config), HyperpriorConfig)]
 LINEAR = replace(
@@ -63,16 +64,16 @@ def test_the_revived_model_codes_as_the_file_does(tmp_path: Path) -> None:
             groups.slope.zero_()
     info = filed(tmp_path, model)
     revived = revive_hyperprior(info, CONFIG).eval()
-    engine = HyperpriorEngine(info, CONFIG, "cpu")
+    engine = Engine(info, "cpu")
     bits, errors = [], []
     for seed in range(3):
         picture = smooth(64, 96, seed)
-        stages = engine.analyse(picture, 60)
+        (piece,) = engine.network.analyse(picture[None], Setting(60))
         image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
         with torch.inference_mode():
             output = revived(image, torch.tensor([59 / 99]), scalar=False)
-            decoded = engine.synthesise(stages, 60)
-        bits.append([float(output.bits + output.hyper_bits), sum(engine.stage_bits(stages, 60))])
+            decoded = torch.from_numpy(engine.network.synthesise(piece.latent, 60))
+        bits.append([float(output.bits + output.hyper_bits), sum(piece.bits())])
         errors.append([float((x.clamp(0, 1) - image).square().mean()) for x in (output.reconstruction, decoded[None])])
     (own, filed_bits), (error, filed_error) = np.sum(bits, 0), np.sum(errors, 0)
     assert own == pytest.approx(filed_bits, rel=0.01)

@@ -79,7 +79,7 @@ def test_profiles_are_shared(tiny_path: Path, tiny: Codec, tmp_path: Path, pixel
             writer.add_codes(name, tiny, codes, {2: profile, 70: b"note"})
     assert (tmp_path / "icc.gmvqp").stat().st_size < 500 + 4 * (len(tiny.pack_codes(codes).data) + 60)
     with PackReader(tmp_path / "icc.gmvqp", model=tiny_path, device="cpu") as reader:
-        assert reader.unpack("b")[0].sections == {2: profile, 70: b"note"}
+        assert reader.coded("b").box.sections == {2: profile, 70: b"note"}
         assert reader.gmvq("c") == tiny.pack_codes(codes, {2: profile, 70: b"note"}).data
 
 

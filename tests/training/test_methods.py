@@ -33,6 +33,7 @@ COMBINED = [
     "vqvae+opt",
     "vqvae+affine+opt",
     "vqvae+ema",
+    "vqvae+rotation",
 ]
 ALL = [*NAMES, *COMBINED]
 
@@ -136,7 +137,15 @@ class TestNames:
 
     @pytest.mark.parametrize(
         ("name", "codes", "dimensions"),
-        [("vqvae", 1024, 64), ("vqvae+l2", 1024, 32), ("mvq", 68 * 15, 64), ("fsq", 1000, 4), ("gumbel", 1024, 64)],
+        [
+            ("vqvae", 1024, 64),
+            ("vqvae+l2", 1024, 32),
+            ("mvq", 68 * 15, 64),
+            ("fsq", 1000, 4),
+            ("lfq", 1024, 10),
+            ("simvq", 1024, 64),
+            ("gumbel", 1024, 64),
+        ],
     )
     def test_codes_and_dimensions(self, name: str, codes: int, dimensions: int) -> None:
         (grid,) = with_quantizer(preset("paper-cifar10"), name).network.grids  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from gmvqzip import inspection
 from gmvqzip.codec import Codec
+from gmvqzip.format.container import unpack
 from gmvqzip.images.picture import Picture
 from gmvqzip.view.page import Seen
 
@@ -69,6 +70,6 @@ def pixels_of(uri: str) -> np.ndarray:
 def seen(codec: Codec, picture: Picture, name: str = "it.gmvq", **rate: int) -> Seen:
     """A picture, compressed and decoded."""
     data = codec.compress_picture(picture, **rate).data
-    box, codes = codec.unpack_codes(data)
+    coded = codec.open(unpack(data))
     info = inspection.info(data, model=codec.info.path)
-    return Seen(name, info, codec.config, codec.restore(box, codes), codes.stages, codec.site_bits(codes))
+    return Seen(name, info, codec.config, coded.pixels(), coded.codes.stages, coded.site_bits())

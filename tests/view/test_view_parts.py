@@ -10,9 +10,8 @@ import pytest
 from tiny_hyperprior import CONFIG, smooth
 
 from gmvqzip.codec import Codec
-from gmvqzip.engines.hyperprior import HyperpriorEngine
+from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.entropy.context import Block
 from gmvqzip.view.heat import COLOURS, gradient, heat
 from gmvqzip.view.parts import Part, parts, steps, together, usage
 
@@ -24,17 +23,18 @@ def coded(hyper: Codec) -> Codes:
 
 def test_a_staged_model_has_a_part_for_each_stage(tiny: Codec) -> None:
     codes = tiny.encode(smooth(40, 60))
-    bits = tiny.site_bits(codes)
+    bits = tiny.follow(codes).site_bits()
     found = parts(tiny.config, bits)
     assert [part.title for part in found] == ["stage 0", "stage 1", "stage 2"]
-    assert [part.total for part in found] == list(tiny.stage_bits(codes))
+    assert [part.total for part in found] == pytest.approx(tiny.follow(codes).bits())
     assert [part.codes for part in found] == [stage.size for stage in codes.stages]
     assert [list(part.stages) for part in found] == [[0], [1], [2]]
     assert steps(tiny.config, bits) == []
 
 
 def test_the_parts_of_a_hyperprior_model(hyper: Codec, coded: Codes) -> None:
-    bits, stage_bits = hyper.site_bits(coded), hyper.stage_bits(coded)
+    followed = hyper.follow(coded)
+    bits, stage_bits = followed.site_bits(), followed.bits()
     found = parts(CONFIG, bits)
     assert [(part.title, list(part.stages)) for part in found] == [
         ("hyper", [0, 1]),
@@ -50,10 +50,9 @@ def test_the_parts_of_a_hyperprior_model(hyper: Codec, coded: Codes) -> None:
 
 def test_the_steps_are_those_of_the_coder(hyper: Codec, coded: Codes) -> None:
     """The groups are visited step by step: the order of the visits tells each code's step."""
-    bits = hyper.site_bits(coded)
+    bits = hyper.follow(coded).site_bits()
     expected = np.zeros((4, *coded.stages[-1].shape))
     visits: list[Block] = []
-    assert isinstance(hyper.engine, HyperpriorEngine)
     grids = hyper.engine.config.grids
     ends = np.cumsum([grid.stages for grid in grids])
     stages, costs = (
@@ -69,14 +68,14 @@ def test_the_steps_are_those_of_the_coder(hyper: Codec, coded: Codes) -> None:
             visits.append(block)
         return block.cut(stages[block.part])
 
-    hyper.engine.context().walk(*coded.stages[0].shape, coded.quality, visit)
+    hyper.engine.prior.walk(*coded.stages[0].shape, coded.quality, visit)
     assert len(visits) == 4 * 2
     found = steps(CONFIG, bits)
     assert [part.title for part in found] == [f"latent, step {number}" for number in (1, 2, 3, 4)]
     for part, array in zip(found, expected, strict=True):
         assert part.bits == pytest.approx(array, rel=1e-6)
     assert sum(part.codes for part in found) == sum(stage.size for stage in coded.stages[2:])
-    assert sum(part.total for part in found) == pytest.approx(sum(map(float, hyper.stage_bits(coded)[2:])), rel=1e-9)
+    assert sum(part.total for part in found) == pytest.approx(sum(map(float, hyper.follow(coded).bits()[2:])), rel=1e-9)
 
 
 def test_together_keeps_the_sum() -> None:

@@ -1,0 +1,291 @@
+"""Decoders in NumPy: from a decoded latent, or from codewords, to pixels, with no torch.
+
+Feature maps are float32 [rows, columns, channels]. A convolution is a product of the matrix of its patches, strip by
+strip, so that a strip stays in a core's cache; the strips are divided among a few threads. The network is the one that
+torch's modules are: `walks` has the order of its layers, the file their weights.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvqzip.blas import single_threaded
+from gmvqzip.errors import ModelError
+from gmvqzip.models import walks
+from gmvqzip.models.config import NetworkConfig
+from gmvqzip.models.hyperconfig import HyperpriorConfig
+from gmvqzip.models.registry import ModelInfo
+from gmvqzip.models.store import read_weights
+
+Floats = NDArray[np.float32]
+_SYNTHESIS, _GAIN = "synthesis.", "gain.anchors"
+_STRIP = 1 << 18  # numbers in the matrix of a strip's patches: a megabyte
+_GELU = math.sqrt(2 / math.pi), 0.044715  # of its form with a hyperbolic tangent
+_most_threads: int | None = None
+
+
+def set_threads(threads: int) -> None:
+    """Let so many threads decode one picture."""
+    global _most_threads
+    _most_threads = threads
+
+
+def default_threads() -> int:
+    """As many as there are cores for this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorSynthesis:
+    """The synthesis of a hyperprior model's file. Raises ModelError where its tensors do not fit."""
+    with _fitting(info):
+        synthesis = HyperpriorSynthesis(info, config)
+        synthesis(np.zeros((1, 1, config.latents), np.float32), 0.0)
+    return synthesis
+
+
+def load_staged(info: ModelInfo, config: NetworkConfig) -> StagedSynthesis:
+    """The decoder of a staged model's file. Raises ModelError where its tensors do not fit."""
+    with _fitting(info):
+        synthesis = StagedSynthesis(info, config)
+        shapes = config.stage_shapes(config.alignment, config.alignment)
+        synthesis([np.full(shape, grid.codes - 1) for shape, grid in zip(shapes, config.stages(), strict=True)])
+    return synthesis
+
+
+@contextmanager
+def _fitting(info: ModelInfo) -> Iterator[None]:
+    """What a first, tiny picture finds: tensors that are missing, or of other shapes than the configuration says."""
+    try:
+        yield
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise ModelError(f"model {info.name!r} has tensors that do not fit its configuration: {error}") from None
+
+
+class HyperpriorSynthesis:
+    """See `load_hyperprior`."""
+
+    def __init__(self, info: ModelInfo, config: HyperpriorConfig) -> None:
+        wanted = (_SYNTHESIS, _GAIN)
+        weights = read_weights(info, lambda name: name.startswith(wanted))
+        self.config, self._gain = config, weights.pop(_GAIN)
+        shuffled = {"final": config.strides[0], "linear": walks.spread_of(config)}
+        shuffled |= {f"up.{index}": 2 for index in range(len(config.strides) - 1)}
+        self._weights = _Weights({name.removeprefix(_SYNTHESIS): w for name, w in weights.items()}, shuffled)
+
+    def __call__(self, latent: Floats, quality: float) -> Floats:
+        """The picture [H, W, 3] in [0, 1] of a latent [h, w, M] in steps; quality in [0, 1]."""
+        scaled = latent * np.exp(-_at(self._gain, quality))
+        with _pool() as share:
+            return _finished(walks.synthesise(_Layers(self._weights, share, quality), self.config, scaled))
+
+
+class StagedSynthesis:
+    """See `load_staged`."""
+
+    def __init__(self, info: ModelInfo, config: NetworkConfig) -> None:
+        top = config.strides.index(config.grids[0].stride)
+        self._factors = [coarse // fine for fine, coarse in pairwise(config.strides[: top + 1])]
+        self._patch = config.strides[0]
+        counts = {grid.stride: grid.stages for grid in config.grids}
+        self._counts = [counts.get(stride, 0) for stride in config.strides[: top + 1]]
+        parts = ("project", "refine", "quantizer")
+        weights = read_weights(
+            info,
+            lambda name: (
+                name.split(".")[0] in ("start", "levels", "up", "final")
+                or (name.startswith("stages.") and name.split(".")[3] in parts)
+            ),
+        )
+        self._start = weights["start"].reshape(-1)
+        self._books = [weights[f"stages.{level}.{n}.quantizer.codebook"] for level, n in self._stages()]
+        shuffled = {"final": self._patch} | {f"up.{index}": factor for index, factor in enumerate(self._factors)}
+        self._weights = _Weights(weights, shuffled)
+
+    def _stages(self) -> Iterator[tuple[int, int]]:
+        """Level and number of each stage in coding order."""
+        for level in reversed(range(len(self._counts))):
+            yield from ((level, number) for number in range(self._counts[level]))
+
+    def __call__(self, stages: Sequence[NDArray[Any]]) -> Floats:
+        """The picture [H, W, 3] in [0, 1] of index arrays [h, w] in coding order."""
+        words = iter([book[indices] for book, indices in zip(self._books, stages, strict=True)])
+        state = np.broadcast_to(self._start, (*stages[0].shape, len(self._start)))
+        with _pool() as share:
+            layers = _Layers(self._weights, share, 0.0)
+            for level in reversed(range(len(self._counts))):
+                for number in range(self._counts[level]):
+                    name = f"stages.{level}.{number}"
+                    state = layers.run(f"{name}.refine", state + layers.run(f"{name}.project", next(words)))
+                state = layers.run(f"levels.{level}", state)
+                if level:
+                    state = layers.shuffle(layers.run(f"up.{level - 1}", state), self._factors[level - 1])
+            return _finished(layers.shuffle(layers.run("final", state), self._patch))
+
+
+def _finished(picture: Floats) -> Floats:
+    picture += np.float32(0.5)
+    return np.clip(picture, 0, 1, out=picture)
+
+
+def _at(anchors: Floats, quality: float) -> Floats:
+    """A vector [C] at a quality in [0, 1], piecewise linear between its anchors [A, C]."""
+    place = quality * (len(anchors) - 1)
+    index = min(int(place), len(anchors) - 2)
+    rest = np.float32(place - index)
+    value: Floats = anchors[index] * (1 - rest) + anchors[index + 1] * rest
+    return value
+
+
+Share = Callable[[Callable[[slice], None], int, int], None]  # work on each strip of rows, rows, numbers of a row
+
+
+@contextmanager
+def _pool() -> Iterator[Share]:
+    """What does work on strips of rows, by all threads. They end with the block: a forked child never lacks them."""
+    threads = _most_threads or default_threads()
+    with single_threaded(), ThreadPoolExecutor(threads) as pool:
+
+        def share(work: Callable[[slice], None], rows: int, numbers: int) -> None:
+            height = max(1, min(_STRIP // numbers, -(-rows // threads)))
+            strips = [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
+            if threads == 1 or len(strips) == 1:
+                for strip in strips:
+                    work(strip)
+            else:
+                list(pool.map(work, strips))
+
+        yield share
+
+
+class _Weights:
+    """Weights by layer: matrices of convolutions [k * k * I, O] and biases [O]; outputs that are shuffled lie by place,
+    and by channel within."""
+
+    def __init__(self, tensors: Mapping[str, Floats], shuffled: Mapping[str, int]) -> None:
+        self.tensors = tensors
+        self.matrices: dict[str, tuple[Floats, Floats | None, int]] = {}
+        for name, weight in tensors.items():
+            layer, _, kind = name.rpartition(".")
+            if kind != "weight" or weight.ndim != 4:
+                continue
+            bias = tensors.get(f"{layer}.bias")
+            kernel = weight.shape[2]
+            matrix = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+            if layer in shuffled:
+                order = np.arange(len(weight)).reshape(-1, shuffled[layer] ** 2).T.reshape(-1)
+                matrix, bias = matrix[:, order], None if bias is None else bias[order]
+            self.matrices[layer] = np.ascontiguousarray(matrix), bias, kernel
+        self.blocks = {
+            name: sum(key.startswith(f"{name}.") and key.endswith(".spatial.weight") for key in tensors)
+            for name in {key.split(".spatial.")[0].rpartition(".")[0] for key in tensors if ".spatial." in key}
+        }
+
+
+class _Layers:
+    """`walks.Layers` in NumPy."""
+
+    def __init__(self, weights: _Weights, share: Share, quality: float) -> None:
+        self._weights, self._share, self._quality = weights, share, quality
+
+    def run(self, name: str, x: Floats) -> Floats:
+        if name in self._weights.matrices:
+            return self._convolution(name, x)
+        if f"{name}.scale.anchors" in self._weights.tensors:
+            scale, shift = (_at(self._weights.tensors[f"{name}.{part}.anchors"], self._quality) for part in _FILM)
+            out: Floats = x * (1 + scale)
+            out += shift
+            return out
+        for number in range(self._weights.blocks.get(name, 0)):
+            x = self._residual(f"{name}.{number}", x)
+        return x
+
+    def shuffle(self, x: Floats, factor: int) -> Floats:
+        rows, columns, channels = x.shape
+        placed = x.reshape(rows, columns, factor, factor, channels // factor**2).transpose(0, 2, 1, 3, 4)
+        return np.ascontiguousarray(placed).reshape(rows * factor, columns * factor, -1)
+
+    def concatenate(self, a: Floats, b: Floats) -> Floats:
+        return np.concatenate([a, b], 2)
+
+    def _convolution(self, name: str, x: Floats) -> Floats:
+        matrix, bias, kernel = self._weights.matrices[name]
+        out = np.empty((*x.shape[:2], matrix.shape[1]), np.float32)
+        padded = _padded(x, kernel // 2)
+
+        def work(strip: slice) -> None:
+            flat = out[strip].reshape(-1, matrix.shape[1])
+            np.matmul(_patches(padded, strip, kernel), matrix, out=flat)
+            if bias is not None:
+                np.add(flat, bias, out=flat)
+
+        self._share(work, len(x), x.shape[1] * len(matrix))
+        return out
+
+    def _residual(self, name: str, x: Floats) -> Floats:
+        """x + mix(gelu(spatial(x)))."""
+        spatial, first, kernel = self._weights.matrices[f"{name}.spatial"]
+        mix, second, _ = self._weights.matrices[f"{name}.mix"]
+        assert first is not None and second is not None
+        out = np.empty(x.shape, np.float32)
+        padded = _padded(x, kernel // 2)
+
+        def work(strip: slice) -> None:
+            hidden = _patches(padded, strip, kernel) @ spatial
+            hidden += first
+            flat = out[strip].reshape(-1, mix.shape[1])
+            np.matmul(_gelu(hidden), mix, out=flat)
+            flat += second
+            out[strip] += x[strip]
+
+        self._share(work, len(x), x.shape[1] * len(spatial))
+        return out
+
+
+_FILM = ("scale", "shift")
+
+
+def _padded(x: Floats, margin: int) -> Floats:
+    if not margin:
+        return np.ascontiguousarray(x)
+    rows, columns, channels = x.shape
+    out = np.zeros((rows + 2 * margin, columns + 2 * margin, channels), np.float32)
+    out[margin:-margin, margin:-margin] = x
+    return out
+
+
+def _patches(padded: Floats, strip: slice, kernel: int) -> Floats:
+    """What the kernel sees at each site of a strip of rows [n, k * k * I]."""
+    height, width, channels = strip.stop - strip.start, padded.shape[1] - kernel + 1, padded.shape[2]
+    if kernel == 1:
+        return padded[strip].reshape(-1, channels)
+    patches = np.empty((height, width, kernel, kernel * channels), np.float32)
+    for row in range(kernel):
+        source = padded[strip.start + row : strip.stop + row]
+        down, right, along = source.strides
+        patches[:, :, row] = np.lib.stride_tricks.as_strided(
+            source, (height, width, kernel * channels), (down, right, along), writeable=False
+        )
+    return patches.reshape(height * width, -1)
+
+
+def _gelu(x: Floats) -> Floats:
+    """x * (1 + tanh(a (x + b x^3))) / 2, in the place of x."""
+    first, third = map(np.float32, _GELU)
+    y = x * x
+    y *= third * first
+    y += first
+    y *= x
+    np.tanh(y, out=y)
+    y += np.float32(1)
+    y *= np.float32(0.5)
+    x *= y
+    return x
