@@ -144,6 +144,10 @@ def tiff_others() -> Iterator[Case]:
     samples = drawn(4, 1)
     data = tiff(samples, 4, 3, tags={320: (3, table.ravel().tolist())})
     yield Case("tiff palette of small numbers", data, table.T.astype(np.uint8)[samples[:, :, 0].astype(int)])
+    table = RNG.integers(0, 256, (3, 256), dtype=np.uint16)
+    samples = drawn(8, 1)
+    data = tiff(samples, 8, 3, tags={320: (3, (table << 8).ravel().tolist())})
+    yield Case("tiff palette of shifted numbers", data, table.T.astype(np.uint8)[samples[:, :, 0].astype(int)])
     for bits in (8, 16):
         for planar in (1, 2):
             ink = drawn(bits, 4)
@@ -253,6 +257,19 @@ def tiff_refused() -> Iterator[Case]:
     yield Case("tiff palette without colours", tiff(gray, 8, 3), says=("palette are missing",))
 
 
+def below(data: bytes) -> bytes:
+    """A TIFF of two pages whose second one only tag 330 of the first leads to."""
+    out = bytearray(data)
+    (start,) = struct.unpack_from("<I", out, 4)
+    (count,) = struct.unpack_from("<H", out, start)
+    end = start + 2 + 12 * count
+    for place in range(start + 2, end, 12):
+        if struct.unpack_from("<H", out, place)[0] == 330:
+            out[place + 8 : place + 12] = out[end : end + 4]
+    out[end : end + 4] = bytes(4)
+    return bytes(out)
+
+
 def tiff_pages() -> Iterator[Case]:
     first, second = drawn(8, 3), drawn(8, 3)
     expected = first.astype(np.uint8)
@@ -265,6 +282,15 @@ def tiff_pages() -> Iterator[Case]:
     yield Case("tiff with layers", tiff(first, 8, 2, tags={37724: (7, b"Adobe Photoshop")}), expected, says=("layers",))
     broken = bytearray(tiff_of([page(first, 8, 2), page(second, 8, 2)]))
     yield Case("tiff cut in page 2", bytes(broken[:-60]), expected, says=("one of 2 pages",))
+    behind = ("2457 bytes behind the picture",)
+    yield Case("tiff of a stack in one page", tiff(first, 8, 2) + bytes(range(1, 40)) * 63, expected, says=behind)
+    yield Case("tiff with padding", tiff(first, 8, 2) + bytes(999) + b"GDAL", expected, says=("1003 bytes behind",))
+    yield Case("tiff with a few bytes", tiff(first, 8, 2) + b"trailer", expected)
+    yield Case("tiff of slices", tiff(first, 8, 2, tags={32997: (4, 3)}), expected, says=("first of 3 slices",))
+    for kind, said in ((0, ("1 further picture in directories below",)), (1, ())):
+        other = page(second, 8, 2, tags={254: (4, kind)})
+        data = below(tiff_of([page(first, 8, 2, tags={330: (4, 0)}), other]))
+        yield Case(f"tiff of a picture below, of kind {kind}", data, expected, says=said)
     curve = (3, list(range(0, 256 * 200, 200)))
     yield Case("tiff curve", tiff(first, 8, 2, tags={301: curve}), expected, says=("transfer function",))
     fax = np.zeros((8, 16), bool)
