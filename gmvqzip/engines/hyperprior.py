@@ -55,7 +55,8 @@ class HyperpriorNetwork:
     def analyse(self, pixels: NDArray[np.uint8], setting: Setting, inner: Box | None = None) -> list[Piece]:
         """At each site the code of the mixture's MAP rule (eq. 16 with the prior).
 
-        With `setting.rounds`, gradient descent on lambda * 255^2 * MSE + bits per pixel follows: each round moves the
+        With `setting.rounds`, gradient descent on lambda * distortion + bits per pixel follows, the distortion
+        that of the configuration: each round moves the
         target of the choice against the gradient of the distortion at the decoded latent, and a little towards that
         latent, and takes the MAP codes again. The best codes of all rounds are kept.
 
@@ -121,8 +122,10 @@ class HyperpriorNetwork:
     def _descent(
         self, coded: NDArray[np.int32], scene: Scene, position: torch.Tensor
     ) -> tuple[NDArray[np.float64], Floats]:
-        """Squared error [B] of the pictures of decoded latents [B, H, W, M], and its gradient there."""
+        """Distortion [B] of pictures of decoded latents [B, H, W, M], as a squared error, and its gradient there."""
         import torch
+
+        from gmvqzip.models.distortion import summed_error
 
         transform, device = self.loaded()
         with torch.enable_grad(), full_precision(device):
@@ -130,7 +133,7 @@ class HyperpriorNetwork:
             whole = scene.around.clone()
             whole[(..., *scene.inner)] = latent
             pictures = transform.synthesise(whole, position, fast=fast_bfloat16(device))
-            errors = (pictures[(..., *scene.counted)] - scene.images).square().sum((1, 2, 3))
+            errors = summed_error(pictures[(..., *scene.counted)], scene.images, self.config.distortion)
             (gradient,) = torch.autograd.grad(errors.sum(), latent)
         return errors.detach().cpu().double().numpy(), gradient.permute(0, 2, 3, 1).cpu().numpy()
 

@@ -58,6 +58,14 @@ def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
     return _COLOUR_SHARE * PEAK**2 * colour_error(decoded, original) + (1 - _COLOUR_SHARE) * structural
 
 
+def summed_error(decoded: Tensor, original: Tensor, distortion: str) -> Tensor:
+    """What a configuration's `distortion` makes of pictures [B, 3, H, W]: [B], as a sum of squares over all samples in
+    [0, 1]."""
+    if distortion == "rgb":
+        return (decoded - original).square().sum((1, 2, 3))
+    return eye_distortion(decoded, original) * (original[0].numel() / PEAK**2)
+
+
 def colour_error(decoded: Tensor, original: Tensor) -> Tensor:
     """Squared error [B] of pictures [B, 3, H, W] in [0, 1]: Y + CHROMA_WEIGHT (Cb + Cr), as large as that of RGB where
     all three channels err alike."""

@@ -22,7 +22,13 @@ KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
-_LATER = {"edge_kernel": 3, "distortions": 1, "shared": False}  # fields, and what they are where they are not used
+DISTORTIONS = ("rgb", "eye")  # the squared error, and that of eyes: see `gmvqzip.models.distortion`
+_LATER = {
+    "edge_kernel": 3,
+    "distortion": DISTORTIONS[0],
+    "distortions": 1,
+    "shared": False,
+}  # fields, and what they are where they are not used
 SHARED_CODES = (100, 4096)  # fewest and most codes of a shared codebook
 MAX_POINT_BITS = 16  # extra bits of a shared code
 Number = TypeVar("Number", float, Any)
@@ -53,6 +59,7 @@ class HyperpriorConfig:
     lambda_last: float = 0.045  # lambda of the highest quality; between them it grows geometrically
     linear: bool = False  # a linear way beside the network, in both directions
     edge_kernel: int = 3  # side of the kernels of the first and of the last layer: 1 or 3
+    distortion: str = DISTORTIONS[0]  # what training and the encoder's search make small
     distortions: int = 1  # how many distortions the qualities exist for, as in training; a file has one
     kind: str = KIND
     version: int = VERSION
@@ -91,6 +98,8 @@ class HyperpriorConfig:
             raise ModelError(f"model configuration: more than {MAX_CHANNELS} channels in the latent or hyper-latent")
         if self.edge_kernel not in (1, 3) or self.distortions not in (1, 2):
             raise ModelError("model configuration: edge_kernel must be 1 or 3, and distortions 1 or 2")
+        if self.distortion not in DISTORTIONS:
+            raise ModelError(f"model configuration: distortion must be one of {', '.join(DISTORTIONS)}")
         if not isinstance(self.linear, bool):
             raise ModelError("model configuration: linear must be true or false")
         if not 0 < self.lambda_first < self.lambda_last < 1e6:

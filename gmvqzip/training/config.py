@@ -47,7 +47,6 @@ class TrainConfig:
     epochs: float | None = None  # length of the run in passes over the training set
     seconds: float | None = None  # length of the run in seconds, from its beginning to the written model
     seed: int = 0
-    distortion: str = "rgb"  # hyperprior: rgb, the squared error, or eye, that of eyes (`gmvqzip.models.distortion`)
     precision: str = "auto"  # of convolutions and Muon's products: bf16, fp32, or the faster; quantisers are float32
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
     muon_rate: float = 0.005  # peak learning rate of Muon
@@ -87,7 +86,6 @@ class TrainConfig:
         if sum(length is not None for length in (self.steps, self.epochs, self.seconds)) != 1:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         for name, value, allowed in (
-            ("distortion", self.distortion, ("rgb", "eye")),
             ("precision", self.precision, PRECISIONS),
             ("optimizer", self.optimizer, ("muon", "adamw")),
             ("reconstruction", self.reconstruction, ("mse", "log")),
@@ -266,9 +264,6 @@ def _tuning(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-_HYPERPRIOR = HyperpriorConfig(
-    quarter=(GroupsConfig(2, 1024), GroupsConfig(2, 512), GroupsConfig(16, 256)), lambda_last=0.08, linear=True
-)
 _WIDE = HyperpriorConfig(
     strides=(8, 16),
     channels=(128, 192),
@@ -278,6 +273,7 @@ _WIDE = HyperpriorConfig(
     lambda_last=1.0,
     linear=True,
     edge_kernel=1,
+    distortion="eye",
 )
 PRESETS: dict[str, TrainConfig] = {
     "paper-cifar10": TrainConfig(
@@ -314,10 +310,10 @@ PRESETS: dict[str, TrainConfig] = {
         sharpness=0.2,
     ),
     "photo": TrainConfig(
-        network=_HYPERPRIOR,
+        network=_WIDE,
         dataset="folder",
         crop=128,
-        batch_size=12,
+        batch_size=16,
         steps=24000,
         muon_rate=0.004,
         weight_decay=0.1,
@@ -343,7 +339,7 @@ PRESETS: dict[str, TrainConfig] = {
         evaluate_images=8,
     ),
     "faces": TrainConfig(
-        network=_HYPERPRIOR,
+        network=_WIDE,
         dataset="celeba",
         crop=128,
         batch_size=8,

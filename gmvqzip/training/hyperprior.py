@@ -180,7 +180,7 @@ class HyperpriorTrainer(TrainingLoop):
         """Which of `count` pictures [B] are to please eyes: all or none, or with two distortions every second one."""
         if self.network_config.distortions == 2:
             return torch.arange(count, device=self.device) % 2 == 1
-        return torch.full((count,), self.config.distortion == "eye", device=self.device)
+        return torch.full((count,), self.network_config.distortion == "eye", device=self.device)
 
     def _is_outlier(self, value: float) -> bool:
         """Whether a loss is so far off that its step is left out. Raises TrainingError where losses stay so."""

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gmvqzip.bench.metrics import ssimulacra2
-from gmvqzip.models.distortion import CHROMA_WEIGHT, colour_error, structure
+from gmvqzip.models.distortion import CHROMA_WEIGHT, colour_error, eye_distortion, structure, summed_error
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -73,3 +73,17 @@ def test_errors_of_colour_count_less() -> None:
     error = colour_error(original + shift[:, None, None], original)
     weighted = CHROMA_WEIGHT * ((0.713 * shift[0]) ** 2 + (0.564 * shift[2]) ** 2)
     assert float(error) == pytest.approx(float(weighted), rel=1e-4)
+
+
+class TestSummedError:
+    def test_squares(self) -> None:
+        decoded, original = tensor(scene(24, 40, 1)), tensor(scene(24, 40, 2))
+        assert summed_error(decoded, original, "rgb").item() == pytest.approx(
+            float((decoded - original).double().square().sum()), rel=1e-5
+        )
+
+    def test_for_eyes_it_is_in_the_same_unit(self) -> None:
+        decoded, original = tensor(scene(24, 40, 1)), tensor(scene(24, 40, 2))
+        eye = eye_distortion(decoded, original)
+        mean = summed_error(decoded, original, "eye") / original[0].numel()  # of a sample in [0, 1]
+        assert (255**2 * mean).item() == pytest.approx(eye.item(), rel=1e-5)

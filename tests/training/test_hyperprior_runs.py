@@ -142,7 +142,7 @@ class TestDistortions:
     def test_one_for_eyes_changes_what_is_learned(self, tmp_path: Path) -> None:
         first = {}
         for distortion in ("rgb", "eye"):
-            trainer = made(tmp_path / distortion, replace(TINY, distortion=distortion))
+            trainer = made(tmp_path / distortion, replace(TINY, network=replace(TINY.network, distortion=distortion)))
             run(trainer, until=2)
             first[distortion] = trainer.model.transform.analysis.latent.weight.detach().clone()
         assert not torch.equal(first["rgb"], first["eye"])

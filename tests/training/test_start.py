@@ -12,6 +12,7 @@ import torch
 from tiny_runs import CPU, HYPERPRIOR, RATED, TINY, Recorder, pictures, splits, train
 
 from gmvqzip.errors import TrainingError
+from gmvqzip.models.hyperconfig import GroupsConfig
 from gmvqzip.models.hyperstore import dump_hyperprior
 from gmvqzip.models.registry import ModelInfo, read_info
 from gmvqzip.models.store import load_tables, read_tensors
@@ -170,8 +171,8 @@ class TestRefusals:
 
 def test_a_table_of_groups_is_told_in_numbers() -> None:
     photo = preset("photo").network
-    other = replace(photo, quarter=photo.quarter[1:])
-    assert differences(photo, other) == "quarter [2x512x2, 16x256x2], not [2x1024x2, 2x512x2, 16x256x2]"
+    other = replace(photo, quarter=(GroupsConfig(2, 512), GroupsConfig(16, 256)))
+    assert differences(photo, other) == "quarter [2x512x2, 16x256x2], not [40x1024x2 shared]"
 
 
 def test_notes_of_a_start_without_one() -> None:
