@@ -190,7 +190,7 @@ class _Reader:
 def _data_end(page: Page, offsets: Tag, sizes: Tag) -> int:
     """The end of a page's samples, where its tags say it."""
     pairs = zip(page.tags.get(offsets, ()), page.tags.get(sizes, ()), strict=False)
-    return max((int(start) + int(size) for start, size in pairs if not isinstance(start, bytes)), default=0)
+    return max((start + size for start, size in pairs if isinstance(start, int) and isinstance(size, int)), default=0)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def read_directory(file: BinaryIO, offset: int | None = None) -> Directory:
     place = next((i for i, page in enumerate(full) if page.offset == offset), 0)
     frame = pages.index(full[place]) if full[place] in pages else 0
     below = _pages_below(reader, pages)
-    end = None if reader.is_cut or any(page.one(Tag.COMPRESSION, 1) == 6 for page in pages) else reader.reached
+    end = None if reader.is_cut or any(page.tags.get(Tag.COMPRESSION) == (6,) for page in pages) else reader.reached
     return Directory(full[place], frame, place + 1, len(full) + reader.is_cut, below, end)
 
 
@@ -242,11 +242,11 @@ def _pages_below(reader: _Reader, pages: list[Page]) -> int:
         seen.add(offset)
         try:
             page, following = reader.page(offset)
+            found += is_page and not page.is_other_version
         except ImageError:
             reader.is_cut = reader.is_cut or is_page
             continue
         if is_page:
-            found += not page.is_other_version
             waiting.append((following, True))
         waiting += [(below, tag == Tag.SUB_DIRECTORIES) for tag, below in _directories_below(page)]
     return found
