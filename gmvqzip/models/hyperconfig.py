@@ -23,12 +23,8 @@ VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
 DISTORTIONS = ("rgb", "eye")  # the squared error, and that of eyes: see `gmvqzip.models.distortion`
-_LATER = {
-    "edge_kernel": 3,
-    "distortion": DISTORTIONS[0],
-    "distortions": 1,
-    "shared": False,
-}  # fields, and what they are where they are not used
+# Fields that came later, and what they are where they are not used.
+_LATER = {"edge_kernel": 3, "distortion": DISTORTIONS[0], "distortions": 1, "shared": False}
 SHARED_CODES = (100, 4096)  # fewest and most codes of a shared codebook
 MAX_POINT_BITS = 16  # extra bits of a shared code
 Number = TypeVar("Number", float, Any)

@@ -10,15 +10,15 @@ through additive uniform noise for the rate; decoder, codebooks and prior see tr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.models.context import ContextLayer, ContextStep, HyperDecoder, assemble, pieces, straight_round
-from gmvqzip.models.hyperconfig import QUARTERS, GroupsConfig, HyperpriorConfig
-from gmvqzip.models.quality import QualityVector
+from gmvqzip.models.hyperconfig import DISTORTIONS, QUARTERS, GroupsConfig, HyperpriorConfig
+from gmvqzip.models.quality import ANCHORS, SECOND, QualityVector
 from gmvqzip.models.transform import Transform
 from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.groups import GroupGMVQ
@@ -76,6 +76,21 @@ class HyperpriorModel(nn.Module):
         """The groups of every part, the hyper-latent's first."""
         parts = [*self.hyper_groups.children(), *self.groups.children()]
         return [module for module in parts if isinstance(module, GroupGMVQ | SharedGMVQ)]
+
+    def of_one_distortion(self) -> HyperpriorModel:
+        """A copy for the configuration's distortion alone; the model itself where it knows no other."""
+        if self.config.distortions == 1:
+            return self
+        first = DISTORTIONS.index(self.config.distortion) * int(SECOND) * (ANCHORS - 1)
+        state = {
+            name: value[first : first + ANCHORS] if name.endswith("anchors") else value
+            for name, value in self.state_dict().items()
+        }
+        with torch.random.fork_rng(devices=[]):
+            model = HyperpriorModel(replace(self.config, distortions=1))
+        model.load_state_dict(state)
+        model.train(self.training)
+        return model
 
     def set_rounding(self, rounding: bool) -> None:
         """Round the context networks' activations as the integer form does."""

@@ -28,9 +28,12 @@ _MAX_PRECISION = 1e6  # a deviation of 1/1000 of the step
 
 
 def dump_hyperprior(name: str, model: HyperpriorModel, card: Mapping[str, Any]) -> bytes:
-    """The bytes of a model file. Raises ModelError where a weight is not finite, or a precision out of range."""
+    """The bytes of a model file, which has one distortion. Raises ModelError where the model has two, a weight is not
+    finite, or a precision out of range."""
     from gmvqzip.models.integer import integer_tensors
 
+    if model.config.distortions != 1:
+        raise ModelError("a model file has one distortion: write that of `of_one_distortion`")
     tensors = pack_weights(model.transform)
     tensors |= {_CONTEXT + key: value for key, value in integer_tensors(model).items()}
     precisions = [part.weight.detach().cpu().numpy() for part in model.all_groups()]

@@ -16,6 +16,7 @@ def export_hyperprior(
     origin: Origin, model: HyperpriorModel, data: DataSplits, *, say: Callable[[str], None]
 ) -> tuple[bytes, dict[str, Any], Verdict]:
     """The bytes of a model file, its card, and what it is worth; results are of files coded by that file on the CPU."""
+    model = model.of_one_distortion()
     card = origin.card(data, next(model.parameters()).device)
     verdict, test = origin.verdict(data, dump_hyperprior(origin.name, model, card), say)
     card["results"] = {"validation": _results(verdict.pictures, verdict.model, verdict.rivals)}

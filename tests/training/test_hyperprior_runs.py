@@ -12,8 +12,9 @@ from tiny_runs import CPU, Recorder, pictures
 from tiny_runs import HYPERPRIOR as TINY
 
 from gmvqzip.codec import Codec
-from gmvqzip.errors import TrainingError
-from gmvqzip.models.quality import ANCHORS
+from gmvqzip.errors import ModelError, TrainingError
+from gmvqzip.models.hyperstore import dump_hyperprior
+from gmvqzip.models.quality import ANCHORS, SECOND
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
 from gmvqzip.training.channels import order_channels
@@ -156,6 +157,23 @@ class TestDistortions:
         moved = (anchors != before).any(1)
         assert moved[:ANCHORS].any() and moved[-ANCHORS:].any()
         assert not moved[ANCHORS:-ANCHORS].any()  # qualities that no picture has
+
+    @pytest.mark.parametrize(("distortion", "first"), [("rgb", 0.0), ("eye", SECOND)])
+    def test_one_of_two_alone_gives_the_same(self, tmp_path: Path, distortion: str, first: float) -> None:
+        network = replace(TINY.network, distortion=distortion, distortions=2)
+        trainer = made(tmp_path, replace(TINY, network=network))
+        run(trainer, until=2)
+        both = trainer.model.eval()
+        alone = both.of_one_distortion()
+        assert alone.config == replace(network, distortions=1)
+        image, quality = torch.rand(2, 3, 32, 32), torch.tensor([0.3, 1.0])
+        with torch.no_grad():
+            expected, found = both(image, quality + first, scalar=True), alone(image, quality, scalar=True)
+        assert torch.allclose(found.reconstruction, expected.reconstruction, atol=1e-5)
+        assert torch.allclose(found.bits, expected.bits, rtol=1e-4)
+        assert alone.of_one_distortion() is alone
+        with pytest.raises(ModelError, match="one distortion"):
+            dump_hyperprior("both", both, {})
 
     def test_the_first_scales_are_those_of_the_latents(self, tmp_path: Path) -> None:
         trainer = made(tmp_path)
