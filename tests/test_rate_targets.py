@@ -24,7 +24,7 @@ from gmvqzip.entropy.codes import Codes
 from gmvqzip.format.tiles import Box
 from gmvqzip.images.picture import Picture
 from gmvqzip.rates import PsnrTarget, SizeTarget, Target, Wish, reach, reach_reduced, single
-from gmvqzip.setting import EFFORT_ROUNDS, EFFORTS, Setting, rounds_of
+from gmvqzip.setting import DEFAULT_QUALITY, EFFORT_ROUNDS, EFFORTS, Setting, rounds_of
 
 MOST_TRIES = 14
 PIXELS = 1_000_000
@@ -275,7 +275,7 @@ class TestRealFiles:
     def test_quality_and_effort_take_effect(self, rated: Codec, scene: np.ndarray) -> None:
         sizes = [len(rated.compress(scene, quality=quality)) for quality in (1, 30, 60, 100)]
         assert sizes == sorted(set(sizes))
-        assert rated.compress(scene) == rated.compress(scene, quality=50)
+        assert rated.compress(scene) == rated.compress(scene, quality=DEFAULT_QUALITY)
         plain, refined = (rated.compress_picture(Picture(scene), quality=60, effort=effort) for effort in (1, 4))
         assert plain.data != refined.data
         assert refined.codes == rated.encode(scene, quality=60, effort=4)

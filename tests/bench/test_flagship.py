@@ -18,6 +18,7 @@ from PIL import Image
 from gmvqzip.bench.codecs import Avif, Jpeg
 from gmvqzip.bench.measure import Point
 from gmvqzip.bench.results import PictureResult, Results
+from gmvqzip.setting import DEFAULT_QUALITY
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "measure" / "flagship.py"
 
@@ -69,7 +70,7 @@ def line(codec: str, rate: float, scores: list[float], *, level: float = 20) -> 
     """A curve on which 50 points of SSIMULACRA2, or 10 dB, are ten times the rate."""
     return [
         Point(codec, number, 1000 * 10 ** (s / 50), rate * 10 ** (s / 50 - 1), level + s / 5, 0.9, 10, s, 1, 1)
-        for number, s in zip((1, 25, 50, 75, 100), scores, strict=True)
+        for number, s in zip((1, 25, DEFAULT_QUALITY, 75, 100), scores, strict=True)
     ]
 
 
@@ -90,7 +91,7 @@ class TestBars:
             "bpp at the lowest quality": "met",  # 0.07
             "SSIMULACRA2 at the highest quality": "met",
             "PSNR at the highest quality": "met",
-            "SSIMULACRA2 at the default quality, 50": "met",
+            "SSIMULACRA2 at the default quality, 55": "met",
             "rate against jpeg at equal SSIMULACRA2, %": "met",
             "rate against jpeg at equal PSNR, %": "missed",  # -30
             "steps in which the mean file_bytes falls": "met",
@@ -98,7 +99,7 @@ class TestBars:
             "steps in which the mean ssimulacra2 falls": "met",
         }
         assert bars["rate against jpeg at equal SSIMULACRA2, %"].figure == pytest.approx(-30)
-        assert bars["SSIMULACRA2 at the default quality, 50"].bounds == ">= 70, <= 75"
+        assert bars["SSIMULACRA2 at the default quality, 55"].bounds == ">= 70, <= 75"
 
     def test_a_part_of_the_range_is_not_the_range(self, flagship: ModuleType, results: Results) -> None:
         pytest.importorskip("bjontegaard")
@@ -167,7 +168,7 @@ def test_a_whole_run(
     flagship.main(["halved", *words])
     report, found = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
     assert (tmp_path / "rivals.json").read_bytes() == before
-    assert [mean["quality"] for mean in found["mean"][:5]] == [1, 34, 50, 67, 100]
+    assert [mean["quality"] for mean in found["mean"][:5]] == [1, 34, 55, 67, 100]
     assert all(f"| {mean['bpp']:.4f} | {mean['psnr']:.2f} |" in report for mean in found["mean"])
     bars = {bar["name"]: bar for bar in found["bars"]}
     assert bars["bpp at the lowest quality"]["figure"] == found["mean"][0]["bpp"]

@@ -16,6 +16,7 @@ from tiny_hyperprior import smooth
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.cli.options import byte_count
 from gmvqzip.codec import Codec, load
+from gmvqzip.setting import DEFAULT_QUALITY
 
 Cli = Callable[..., Any]
 
@@ -52,7 +53,7 @@ def test_quality_and_effort(compress: Cli, scene: Path, rated: Codec) -> None:
         assert "single rate" not in done.err
         sizes.append(len(done.out))
     assert sizes == sorted(set(sizes))
-    assert compress(scene, "-c").out == rated.compress(scene, quality=50)
+    assert compress(scene, "-c").out == rated.compress(scene, quality=DEFAULT_QUALITY)
     refined = compress(scene, "-c", "-q", 40, "--effort", 3).out
     assert refined == compress(scene, "-c", "-q", 40, "-e", 3).out == rated.compress(scene, quality=40, effort=3)
 
