@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 import tokenize
+import warnings
 import zipfile
 import zlib
 from typing import Any
@@ -129,7 +130,9 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     file = io.BytesIO(archive.read(name + _ENDING))
     version = format.read_magic(file)
     read_header = format.read_array_header_1_0 if version == (1, 0) else format.read_array_header_2_0
-    shape, by_columns, dtype = read_header(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # advice on headers of Python 2, whose numbers may end in L
+        shape, by_columns, dtype = read_header(file)
     content = file.read()
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content):
         raise FormatError(f"not a .npz archive of codes, or damaged: {name!r} is not of the size that it states")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import zipfile
 from pathlib import Path
 from threading import Thread
 
@@ -368,6 +369,14 @@ class TestNpz:
         np.savez(file, **{name: value for name, value in content.items() if value is not None})
         with pytest.raises(FormatError, match=message):
             load_npz(file.getvalue())
+
+    def test_headers_of_python_2_are_read_without_advice(self, tiny: Codec, pixels: np.ndarray) -> None:
+        codes = tiny.encode(pixels)
+        changed = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(dump_npz(codes))) as archive, zipfile.ZipFile(changed, "w") as older:
+            for name in archive.namelist():
+                older.writestr(name, archive.read(name).replace(b"), } ", b"L), }"))
+        assert load_npz(changed.getvalue())[0] == codes
 
     def test_foreign_cut_and_large_archives(self, tiny: Codec, pixels: np.ndarray) -> None:
         data = dump_npz(tiny.encode(pixels))
