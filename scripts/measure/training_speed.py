@@ -1,7 +1,7 @@
 """Pictures per second of training steps, and what each part of a step takes; on request beside another checkout.
 
-    python scripts/training_speed.py [--preset photo] [--data DIR] [--steps 30] [--precision auto] [--threads 2]
-    python scripts/training_speed.py --against ../before        # the steps of that tree, by turns with this one's
+    python scripts/measure/training_speed.py [--preset photo] [--data DIR] [--steps 30] [--precision auto] [--threads 2]
+    python scripts/measure/training_speed.py --against ../before        # steps of that tree, by turns with this one's
 
 Steps are those of the middle of a run, from random weights, the running average included; those of a hyperprior
 model once under scalar rounding, once with its codes. Without --data the pictures are made up. Prints one JSON object:
@@ -237,7 +237,7 @@ def main() -> None:
     if options.worker:
         work(options)
         return
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).resolve().parents[2]
     sys.path.insert(0, str(here))
     import torch
 

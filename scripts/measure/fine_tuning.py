@@ -1,6 +1,6 @@
 """A short run from a trained model under changed settings, and what it is worth on pictures of another folder.
 
-    python scripts/fine_tuning.py TRAIN TEST --steps 150 --set batch_size=16 crop=64 muon_rate=0.002
+    python scripts/measure/fine_tuning.py TRAIN TEST --steps 150 --set batch_size=16 crop=64 muon_rate=0.002
 
 Prints one JSON object: percent of bytes of the tuned model beside the model started from, and beside WebP, at equal
 PSNR over qualities 20 to 95; processor seconds of the steps; both curves. Files are made without refinement of codes,
