@@ -56,7 +56,8 @@ def train(
         typer.Option(
             "--start",
             metavar="MODEL",
-            help="A model to go on from, by name or path, or none. Default: photo, for presets photo and faces.",
+            help="A model to go on from, by name or path, a run's checkpoint (.pt), or none. "
+            "Default: photo, for presets photo and faces.",
         ),
     ] = None,
     out: Annotated[

@@ -29,11 +29,11 @@ from gmvqzip.models.quality import SECOND
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training.channels import order_channels
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import FROM_SCRATCH, TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import Muon, rate_factor
-from gmvqzip.training.start import started_hyperprior
+from gmvqzip.training.start import branched_hyperprior, started_hyperprior
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
@@ -101,6 +101,10 @@ class HyperpriorTrainer(TrainingLoop):
         """The model to measure and to ship: the running average once there is one."""
         return self.average or self.model
 
+    def branch(self) -> None:
+        """Begin with the weights of the checkpoint that `config.start` names. Raises TrainingError."""
+        self.model.load_state_dict(branched_hyperprior(Path(self.config.start), self.network_config).state_dict())
+
     def evaluate(self, batches: Iterable[np.ndarray[Any, Any]]) -> dict[str, Any]:
         """Estimated bits per pixel and PSNR (mean over pictures) at each of EVALUATED."""
         held = list(batches)
@@ -129,7 +133,8 @@ class HyperpriorTrainer(TrainingLoop):
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._enter_phase(progress)
-        if self.step == 0 and self.phase == SCALAR:
+        fresh = self.phase == SCALAR and config.start == FROM_SCRATCH
+        if fresh and self.step == 0:
             self._start_scales()
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
@@ -144,7 +149,7 @@ class HyperpriorTrainer(TrainingLoop):
             pleasing = eye_distortion(self._seen(output.reconstruction, image)[eyes], image[eyes])
             distortion = distortion.masked_scatter(eyes, pleasing)
         rate = (output.bits + output.hyper_bits) / pixels
-        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
+        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if fresh else 1.0
         loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
         if self.phase == CODES:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance

@@ -16,7 +16,7 @@ from gmvqzip.images.files import atomic_write
 from gmvqzip.models.kinds import KINDS, named
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import TrainConfig, is_checkpoint
 from gmvqzip.training.course import TRIAL, Course
 from gmvqzip.training.export import Origin
 from gmvqzip.training.loop import StepRecord, TrainingLoop
@@ -142,6 +142,8 @@ def _made(
     trainer.check_length()
     if resume:
         trainer.resume()
+    elif is_checkpoint(config.start):
+        trainer.branch()
     return trainer
 
 
