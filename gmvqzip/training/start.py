@@ -90,7 +90,10 @@ def branched_hyperprior(path: Path, config: HyperpriorConfig) -> HyperpriorModel
     Raises TrainingError where it is not a checkpoint, or of another network.
     """
     state = _branched(path)
-    found = config_from_dict(state["config"]).network
+    try:
+        found = read_config(state["config"]["network"])
+    except (ModelError, KeyError, TypeError) as error:
+        raise TrainingError(f"cannot start from {path}: {error}") from None
     wanted = config
     if isinstance(found, HyperpriorConfig) and found.distortions > config.distortions:
         wanted = replace(config, distortions=found.distortions)
