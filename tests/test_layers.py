@@ -185,6 +185,18 @@ def test_files_stay_readable() -> None:
     assert not long, long
 
 
+def test_functions_stay_readable() -> None:
+    """The signature, which holds the options of a command, does not count."""
+    long = {
+        f"{path.name}: {node.name}": lines
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (lines := (node.end_lineno or 0) - node.body[0].lineno + 1) > 60
+    }
+    assert not long, long
+
+
 LIGHT = (
     ["--help"],
     ["--version"],
