@@ -32,7 +32,7 @@ from gmvqzip.training.channels import order_channels
 from gmvqzip.training.config import FROM_SCRATCH, TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
-from gmvqzip.training.optim import Muon, rate_factor
+from gmvqzip.training.optim import Muon, parameter_groups, rate_factor
 from gmvqzip.training.start import branched_hyperprior, started_hyperprior
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
@@ -49,8 +49,6 @@ _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
 _MUON_EVERY = 2  # steps: Muon's work is a quarter of a step's, and the loss does not show the difference
 _LINEAR_FACTOR = 0.1  # of AdamW's rate for the linear way, whose weights are small and exact from the start
-# Parts of names of parameters that AdamW trains although they are wide convolutions.
-_ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
 
 
 class HyperpriorTrainer(TrainingLoop):
@@ -262,18 +260,7 @@ class HyperpriorTrainer(TrainingLoop):
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the phase: mixtures have AdamW groups of their own, which the scalar form leaves alone."""
         config = self.config
-        wide, rest, linear, mixtures, books = [], [], [], [], []
-        for name, parameter in self.model.named_parameters():
-            if "codebook" in name:
-                books.append(parameter)
-            elif "groups" in name or "hyper_scale" in name:
-                mixtures.append(parameter)
-            elif "linear" in name:
-                linear.append(parameter)
-            elif parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 and not any(part in name for part in _ADAM):
-                wide.append(parameter)
-            else:
-                rest.append(parameter)
+        wide, rest, linear, mixtures, books = parameter_groups(self.model).values()
         if config.optimizer != "muon":
             wide, rest = [], rest + wide
         groups = [
