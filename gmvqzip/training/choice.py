@@ -17,11 +17,12 @@ from gmvqzip.training.config import (
     FROM_SCRATCH,
     TrainConfig,
     config_from_dict,
+    is_checkpoint,
     load_config,
     preset,
     read_toml,
 )
-from gmvqzip.training.start import find_start
+from gmvqzip.training.start import find_start, settings_of
 
 _OF_HYPERPRIOR = "photo"  # the preset whose settings a start of that kind gets where none is named
 _OF_THE_MACHINE = ("start", "precision", "dataset")  # settings in a card that are not the model's
@@ -56,6 +57,8 @@ def choose(
 
 def _as_start(start: str, default: str) -> TrainConfig:
     """Settings for the network of a model, by its kind: the default preset's, or those that it was trained with."""
+    if is_checkpoint(start):
+        return settings_of(Path(start)).started(start)
     try:
         info = registry.find(start)
         network = read_config(info.config)

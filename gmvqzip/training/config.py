@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ _FRACTIONS = (
 FROM_SCRATCH = "none"  # as a start
 
 
+def is_checkpoint(start: str) -> bool:
+    """Whether a run is to start from the checkpoint of another one, not from a model."""
+    return start.endswith(".pt")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a run's result, apart from the data. Fractions are of the whole run."""
@@ -40,7 +45,7 @@ class TrainConfig:
     network: NetworkConfig | HyperpriorConfig
     quantizer: QuantizerSettings = field(default_factory=GMVQSettings)
     dataset: str = "folder"  # cifar10, celeba or folder
-    start: str = FROM_SCRATCH  # name or path of a trained model of the same network to go on from; or none
+    start: str = FROM_SCRATCH  # model of the same network by name or path, or a run's checkpoint; or none
     crop: int | None = None  # side of the training crops in pixels; None keeps the data set's own size
     batch_size: int = 64  # pictures a step
     steps: int | None = 2000  # length of the run in steps; exactly one of steps, epochs and seconds is set
@@ -123,7 +128,7 @@ class TrainConfig:
 
     def started(self, start: str) -> TrainConfig:
         """The same run from a trained model, under a schedule that suits it; or as it is, from nothing."""
-        return replace(self, start=start, **({} if start == FROM_SCRATCH else _tuning(self)))
+        return replace(self, start=start, **({} if start == FROM_SCRATCH else _tuning(self, start)))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `config_from_dict` reads it back."""
@@ -132,9 +137,9 @@ class TrainConfig:
         return values
 
 
-def _check_types(settings: TrainConfig | QuantizerSettings, prefix: str = "") -> None:
+def _check_types(settings: Any, prefix: str = "") -> None:
     """Raise TrainingError for a field that does not hold what it is declared as; a file can put anything there."""
-    for item in _fields_of(settings):
+    for item in fields(settings):
         value, declared = getattr(settings, item.name), str(item.type)
         kind = declared.removesuffix(" | None")
         if kind not in _KINDS or (value is None and kind != declared):
@@ -144,11 +149,9 @@ def _check_types(settings: TrainConfig | QuantizerSettings, prefix: str = "") ->
             raise TrainingError(f"{prefix}{item.name} must be {words}, not {value!r}")
 
 
-def _check_ranges(
-    settings: TrainConfig | QuantizerSettings, positive: Sequence[str], fractions: Sequence[str], prefix: str = ""
-) -> None:
+def _check_ranges(settings: Any, positive: Sequence[str], fractions: Sequence[str], prefix: str = "") -> None:
     """Raise TrainingError for numbers that are not finite, negative, zero where named in `positive`, or above 1."""
-    for item in _fields_of(settings):
+    for item in fields(settings):
         value = getattr(settings, item.name)
         if not isinstance(value, int | float):
             continue
@@ -156,10 +159,6 @@ def _check_ranges(
             raise TrainingError(f"{prefix}{item.name} must be {'above' if item.name in positive else 'at least'} 0")
         if value > 1 and item.name in fractions:
             raise TrainingError(f"{prefix}{item.name} must be at most 1")
-
-
-def _fields_of(settings: Any) -> tuple[Field[Any], ...]:
-    return fields(settings)
 
 
 def config_from_dict(data: Mapping[str, Any]) -> TrainConfig:
@@ -225,7 +224,7 @@ def load_config(path: Path, start: str | None = None) -> TrainConfig:
     if chosen == FROM_SCRATCH:
         return config
     given = set(data) | ({"steps"} if "epochs" in data or "seconds" in data else set())
-    return replace(config, **{key: value for key, value in _tuning(config).items() if key not in given})
+    return replace(config, **{key: value for key, value in _tuning(config, str(chosen)).items() if key not in given})
 
 
 def preset(name: str) -> TrainConfig:
@@ -236,11 +235,14 @@ def preset(name: str) -> TrainConfig:
         raise TrainingError(f"no preset {name!r}; there are {', '.join(PRESETS)}") from None
 
 
+_BRANCH = {"scalar_until": 0.8, "prior_until": 0.815, "warmup": 0.02, "hold": 0.0, "floor": 0.01, "ema_decay": 0.99}
 DEFAULT_STARTS = {"photo": "photo", "faces": "photo"}  # of presets, where nothing else is asked for
 
 
-def _tuning(config: TrainConfig) -> dict[str, Any]:
-    """What a run from a trained model has in the place of a preset's own settings."""
+def _tuning(config: TrainConfig, start: str) -> dict[str, Any]:
+    """What a run from a trained model, or from a checkpoint, has in the place of a preset's own settings."""
+    if is_checkpoint(start):
+        return ({"steps": 8000} if config.steps is not None else {}) | _BRANCH
     if isinstance(config.network, HyperpriorConfig):
         return ({"steps": 3000} if config.steps is not None else {}) | {
             "batch_size": 6,

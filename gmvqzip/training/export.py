@@ -54,7 +54,7 @@ class Origin:
             "name": self.name,
             "training": self.config.to_dict() | self.history,
             "machine": machine(device),
-            **described(self.start, data.description, self.note),
+            **described(self.start, data.description, self.note, self.config.start),
         }
 
     def verdict(

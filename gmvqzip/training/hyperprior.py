@@ -29,11 +29,11 @@ from gmvqzip.models.quality import SECOND
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training.channels import order_channels
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import FROM_SCRATCH, TrainConfig
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
-from gmvqzip.training.optim import Muon, rate_factor
-from gmvqzip.training.start import started_hyperprior
+from gmvqzip.training.optim import Muon, parameter_groups, rate_factor
+from gmvqzip.training.start import branched_hyperprior, started_hyperprior
 
 SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
@@ -49,8 +49,6 @@ _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
 _MUON_EVERY = 2  # steps: Muon's work is a quarter of a step's, and the loss does not show the difference
 _LINEAR_FACTOR = 0.1  # of AdamW's rate for the linear way, whose weights are small and exact from the start
-# Parts of names of parameters that AdamW trains although they are wide convolutions.
-_ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
 
 
 class HyperpriorTrainer(TrainingLoop):
@@ -101,6 +99,10 @@ class HyperpriorTrainer(TrainingLoop):
         """The model to measure and to ship: the running average once there is one."""
         return self.average or self.model
 
+    def branch(self) -> None:
+        """Begin with the weights of the checkpoint that `config.start` names. Raises TrainingError."""
+        self.model.load_state_dict(branched_hyperprior(Path(self.config.start), self.network_config).state_dict())
+
     def evaluate(self, batches: Iterable[np.ndarray[Any, Any]]) -> dict[str, Any]:
         """Estimated bits per pixel and PSNR (mean over pictures) at each of EVALUATED."""
         held = list(batches)
@@ -129,7 +131,8 @@ class HyperpriorTrainer(TrainingLoop):
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._enter_phase(progress)
-        if self.step == 0 and self.phase == SCALAR:
+        fresh = self.phase == SCALAR and config.start == FROM_SCRATCH
+        if fresh and self.step == 0:
             self._start_scales()
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
@@ -144,7 +147,7 @@ class HyperpriorTrainer(TrainingLoop):
             pleasing = eye_distortion(self._seen(output.reconstruction, image)[eyes], image[eyes])
             distortion = distortion.masked_scatter(eyes, pleasing)
         rate = (output.bits + output.hyper_bits) / pixels
-        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
+        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if fresh else 1.0
         loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
         if self.phase == CODES:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
@@ -257,18 +260,7 @@ class HyperpriorTrainer(TrainingLoop):
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the phase: mixtures have AdamW groups of their own, which the scalar form leaves alone."""
         config = self.config
-        wide, rest, linear, mixtures, books = [], [], [], [], []
-        for name, parameter in self.model.named_parameters():
-            if "codebook" in name:
-                books.append(parameter)
-            elif "groups" in name or "hyper_scale" in name:
-                mixtures.append(parameter)
-            elif "linear" in name:
-                linear.append(parameter)
-            elif parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 and not any(part in name for part in _ADAM):
-                wide.append(parameter)
-            else:
-                rest.append(parameter)
+        wide, rest, linear, mixtures, books = parameter_groups(self.model).values()
         if config.optimizer != "muon":
             wide, rest = [], rest + wide
         groups = [

@@ -243,6 +243,10 @@ class TrainingLoop(ABC):
         self.saved = self.step
         self.stopping.at(self.step, self.saved)
 
+    def branch(self) -> None:
+        """Begin with the weights of the checkpoint that `config.start` names. Raises TrainingError."""
+        raise TrainingError("a staged model starts from a model, not from a checkpoint: name one, or --start none")
+
     def resume(self) -> None:
         """Continue from the newest checkpoint, which rank 0 reads for all. Raises TrainingError where it is of another
         configuration."""
