@@ -35,6 +35,7 @@ from gmvqzip.images.tiff import unpack_tiff
 from gmvqzip.images.tiffdirectory import read_directory
 
 EXIF_ORIENTATION = 0x0112
+PACKED_FORMATS = ("BMP", "DIB")  # which put a whole pixel into 16 bits
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any]
 
@@ -136,19 +137,20 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
                 if header.too_long:
                     with open_image(png.without_long_chunks(file, notes), max_pixels) as other:
                         return _from_pillow(other, None, notes, strip=strip, max_pixels=max_pixels)
-        space = note_remainder(image, file, notes)
+        found = note_remainder(image, file, notes)
         stored = str(getattr(image, "tile", ""))  # how the samples lie in the file; gone after loading
         image.load()
-        if header is not None and not header.animated:
+        if header is not None and image.tell() == 0:
             unpacked = png.unpack_png(image, header, file, notes)
         else:
-            if ";16" in stored and not image.mode.startswith("I"):
+            if ";16" in stored and not image.mode.startswith("I") and image.format not in PACKED_FORMATS:
                 notes.reduce(16)
             unpacked = colour.unpack_pillow(image, image.format, notes)
-        if space is not None:
-            unpacked = replace(unpacked, image=space.convert(unpacked.image, notes))
-        unpacked = replace(unpacked, orientation=_orientation(image, notes))
-        return _finished(unpacked, notes, None if strip else metadata_of(image, file, notes), strip=strip)
+        if found.get("space") is not None:
+            unpacked = replace(unpacked, image=found["space"].convert(unpacked.image, notes))
+        orientation = 1 if found.get("is_upright") else _orientation(image, notes)
+        unpacked = replace(unpacked, icc=unpacked.icc or found.get("icc_profile"), orientation=orientation)
+        return _finished(unpacked, notes, None if strip else metadata_of(image, found, notes), strip=strip)
 
 
 def _orientation(image: Image.Image, notes: Notes) -> int:

@@ -80,13 +80,19 @@ def _save(picture: Picture, file: BinaryIO, name: Format, options: dict[str, Any
         return
     kind = FORMATS[name]
     _check_writer(kind)
+    chunks = options.pop("chunks", ())
+    whole = io.BytesIO() if chunks else file
     image = to_pil(replace(picture, icc=None, metadata=None))
     if picture.one_channel and not kind.gray:
         image = image.convert("RGBA" if picture.alpha is not None else "RGB")
     try:
-        image.save(file, kind.pillow, **options)
+        image.save(whole, kind.pillow, **options)
     except Exception as error:  # encoders of add-ons raise almost anything
         raise ImageError(f"cannot be written as {name}: {' '.join(str(error).split())}") from error
+    if isinstance(whole, io.BytesIO) and chunks:
+        from gmvqzip.images.embedding import with_chunks
+
+        file.write(with_chunks(whole.getvalue(), chunks))
 
 
 def _check_writer(kind: FileFormat) -> None:
