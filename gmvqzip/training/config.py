@@ -391,7 +391,7 @@ PRESETS: dict[str, TrainConfig] = {
         steps=1000,
     ),
 }
-# VQ-VAE's estimator of the gradient under GM-VQ's objective: the best GM-VQ of those in docs/results.md.
+# VQ-VAE's estimator of the gradient under GM-VQ's objective: the best GM-VQ of those in docs/experiments/quantisers.md.
 _IDENTITY = GMVQSettings(beta=100.0, gamma=0.05, noise=False, sampling="identity")
 PRESETS |= {
     name: replace(PRESETS[f"paper-{name}"], quantizer=_IDENTITY, sharpness=1.0) for name in ("cifar10", "celeba")

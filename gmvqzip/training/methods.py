@@ -2,8 +2,9 @@
 
 A method brings what its authors gave it besides its equations: dimensions of its codes, the schedule of its
 temperature, the form of the reconstruction term; and the settings that a sweep on CIFAR-10 found best
-(docs/results.md), above all that the squared distance of proxies and codes, a mean over dimensions, weighs as much as
-the squared error of the picture. Network, data, optimiser and length stay; rate term and re-seeding are GM-VQ's alone.
+(docs/experiments/quantiser-trials.md), above all that the squared distance of proxies and codes, a mean over
+dimensions, weighs as much as the squared error of the picture. Network, data, optimiser and length stay; rate term and
+re-seeding are GM-VQ's alone.
 """
 
 from __future__ import annotations
