@@ -10,7 +10,7 @@ import pytest
 import gmvqzip
 from gmvqzip.codec import Codec
 from gmvqzip.format import container
-from gmvqzip.format.metadata import Text
+from gmvqzip.format.metadata import JPEG_SEGMENT, PNG_CHUNK, Part, Text
 from gmvqzip.models.registry import read_info
 
 FILES = Path(__file__).parent / "golden" / "files"
@@ -58,3 +58,10 @@ def test_metadata() -> None:
     assert found is not None
     assert (found.dpi, found.time, found.texts) == ((300, 300), (2024, 5, 6, 7, 8, 9), (Text("Title", "Lake"),))
     assert found.exif.hex() == "4d4d002a00000008000101120003000000010001000000000000"
+
+
+def test_parts() -> None:
+    found = gmvqzip.info(FILES / "parts-1.gmvq", model=FILES / "tables-1.safetensors").metadata
+    assert found is not None
+    assert (found.comment, [text.text for text in found.texts]) == (b"second", ["one", "two"])
+    assert found.parts[0] == Part(JPEG_SEGMENT, b"\xfefirst") and found.parts[2].kind == PNG_CHUNK

@@ -38,7 +38,7 @@ from gmvqzip.setting import DEFAULT_EFFORT
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
     from gmvqzip.engines.files import Compressed
-    from gmvqzip.images.picture import Picture
+    from gmvqzip.images.pixels import Picture
 
 TargetBpp = Annotated[
     float | None,

@@ -26,7 +26,7 @@ from gmvqzip.images.outputs import OTHER_ENDINGS, Format, format_of, refusal
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec, Region
-    from gmvqzip.images.picture import Picture
+    from gmvqzip.images.pixels import Picture
 
 
 _BATCH_PIXELS = 1 << 18  # of pictures that are held at once by one job, and written together

@@ -17,7 +17,7 @@ from gmvqzip.errors import FormatError, OutputError
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
     from gmvqzip.engines.coded import Coded
-    from gmvqzip.images.picture import Picture
+    from gmvqzip.images.pixels import Picture
     from gmvqzip.pack.writer import PackWriter
 
 _BATCH = 64  # pictures that are encoded together, at most

@@ -183,8 +183,8 @@ def _wanted(
 
 
 def _prepare(device: str, threads: int | None) -> None:
+    from gmvqzip.blas import set_threads
     from gmvqzip.engines.base import check_device
-    from gmvqzip.models.synthesis import set_threads
 
     check_device(device)
     if threads:

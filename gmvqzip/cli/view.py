@@ -17,7 +17,7 @@ from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import ImageError
 
 if TYPE_CHECKING:
-    from gmvqzip.images.picture import Picture
+    from gmvqzip.images.pixels import Picture
 
 
 def view(

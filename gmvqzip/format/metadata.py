@@ -8,7 +8,7 @@ docs/format.md specifies it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from gmvqzip.errors import FormatError
@@ -16,7 +16,8 @@ from gmvqzip.format.limits import MAX_METADATA_BYTES
 from gmvqzip.format.metadict import DICTIONARY
 from gmvqzip.format.varint import read_varint, write_varint
 
-EXIF, XMP, RESOURCES, RESOLUTION, TIME, COMMENT, TEXT = range(1, 8)  # kinds of items
+EXIF, XMP, RESOURCES, RESOLUTION, TIME, COMMENT, TEXT, PART = range(1, 9)  # kinds of items; from TEXT on they repeat
+JPEG_SEGMENT, PNG_CHUNK = 1, 2  # kinds of parts
 STORED, DEFLATED = 0, 1  # methods
 RESOLUTION_UNIT = 10_000  # to one pixel per inch; what PNG and JPEG store is exact in it
 MAX_RESOLUTION = 2**32 - 1  # of these units
@@ -39,6 +40,17 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a file in another format that is kept as it stood there.
+
+    data: of a JPEG segment the second byte of its marker and the contents, of a PNG chunk its type and the contents.
+    """
+
+    kind: int  # JPEG_SEGMENT or PNG_CHUNK; others are kept, too
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What is known of a picture beside its pixels; empty where it is not known."""
 
@@ -49,6 +61,7 @@ class Metadata:
     time: Moment | None = None  # of the last change, UTC: year, month, day, hour, minute, second
     comment: bytes = b""
     texts: tuple[Text, ...] = ()
+    parts: tuple[Part, ...] = ()  # what has no other place here
 
     def __bool__(self) -> bool:
         return self != Metadata()
@@ -74,17 +87,19 @@ def read_metadata(content: bytes) -> Metadata:
     """The metadata in a section; kinds of items that are not known are passed over. Raises FormatError."""
     data = _opened(content)
     singles: dict[int, bytes] = {}
-    texts = []
+    texts, parts = [], []
     position = last = 0
     while position < len(data):
         kind = data[position]
         length, position = read_varint(data, position + 1, longest=_VARINT_BYTES, what=_WHAT)
         item, position = data[position : position + length], position + length
-        if position > len(data) or kind < last or kind in singles:
+        if position > len(data) or kind < last or (kind < TEXT and kind in singles) or (kind == PART and not item):
             raise FormatError("the metadata are damaged: an item is cut, repeated or out of order")
         last = kind
         if kind == TEXT:
             texts.append(_read_text(item))
+        elif kind == PART:
+            parts.append(Part(item[0], item[1:]))
         else:
             singles[kind] = item
     return Metadata(
@@ -95,18 +110,37 @@ def read_metadata(content: bytes) -> Metadata:
         time=_read_time(singles[TIME]) if TIME in singles else None,
         comment=singles.get(COMMENT, b""),
         texts=tuple(texts),
+        parts=tuple(parts),
     )
 
 
 def read_resources(blocks: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each of Photoshop's image resources, up to the first that is malformed."""
-    position = 0
-    while blocks[position : position + 4] == b"8BIM" and position + 12 <= len(blocks):
-        kind = int.from_bytes(blocks[position + 4 : position + 6], "big")
-        start = position + 6 + (blocks[position + 6] // 2 + 1) * 2  # behind the name
-        size = int.from_bytes(blocks[start : start + 4], "big")
-        yield kind, blocks[start + 4 : start + 4 + size]
-        position = start + 4 + size + size % 2
+    for kind, _, start, end in _resources(blocks):
+        yield kind, blocks[start:end]
+
+
+def without_resources(blocks: bytes, kinds: Collection[int]) -> tuple[bytes, bytes]:
+    """(the blocks of other kinds as they are, what follows the last block that is well formed)."""
+    kept, place = bytearray(), 0
+    for kind, first, _, end in _resources(blocks):
+        place = end + (end - first) % 2  # all but the contents are even
+        if kind not in kinds:
+            kept += blocks[first:end] + bytes(place - end)
+    return bytes(kept), blocks[place:]
+
+
+def _resources(blocks: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(number, place of the block, places of its first byte and behind its last) of each."""
+    place = 0
+    while blocks[place : place + 4] == b"8BIM" and place + 12 <= len(blocks):
+        kind = int.from_bytes(blocks[place + 4 : place + 6], "big")
+        start = place + 6 + (blocks[place + 6] // 2 + 1) * 2 + 4  # behind name and size
+        size = int.from_bytes(blocks[start - 4 : start], "big")
+        if start + size > len(blocks):
+            return
+        yield kind, place, start, start + size
+        place = start + size + size % 2
 
 
 def write_resource(kind: int, data: bytes) -> bytes:
@@ -132,6 +166,8 @@ def _items(metadata: Metadata) -> Iterator[tuple[int, bytes]]:
             yield kind, content
     for text in metadata.texts:
         yield TEXT, "\0".join((text.keyword, text.language, text.translated, text.text)).encode()
+    for part in metadata.parts:
+        yield PART, bytes([part.kind]) + part.data
 
 
 def _write_resolution(dpi: tuple[float, float] | None) -> bytes:

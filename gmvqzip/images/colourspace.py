@@ -134,13 +134,17 @@ def _usable(points: Points) -> bool:
     return abs(float(across[0] * down[1] - across[1] * down[0])) > 0.01  # a triangle, no line
 
 
+def is_known_space(primaries: int, transfer: int) -> bool:
+    """Whether code points say what can be converted to sRGB."""
+    return primaries in (*PRIMARIES, UNSPECIFIED) and transfer in (*GAMMAS, *LIKE_SRGB, UNSPECIFIED)
+
+
 def coded_space(primaries: int, transfer: int, full: int, notes: Notes) -> ColourSpace | None:
     """The space of code points (H.273; cICP, nclx). None where it is sRGB, or cannot be converted, which is noted."""
     if transfer in HIGH_RANGE:
         notes.drop(f"high dynamic range ({HIGH_RANGE[transfer]}) is not converted: colours may look flat")
         return None
-    known = primaries in (*PRIMARIES, UNSPECIFIED) and transfer in (*GAMMAS, *LIKE_SRGB, UNSPECIFIED)
-    if not known:
+    if not is_known_space(primaries, transfer):
         notes.say(f"colours of code points {primaries}/{transfer} are not converted: taken as sRGB")
         return None
     points = PRIMARIES.get(primaries, BT709)

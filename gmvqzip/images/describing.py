@@ -10,13 +10,14 @@ from PIL import ExifTags
 from gmvqzip.format.metadata import Metadata, read_resources
 from gmvqzip.images import exif as exifs
 from gmvqzip.images.metadata import exif_of
+from gmvqzip.images.segments import part_name
 
 _SHOWN = 64  # bytes of an unknown meaning that are shown as text
 
 
 def described(metadata: Metadata) -> dict[str, Any]:
-    """What there is, as JSON takes it: exif by name of tag, xmp as text, dpi, time, comment, texts by keyword, and the
-    bytes of IPTC and of other image resources."""
+    """What there is, as JSON takes it: exif by name of tag, xmp as text, dpi, time, comment, texts by keyword, the
+    bytes of IPTC and of other image resources, and of further parts by name."""
     found: dict[str, Any] = {}
     if metadata.exif:
         found["exif"] = _tags(metadata)
@@ -33,6 +34,10 @@ def described(metadata: Metadata) -> dict[str, Any]:
         found["time"] = "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z".format(*metadata.time)
     if metadata.comment:
         found["comment"] = metadata.comment.decode("utf-8", "replace")
+    if metadata.parts:
+        names = [part_name(part) for part in metadata.parts]
+        sizes = [len(part.data) for part in metadata.parts]
+        found["parts"] = {name: sum(s for n, s in zip(names, sizes, strict=True) if n == name) for name in names}
     if metadata.texts:
         found["texts"] = {text.keyword: text.text for text in metadata.texts}
     return found
@@ -42,6 +47,7 @@ def lines(metadata: Metadata) -> list[tuple[str, str]]:
     """The same as title and value of each line, for people."""
     found = described(metadata)
     out = [(f"EXIF {name}", _text(value)) for name, value in found.pop("exif", {}).items()]
+    out += [(f"part {name}", f"{size} bytes") for name, size in found.pop("parts", {}).items()]
     out += [(f"text {keyword}", _text(text)) for keyword, text in found.pop("texts", {}).items()]
     if "xmp" in found:
         found["xmp"] = f"{len(metadata.xmp)} bytes"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from gmvqzip.format.metadata import Metadata
+from gmvqzip.format.metadata import JPEG_SEGMENT, PNG_CHUNK, Metadata
 from gmvqzip.images import exif as exifs
 from gmvqzip.images.metadata import exif_of
 from gmvqzip.images.outputs import FORMATS, Format
@@ -19,19 +21,28 @@ _TITLES = {
     "time": "time of change",
     "comment": "comment",
     "texts": "texts",
+    "parts": "further segments or chunks",
 }
+_PARTS = {Format.JPG: JPEG_SEGMENT, Format.PNG: PNG_CHUNK}  # the kind that a format has a place for
 _SEGMENT = 65_533  # bytes in a segment of JPEG
 _PHOTOSHOP, _XMP_PREFIX = b"Photoshop 3.0\0", 29
 _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377
+_PNG_HEAD = 33  # bytes of the signature and the first chunk
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 0x011A, 0x011B, 0x0128, 2
 
 
 def save_options(metadata: Metadata, name: Format, size: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
-    """The options for `Image.save`, and one line for what the format cannot hold; `size` is the picture's."""
+    """The options for `Image.save`, and one line for what the format cannot hold; `size` is the picture's.
+
+    Of PNG, `chunks` among them are for `with_chunks`: Pillow writes none that it does not know.
+    """
     places = FORMATS[name].metadata
     given = {part for part in _TITLES if getattr(metadata, part)}
     lost = given - places
     kept = {part: getattr(metadata, part) for part in given & places}
+    if any(part.kind != _PARTS.get(name) for part in metadata.parts):
+        lost.add("parts")
+        kept["parts"] = [part for part in metadata.parts if part.kind == _PARTS.get(name)]
     if "exif" in kept:
         kept["exif"] = exifs.resized(metadata.exif, *size)
     if "dpi" in lost and "exif" in places and metadata.dpi is not None:
@@ -48,6 +59,7 @@ def save_options(metadata: Metadata, name: Format, size: tuple[int, int]) -> tup
 def _plain(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
     """WebP, AVIF and others: EXIF, XMP and dpi as they are."""
     options = dict(kept)
+    options.pop("parts", None)
     if "exif" in options:
         options["exif"] = exifs.PREFIX + options["exif"]
     return options, set()
@@ -69,7 +81,19 @@ def _png(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
         options["exif"] = kept["exif"]
     if "dpi" in kept:
         options["dpi"] = kept["dpi"]
+    if kept.get("parts"):
+        options["chunks"] = [part.data for part in kept["parts"]]
     return options, set()
+
+
+def with_chunks(png: bytes, chunks: Sequence[bytes]) -> bytes:
+    """A PNG file with more chunks, each its type and contents, behind its head."""
+    parts = [
+        (len(data) - 4).to_bytes(4, "big") + data + zlib.crc32(data).to_bytes(4, "big")
+        for data in chunks
+        if len(data) >= 4
+    ]
+    return b"".join((png[:_PNG_HEAD], *parts, png[_PNG_HEAD:]))
 
 
 def _add_text(chunks: PngImagePlugin.PngInfo, keyword: str, text: str, language: str, translated: str) -> None:
@@ -95,8 +119,11 @@ def _jpeg(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
             lost.add(part)
     blocks = options.pop("resources", b"")
     room = _SEGMENT - len(_PHOTOSHOP)
-    parts = [_PHOTOSHOP + blocks[start : start + room] for start in range(0, len(blocks), room)]
-    options["extra"] = b"".join(b"\xff\xed" + (2 + len(part)).to_bytes(2, "big") + part for part in parts)
+    segments = [b"\xed" + _PHOTOSHOP + blocks[start : start + room] for start in range(0, len(blocks), room)]
+    segments += [part.data for part in kept.get("parts", ()) if 0 < len(part.data) <= 1 + _SEGMENT]
+    options["extra"] = b"".join(
+        b"\xff" + segment[:1] + (1 + len(segment)).to_bytes(2, "big") + segment[1:] for segment in segments
+    )
     return options, lost
 
 

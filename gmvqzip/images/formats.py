@@ -64,6 +64,7 @@ _STARTS = (
     (b"SIMPLE  =", "FITS"),
     (b"BPG\xfb", "BPG"),
     (b"P7\n", "PAM"),
+    (b"PF\n", "PFM"),
     (b"AT&TFORM", "DjVu"),
     (b"\0\x05\x16\x07", "AppleDouble"),
 )
@@ -100,6 +101,9 @@ def refusal(head: bytes) -> str:
     if head.startswith(TIFF_STARTS):
         return "a TIFF of this kind cannot be read here: save it with LZW or deflate"
     name = recognised(head)
+    if head.startswith(b"8BPS"):
+        bits = int.from_bytes(head[22:24], "big")
+        return f"a Photoshop file of {bits} bits per channel in this mode cannot be read: save it as RGB of 8 bits"
     if name is None:
         return "not a picture, cut in its first bytes, or of a format that cannot be read here"
     shown = _NAMES.get(name, name)

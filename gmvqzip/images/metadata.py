@@ -8,7 +8,6 @@ from dataclasses import astuple, replace
 from typing import Any, BinaryIO
 
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
 
 from gmvqzip.format.limits import MAX_METADATA_BYTES
 from gmvqzip.format.metadata import (
@@ -17,21 +16,23 @@ from gmvqzip.format.metadata import (
     RESOLUTION_UNIT,
     Metadata,
     Moment,
+    Part,
     Text,
     iptc_resource,
     read_resources,
+    without_resources,
     write_resource,
 )
 from gmvqzip.images import exif as exifs
 from gmvqzip.images.notes import Notes
+from gmvqzip.images.segments import PHOTOSHOP, jpeg_parts
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
 _XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW_EXIF = frozenset({"Raw profile type exif", "Raw profile type APP1", _XMP_KEYWORD})  # texts that are no texts
 _NOT_KEPT = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424})
 """Image resources that say again what is elsewhere (resolution, profile, EXIF, XMP), and thumbnails."""
-_PHOTOSHOP = b"Photoshop 3.0\0"
-_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_RESOLUTION_RESOURCE = 0x03ED
 _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377  # of TIFF
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH, _CENTIMETRE = 282, 283, 296, 2, 3
 _TIFF_ENCODING = frozenset(
@@ -40,25 +41,29 @@ _TIFF_ENCODING = frozenset(
     | {342, 347, *range(512, 522), 529, 530, 531, 532, _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG, 34675}
 )
 """Tags of a TIFF file that say how its samples lie, and those that are taken otherwise."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_CHUNKS = 10_000  # of a PNG file that are looked at
 
 
-def metadata_of(image: Image.Image, file: BinaryIO | None, notes: Notes) -> Metadata | None:
-    """What an image, loaded from this file if from any, knows beside its pixels. `notes` hears of what is lost."""
-    if file is not None and isinstance(image, TiffImageFile):
-        return tiff_metadata(file, image.tag_v2.offset, notes)
-    info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
-    found = Metadata(
+def metadata_of(image: Image.Image, found: dict[str, Any], notes: Notes) -> Metadata | None:
+    """What an image knows beside its pixels, and `found` besides (`note_remainder`). `notes` hears of what is lost."""
+    texts = getattr(image, "text", None)
+    texts = texts if isinstance(texts, dict) else {}
+    info = {str(key): value for key, value in image.info.items() if not _is_text(key, value, texts)} | found
+    known = Metadata(
         exif=_exif(image, info, notes),
-        xmp=_xmp(image, info, notes),
-        resources=_resources(image, info),
-        dpi=dpi_of(image),
-        time=_png_time(file) if image.format == "PNG" and file is not None else _time(info.get("time")),
-        comment=_bytes(info.get("comment")),
-        texts=_texts(image),
+        xmp=_xmp(info),
+        resources=_resources(image, info, notes),
+        dpi=dpi_of(image) or _photoshop_dpi(info),
+        time=_time(info.get("time")),
+        comment=_bytes(info.get("comment") or info.get("id_section")),
+        texts=_texts(info.get("texts"), texts),
+        parts=jpeg_parts(image, info, notes) if hasattr(image, "applist") else _parts(info.get("parts")),
     )
-    return _bounded(found, notes)
+    return _bounded(known, notes)
+
+
+def _is_text(key: Any, value: Any, texts: dict[Any, Any]) -> bool:
+    """Whether Pillow has a text of a PNG there, whatever else has its keyword for a name."""
+    return isinstance(value, str) and texts.get(key) == value and key != _XMP_KEYWORD
 
 
 def tiff_metadata(file: BinaryIO, offset: int, notes: Notes) -> Metadata | None:
@@ -77,7 +82,7 @@ def tiff_metadata(file: BinaryIO, offset: int, notes: Notes) -> Metadata | None:
     except Exception:  # damaged directories make Pillow raise almost anything
         notes.drop("the metadata of the TIFF are damaged: dropped")
         return None
-    resources = _joined(dict(read_resources(blocks)), records)
+    resources = _joined(blocks, records, notes)
     factor = {None: 1.0, _INCH: 1.0, _CENTIMETRE: 2.54}.get(unit)
     dpi = None if factor is None else _resolution((across, down), factor)
     return _bounded(Metadata(tidy, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp), resources, dpi), notes)
@@ -92,6 +97,7 @@ def _bounded(found: Metadata, notes: Notes) -> Metadata | None:
     """The metadata, if there are any, and not too many."""
     length = sum(map(len, (found.exif, found.xmp, found.resources, found.comment)))
     length += sum(sum(map(len, astuple(text))) * 4 + 16 for text in found.texts)
+    length += sum(len(part.data) + 16 for part in found.parts)
     if length > MAX_METADATA_BYTES - 1024:
         notes.drop(f"the metadata are longer than {MAX_METADATA_BYTES} bytes: dropped")
         return None
@@ -101,6 +107,9 @@ def _bounded(found: Metadata, notes: Notes) -> Metadata | None:
 def embed(image: Image.Image, metadata: Metadata) -> None:
     """Put metadata where `Image.getexif`, `Image.info` and `text` have them after opening a file."""
     info: dict[Any, Any] = image.info
+    texts = {text.keyword: text.text for text in metadata.texts}
+    image.text = texts  # type: ignore[attr-defined]
+    info.update(texts)
     if metadata.exif:
         info["exif"] = exifs.PREFIX + exifs.resized(metadata.exif, *image.size)
     if metadata.xmp:
@@ -113,9 +122,8 @@ def embed(image: Image.Image, metadata: Metadata) -> None:
         info["comment"] = metadata.comment
     if metadata.time is not None:
         info["time"] = metadata.time
-    texts = {text.keyword: text.text for text in metadata.texts}
-    info.update(texts)
-    image.text = texts  # type: ignore[attr-defined]
+    if metadata.parts:
+        info["parts"] = metadata.parts
 
 
 def exif_of(metadata: Metadata) -> Image.Exif:
@@ -160,26 +168,37 @@ def _block_of(exif: Image.Exif) -> bytes:
     return exifs.bare(kept.tobytes()) if kept or parts else b""
 
 
-def _xmp(image: Image.Image, info: dict[str, Any], notes: Notes) -> bytes:
-    if any(str(name) == "APP1" and data.startswith(_EXTENDED_XMP) for name, data in getattr(image, "applist", ())):
-        notes.drop("extended XMP, beyond 64 kB, is not kept")
+def _xmp(info: dict[str, Any]) -> bytes:
     packet = _bytes(info.get("xmp")) or _bytes(info.get(_XMP_KEYWORD))
     return _XMP_ORIENTATION.sub(rb"\g<1>1", packet)
 
 
-def _resources(image: Image.Image, info: dict[str, Any]) -> bytes:
-    """Photoshop's image resources: of JPEG the segments, joined, of others as `embed` gives them."""
+def _resources(image: Image.Image, info: dict[str, Any], notes: Notes) -> bytes:
+    """Photoshop's image resources: JPEG's segments joined, PSD's section, or as `embed` gives them."""
     segments = [bytes(data) for name, data in getattr(image, "applist", ()) if str(name) == "APP13"]
-    found = dict(read_resources(b"".join(x[len(_PHOTOSHOP) :] for x in segments if x.startswith(_PHOTOSHOP))))
-    if not segments and isinstance(info.get("photoshop"), dict):
-        found |= {kind: data for kind, data in info["photoshop"].items() if isinstance(data, bytes)}
-    return _joined(found, b"")
+    blocks = b"".join(x[len(PHOTOSHOP) :] for x in segments if x.startswith(PHOTOSHOP)) or _bytes(info.get("resources"))
+    if not blocks and isinstance(info.get("photoshop"), dict):
+        blocks = b"".join(
+            write_resource(kind, data) for kind, data in info["photoshop"].items() if isinstance(data, bytes)
+        )
+    return _joined(blocks, _bytes(info.get("iptc")), notes)
 
 
-def _joined(resources: dict[int, bytes], records: bytes) -> bytes:
+def _joined(blocks: bytes, records: bytes, notes: Notes) -> bytes:
     """The blocks of image resources that are kept, and of IPTC records where there are none among them."""
-    blocks = b"".join(write_resource(kind, data) for kind, data in sorted(resources.items()) if kind not in _NOT_KEPT)
-    return blocks + (iptc_resource(records) if records and IPTC_RESOURCE not in resources else b"")
+    kept, rest = without_resources(blocks, _NOT_KEPT)
+    if rest.strip(b"\0"):
+        notes.drop(f"{len(rest)} bytes of image resources are malformed: not kept")
+    has_records = any(kind == IPTC_RESOURCE for kind, _ in read_resources(kept))
+    return kept + (iptc_resource(records) if records and not has_records else b"")
+
+
+def _photoshop_dpi(info: dict[str, Any]) -> tuple[float, float] | None:
+    """The resolution in a PSD."""
+    data = dict(read_resources(_bytes(info.get("resources")))).get(_RESOLUTION_RESOURCE, b"")
+    if len(data) < 16:
+        return None
+    return _resolution([int.from_bytes(data[place : place + 4], "big") / 65536 for place in (0, 8)], 1.0)
 
 
 def dpi_of(image: Image.Image) -> tuple[float, float] | None:
@@ -191,48 +210,34 @@ def dpi_of(image: Image.Image) -> tuple[float, float] | None:
 
 def _resolution(value: Any, factor: float) -> tuple[float, float] | None:
     try:
-        across, down = (float(part) * factor for part in value)
+        across, down = (float(part) * factor for part in (() if isinstance(value, str) else value))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
     good = all(math.isfinite(part) and 1 <= part * RESOLUTION_UNIT <= MAX_RESOLUTION for part in (across, down))
     return (across, down) if good else None
 
 
-def _texts(image: Image.Image) -> tuple[Text, ...]:
-    texts = getattr(image, "text", None)
-    if not isinstance(texts, dict):
-        return ()
-    found = []
-    for keyword, value in texts.items():
-        if isinstance(value, str) and keyword not in _RAW_EXIF:
-            language, translated = (str(getattr(value, name, "") or "") for name in ("lang", "tkey"))
-            parts = (str(keyword), str(value), language, translated)
-            clean = [part.encode(errors="replace").decode() for part in parts]
-            found.append(Text(*(part if place == 1 else part.replace("\0", "") for place, part in enumerate(clean))))
-    return tuple(found)
+def _texts(known: Any, texts: dict[Any, Any]) -> tuple[Text, ...]:
+    """Texts as a PNG has them, or as Pillow has them."""
+    if isinstance(known, tuple):
+        found = [text for text in known if isinstance(text, Text)]
+    else:
+        found = [
+            Text(str(keyword), str(value), *(str(getattr(value, name, "") or "") for name in ("lang", "tkey")))
+            for keyword, value in texts.items()
+            if isinstance(value, str)
+        ]
+    return tuple(map(_clean, (text for text in found if text.keyword not in _RAW_EXIF)))
 
 
-def _png_time(file: BinaryIO) -> Moment | None:
-    """The time in a PNG file's tIME chunk, which Pillow passes over."""
-    before = file.tell()
-    try:
-        file.seek(0)
-        if file.read(8) != _PNG_SIGNATURE:
-            return None
-        for _ in range(_CHUNKS):
-            head = file.read(8)
-            size = int.from_bytes(head[:4], "big")
-            if len(head) < 8 or head[4:] == b"IEND":
-                return None
-            if head[4:] == b"tIME" and size == 7:
-                content = file.read(7)
-                return _time((int.from_bytes(content[:2], "big"), *content[2:]))
-            file.seek(size + 4, 1)
-    except (OSError, ValueError):
-        return None
-    finally:
-        file.seek(before)
-    return None
+def _clean(text: Text) -> Text:
+    """A text that can be stored: no surrogates, and no byte 0 but in the text itself."""
+    parts = [part.encode(errors="replace").decode() for part in astuple(text)]
+    return Text(parts[0].replace("\0", ""), parts[1], *(part.replace("\0", "") for part in parts[2:]))
+
+
+def _parts(value: Any) -> tuple[Part, ...]:
+    return tuple(part for part in value if isinstance(part, Part)) if isinstance(value, tuple) else ()
 
 
 def _time(value: Any) -> Moment | None:

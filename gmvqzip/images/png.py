@@ -19,16 +19,24 @@ from PIL import Image, PngImagePlugin
 
 from gmvqzip.errors import ImageError
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
+from gmvqzip.format.metadata import PNG_CHUNK, Part, Text
 from gmvqzip.images.colour import Pixels, Unpacked, to_8_bit, unpack_pillow
-from gmvqzip.images.colourspace import ColourSpace, coded_space, gamma_space, space_notes
+from gmvqzip.images.colourspace import ColourSpace, coded_space, gamma_space, is_known_space, space_notes
 from gmvqzip.images.notes import Notes
+from gmvqzip.images.profiles import agrees
+from gmvqzip.images.ranges import Range
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 MAX_TEXT_BYTES = 2**25  # of all texts together once inflated; Pillow would stop at 2^26
+MAX_PARTS_BYTES = 2**18  # of chunks that are kept as they are
 _KEPT_BYTES = 1024  # of a chunk that is looked at here; all of them are shorter
-_LOOKED_AT = (b"IHDR", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP")
+_LOOKED_AT = (b"IHDR", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"tIME")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_FRAMES = (b"acTL", b"fcTL", b"fdAT")
+_OF_CODING = (b"IDAT", b"PLTE", b"IEND", b"sBIT", b"bKGD", b"hIST", b"sPLT", b"mDCV", b"cLLI", b"iDOT", b"orNT")
+_KNOWN = frozenset((*_LOOKED_AT, *_TEXTS, *_FRAMES, *_OF_CODING, b"iCCP", b"eXIf"))
+"""Chunks that are kept otherwise, or say how the file is made and is best shown."""
 
 
 @dataclass
@@ -37,9 +45,13 @@ class Header:
 
     depth: int = 8
     colour: int = RGB
-    animated: bool = False
     chunks: dict[bytes, bytes] = field(default_factory=dict)  # the first bytes of each
     too_long: list[tuple[int, int]] = field(default_factory=list)  # places of chunks beyond our limits
+    profile: bool = False  # there is a chunk for one, whatever is in it
+    frames: bool = False  # there are more than the picture
+    texts: list[Text] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)  # other chunks, of those that may outlive a change of the pixels
+    ranges: list[Range] = field(default_factory=list)
     end: int | None = None  # where the picture ends; None where that was not found
 
     def transparent(self) -> tuple[int, ...] | None:
@@ -49,11 +61,20 @@ class Header:
             return None
         return tuple(value & ((1 << self.depth) - 1) for value in struct.unpack(f">{count}H", data[: 2 * count]))
 
-    def space(self, notes: Notes) -> ColourSpace | None:
-        """The colour space of the samples where no profile gives it; None: sRGB."""
-        if b"cICP" in self.chunks and len(self.chunks[b"cICP"]) >= 4:
-            primaries, transfer, _, full = self.chunks[b"cICP"][:4]
-            return coded_space(primaries, transfer, full, notes)
+    def space(self, icc: bytes | None, notes: Notes) -> tuple[ColourSpace | None, bytes | None]:
+        """The colour space of the samples, None for sRGB, or the profile that gives it, as far as code points allow."""
+        points = self.chunks.get(b"cICP", b"")
+        if len(points) < 4:
+            return (None, icc) if icc else (self._measured_space(), None)
+        primaries, transfer, _, full = points[:4]
+        space = coded_space(primaries, transfer, full, notes)
+        if icc and (not is_known_space(primaries, transfer) or agrees(icc, space)):
+            return None, icc
+        if icc:
+            notes.say("the colour profile contradicts the code points (cICP), which overrule it: dropped")
+        return space, None
+
+    def _measured_space(self) -> ColourSpace | None:
         if b"sRGB" in self.chunks:
             return None
         gamma, white = self.chunks.get(b"gAMA", b""), self.chunks.get(b"cHRM", b"")
@@ -73,22 +94,37 @@ def read_header(file: BinaryIO) -> Header:
 
 def _collected(file: BinaryIO) -> Header:
     header = Header()
-    texts = 0
+    texts = parts = 0
     for kind, start, length in _chunks(file):
+        known, name = kind in _KNOWN, kind.decode("latin-1")
+        header.profile |= kind == b"iCCP"
+        header.frames |= kind == b"fdAT"
+        if kind in _TEXTS or kind == b"iCCP":
+            opened = _opened(kind, file.read(length), MAX_PROFILE_BYTES)
+            size = len(opened) if kind in _TEXTS else 0
+            texts += size
+            if len(opened) > MAX_PROFILE_BYTES or texts > MAX_TEXT_BYTES:
+                header.too_long.append((start - 8, start + length + 4))
+                texts -= size
+                continue
+            known = bool(opened) or kind == b"iCCP"  # a damaged text is lost
+            if opened and kind in _TEXTS:
+                header.texts.append(_text(opened))
+        elif kind in _LOOKED_AT and kind not in header.chunks:
+            header.chunks[kind] = file.read(min(length, _KEPT_BYTES))
+        elif not known and name[3:].islower() and parts + length <= MAX_PARTS_BYTES:  # "safe to copy"
+            parts += length
+            header.parts.append(Part(PNG_CHUNK, kind + file.read(length)))
+            known = True
+        header.ranges.append(Range(start - 8, start + length + 4, "" if known else f"of a chunk {name!a}"))
         if kind == b"IEND":
             header.end = start + 4
             break
-        header.animated = header.animated or kind == b"acTL"
-        if kind in _TEXTS or kind == b"iCCP":
-            size = _inflated(kind, file.read(length), MAX_PROFILE_BYTES)
-            texts += size if kind in _TEXTS else 0
-            if size > MAX_PROFILE_BYTES or texts > MAX_TEXT_BYTES:
-                header.too_long.append((start - 8, start + length + 4))
-                texts -= size if kind in _TEXTS else 0
-                continue
-            file.seek(start)
-        if kind in _LOOKED_AT and kind not in header.chunks:
-            header.chunks[kind] = file.read(min(length, _KEPT_BYTES))
+    else:
+        header.ranges.append(Range(0, file.seek(0, os.SEEK_END)))  # cut
+    density = header.chunks.get(b"pHYs", b"")
+    if len(density) == 9 and not density[8] and density[:4] != density[4:8]:  # no resolution, but the shape of pixels
+        header.parts.append(Part(PNG_CHUNK, b"pHYs" + density))
     if len(header.chunks.get(b"IHDR", b"")) >= 13:
         header.depth, header.colour = header.chunks[b"IHDR"][8:10]
     return header
@@ -107,19 +143,44 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         place += 12 + length
 
 
-def _inflated(kind: bytes, data: bytes, limit: int) -> int:
-    """Bytes of a text or profile once inflated; more than `limit` where it passes that."""
-    _, _, rest = data.partition(b"\0")
-    if kind == b"iTXt" and rest[:1] == b"\1":
-        rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-    elif kind in (b"zTXt", b"iCCP"):
-        rest = rest[1:]
-    else:
-        return len(data)
+def _opened(kind: bytes, data: bytes, limit: int) -> bytes:
+    """A text as uncompressed as in an iTXt chunk, or a profile; longer than `limit` where it passes that."""
+    keyword, _, rest = data.partition(b"\0")
     try:
-        return len(zlib.decompressobj().decompress(rest, limit + 1))
-    except zlib.error:
-        return 0  # Pillow passes over it
+        if kind == b"tEXt":
+            return keyword + b"\0" * 5 + rest.decode("latin-1").encode()
+        if kind == b"iTXt":
+            language, translated, text = rest[2:].split(b"\0", 2)
+            if rest[:1] == b"\1":
+                text = _inflated(text, limit)
+            return keyword + b"\0" * 3 + language + b"\0" + translated + b"\0" + text
+        inflated = _inflated(rest[1:], limit)
+        return inflated if kind == b"iCCP" else keyword + b"\0" * 5 + inflated.decode("latin-1").encode()
+    except (zlib.error, ValueError):
+        return b""  # damaged: Pillow passes over it
+
+
+def _inflated(data: bytes, limit: int) -> bytes:
+    return zlib.decompressobj().decompress(data, limit + 1)
+
+
+def _text(opened: bytes) -> Text:
+    """A text of the contents of an iTXt chunk without compression."""
+    keyword, _, rest = opened.partition(b"\0")
+    language, translated, text = (part.decode(errors="replace") for part in rest[2:].split(b"\0", 2))
+    return Text(keyword.decode("latin-1"), text, language, translated)
+
+
+def png_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
+    """The chunks. found: texts, parts, the time, and whether there are a profile and further frames."""
+    header = read_header(file)
+    found["texts"], found["parts"] = tuple(header.texts), tuple(header.parts)
+    found["frames"], found["has_profile"] = header.frames, header.profile
+    time = header.chunks.get(b"tIME", b"")
+    if len(time) == 7:
+        found["time"] = (int.from_bytes(time[:2], "big"), *time[2:])
+    yield Range(0, len(SIGNATURE))
+    yield from header.ranges
 
 
 def without_long_chunks(file: BinaryIO, notes: Notes) -> BinaryIO:
@@ -146,13 +207,14 @@ def unpack_png(image: Image.Image, header: Header, file: BinaryIO | None, notes:
     else:
         unpacked = Unpacked(image, None, image.info.get("icc_profile"))
         samples, alpha = _samples(image, header, file, notes)
-    space = None if unpacked.icc else header.space(notes)
+    space, icc = header.space(unpacked.icc, notes)
     if space is not None:
         space_notes(space, notes, gray=samples.shape[2] == 1)
         levels = space.to_srgb(samples)
     else:
         levels = to_8_bit(samples, 8 * samples.dtype.itemsize)
-    return replace(unpacked, image=Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels), alpha=alpha)
+    picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+    return replace(unpacked, image=picture, alpha=alpha, icc=icc)
 
 
 def _samples(

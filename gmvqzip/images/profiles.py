@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from gmvqzip.errors import ImageError
+from gmvqzip.images.colourspace import SRGB_SPACE, ColourSpace
 from gmvqzip.images.notes import Notes
 
 HEADER_BYTES = 128  # of the fixed header of a profile
 GRAY_SPACE, RGB_SPACE, CMYK_SPACE = b"GRAY", b"RGB ", b"CMYK"
 NEAR = 1  # levels by which a conversion that changes nothing may round
+ALIKE = 4  # levels between two descriptions of one colour space
 
 
 def is_profile(icc: bytes) -> bool:
@@ -67,6 +69,19 @@ def _is_srgb(profile: Any, mode: str) -> bool:
         trial = Image.fromarray(expected[None])
     done = np.asarray(_convert(trial, profile))[0]
     return bool(np.abs(done.astype(np.int16) - expected).max() <= NEAR)
+
+
+def agrees(icc: Any, space: ColourSpace | None) -> bool:
+    """Whether a profile of RGB does to colours what a colour space does (None: sRGB), nearly."""
+    if not (isinstance(icc, bytes) and is_profile(icc) and profile_space(icc) == RGB_SPACE):
+        return False
+    steps = np.arange(0, 256, 51, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    try:
+        found = np.asarray(_convert(Image.fromarray(cube), ImageCms.ImageCmsProfile(io.BytesIO(icc))))
+    except (ImageCms.PyCMSError, OSError):
+        return False
+    return bool(np.abs(found.astype(np.int16) - (space or SRGB_SPACE).to_srgb(cube)).max() <= ALIKE)
 
 
 def _convert(image: Image.Image, profile: Any) -> Image.Image:

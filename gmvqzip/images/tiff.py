@@ -16,7 +16,7 @@ from PIL import Image
 from gmvqzip.errors import ImageError
 from gmvqzip.images.colour import Pixels, Unpacked, to_8_bit
 from gmvqzip.images.notes import Notes
-from gmvqzip.images.remainder import note_behind
+from gmvqzip.images.ranges import note_behind
 from gmvqzip.images.tiffdirectory import Directory, Page, Tag
 from gmvqzip.images.tiffsamples import (
     FLOAT,

@@ -207,7 +207,7 @@ class HyperpriorConfig:
 
     def stages(self) -> list[GridConfig]:
         """One entry per group: the hyper-latent's first, then part by part the latent's, quarter by quarter."""
-        return [replace(grid, stages=1) for grid in self.grids for _ in range(grid.stages)]
+        return [one for grid in self.grids for one in [replace(grid, stages=1)] * grid.stages]
 
     def index_ends(self) -> list[int]:
         """The number of indices that each group may have; of shared codes, as far as a configuration can tell."""

@@ -8,16 +8,14 @@ torch's modules are: `walks` has the order of its layers, the configuration what
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.blas import single_threaded
+from gmvqzip.blas import Share, workers
 from gmvqzip.errors import ModelError
 from gmvqzip.models import walks
 from gmvqzip.models.config import NetworkConfig
@@ -28,20 +26,7 @@ from gmvqzip.models.store import read_weights
 Floats = NDArray[np.float32]
 _SYNTHESIS, _GAIN = "synthesis.", "gain.anchors"  # of a hyperprior model
 _START, _CODEBOOK = "start", ".quantizer.codebook"  # of a staged one
-_STRIP = 1 << 18  # numbers in the matrix of a strip's patches: a megabyte
 _GELU = math.sqrt(2 / math.pi), 0.044715  # of its form with a hyperbolic tangent
-_most_threads: int | None = None
-
-
-def set_threads(threads: int) -> None:
-    """Let so many threads decode one picture."""
-    global _most_threads
-    _most_threads = threads
-
-
-def default_threads() -> int:
-    """As many as there are cores for this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorSynthesis:
@@ -83,7 +68,7 @@ class HyperpriorSynthesis:
     def __call__(self, latent: Floats, quality: float) -> Floats:
         """The picture [H, W, 3] in [0, 1] of a latent [h, w, M] in steps; quality in [0, 1]."""
         scaled = latent * np.exp(-_at(self._gain, quality))
-        with _pool() as share:
+        with workers() as share:
             return _finished(walks.synthesise(_Layers(self._weights, share, quality), self.config, scaled))
 
 
@@ -102,7 +87,7 @@ class StagedSynthesis:
         """The picture [H, W, 3] in [0, 1] of index arrays [h, w] in coding order."""
         queue = iter(stages)
         state = np.broadcast_to(self._start, (*stages[0].shape, len(self._start)))
-        with _pool() as share:
+        with workers() as share:
             layers = _Layers(self._weights, share, 0.0)
 
             def visit(stage: str, level: int, state: Floats) -> Floats:
@@ -125,27 +110,6 @@ def _at(anchors: Floats, quality: float) -> Floats:
     rest = np.float32(place - index)
     value: Floats = anchors[index] * (1 - rest) + anchors[index + 1] * rest
     return value
-
-
-Share = Callable[[Callable[[slice], None], int, int], None]  # work on each strip of rows, rows, numbers of a row
-
-
-@contextmanager
-def _pool() -> Iterator[Share]:
-    """What does work on strips of rows, by all threads. They end with the block: a forked child never lacks them."""
-    threads = _most_threads or default_threads()
-    with single_threaded(), ThreadPoolExecutor(threads) as pool:
-
-        def share(work: Callable[[slice], None], rows: int, numbers: int) -> None:
-            height = max(1, min(_STRIP // numbers, -(-rows // threads)))
-            strips = [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
-            if threads == 1 or len(strips) == 1:
-                for strip in strips:
-                    work(strip)
-            else:
-                list(pool.map(work, strips))
-
-        yield share
 
 
 class _Weights:

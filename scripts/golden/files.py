@@ -37,6 +37,11 @@ CONFIG = NetworkConfig(
 )
 METADATA = bytes.fromhex("01639482b31991531b3833b01ce8ddcec8cacefe0254f572b2f384803a7340091f600b1d00")
 """A section of EXIF, resolution, time and a text, written out: deflate streams of equal content may differ."""
+PARTS = bytes.fromhex(
+    "0163632b4e4dcecf4b61e775cecf05b5f981c2c06a1c995b529ecfc1cef82f2db3a8b8844390f18d4b69727625"
+    "0324b506000de163ca77732b866649760600"
+)
+"""A section of a comment, two texts of one keyword, two segments of JPEG and a chunk of PNG."""
 # Name, width, height, gray, contents of sections: each form of the header, each flag.
 UNIFORM = {"rgb-1": 21}  # files whose codes NumPy drew, all alike, and its seed
 CASES = (
@@ -47,6 +52,7 @@ CASES = (
     ("sections-1", 37, 23, False, {1: b"transparency", 2: b"profile", 64: b"unknown"}),
     ("metadata-1", 40, 30, False, {65: METADATA}),
     ("rgb-1", 50, 20, True, {66: b""}),
+    ("parts-1", 20, 45, False, {65: PARTS}),
 )
 
 

@@ -19,7 +19,7 @@ from gmvqzip.entropy.twin import TwinEncoder
 from gmvqzip.format import limits
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.container import pack, unpack
-from gmvqzip.format.metadata import Metadata, Text, read_metadata, write_metadata
+from gmvqzip.format.metadata import Metadata, Part, Text, read_metadata, write_metadata
 from gmvqzip.format.metadict import DICTIONARY
 from gmvqzip.format.size import coded_size
 from gmvqzip.format.tiles import TileIndex, read_index
@@ -187,13 +187,15 @@ def test_limits() -> None:
 def test_metadata() -> None:
     for block in blocks("vector metadata"):
         fields = dict(block)
-        year, month, day, hour, minute, second = numbers(fields["time"]).tolist()
-        keyword, language, translated, text = fields["text"].split("|")
+        texts = [value.split("|") for key, value in block if key == "text"]
+        parts = [bytes.fromhex(value) for key, value in block if key == "part"]
         known = Metadata(
-            exif=bytes.fromhex(fields["exif"]),
-            dpi=(int(fields["resolution"]) / 10_000,) * 2,
-            time=(year, month, day, hour, minute, second),
-            texts=(Text(keyword, text, language, translated),),
+            exif=bytes.fromhex(fields.get("exif", "")),
+            dpi=(int(fields["resolution"]) / 10_000,) * 2 if "resolution" in fields else None,
+            time=tuple(numbers(fields["time"]).tolist()) if "time" in fields else None,
+            comment=bytes.fromhex(fields.get("comment", "")),
+            texts=tuple(Text(keyword, text, language, translated) for keyword, language, translated, text in texts),
+            parts=tuple(Part(part[0], part[1:]) for part in parts),
         )
         assert read_metadata(b"\0" + bytes.fromhex(fields["items"])) == known
         assert read_metadata(bytes.fromhex(fields["section"])) == known

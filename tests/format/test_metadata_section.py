@@ -13,10 +13,12 @@ from gmvqzip.format import metadata as module
 from gmvqzip.format.limits import MAX_METADATA_BYTES
 from gmvqzip.format.metadata import (
     Metadata,
+    Part,
     Text,
     iptc_resource,
     read_metadata,
     read_resources,
+    without_resources,
     write_metadata,
     write_resource,
 )
@@ -35,6 +37,7 @@ everything = st.builds(
     time=st.none() | moments,
     comment=st.binary(max_size=50),
     texts=st.lists(st.builds(Text, words, words, words, words), max_size=4).map(tuple),
+    parts=st.lists(st.builds(Part, st.integers(0, 255), st.binary(max_size=30)), max_size=4).map(tuple),
 )
 
 
@@ -72,6 +75,7 @@ def test_kinds_that_are_not_known_are_passed_over() -> None:
         (b"\0\6\1x\6\1x", "cut, repeated or out of order"),
         (b"\0\6\1x\1\1x", "cut, repeated or out of order"),
         (b"\0\6", "cut inside the metadata"),
+        (b"\0\x08\0", "cut, repeated or out of order"),
         (b"\0\4\0", "cut inside the metadata"),
         (b"\0\4\1\0", "resolution in the metadata is damaged"),
         (b"\0\4\3\1\1\1", "resolution in the metadata is damaged"),
@@ -119,5 +123,10 @@ def test_resources() -> None:
     named = b"8BIM\4\4\5named" + bytes((0, 0, 0, 2)) + b"xy"
     assert list(read_resources(named)) == [(0x0404, b"xy")]
     assert Metadata(resources=named).iptc == b"xy"
+    assert without_resources(named + blocks, {0x0BB7}) == (named + iptc_resource(b"\x1c\2\5\0\2hi"), b"")
+    assert without_resources(named + b"8BIM\0", ()) == (named, b"8BIM\0")
+    assert without_resources(b"MeSa" + named, ()) == (b"", b"MeSa" + named)
     for size in range(len(blocks)):
         list(read_resources(blocks[:size]))  # ends
+        kept, rest = without_resources(blocks[:size], ())
+        assert len(kept) + len(rest) in (size, size + 1)  # an odd block may lack its last zero

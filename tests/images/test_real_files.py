@@ -6,12 +6,15 @@ import io
 
 import numpy as np
 import pytest
+from leftover_cases import LEFTOVERS
 from PIL import Image
 from real_cases import PARTS, Case, all_cases
 
 from gmvqzip.codec import Codec
 from gmvqzip.errors import ImageError
 from gmvqzip.images.picture import read_picture
+
+EVERY_PART = (*PARTS, *LEFTOVERS)
 
 
 def judged(case: Case) -> str:
@@ -43,7 +46,7 @@ def judged(case: Case) -> str:
     return "; ".join(wrong)
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", EVERY_PART, ids=lambda part: part.__name__)
 def test_each_is_right_or_refused(part):
     wrong = {case.name: verdict for case in part() if (verdict := judged(case))}
     assert not wrong, "\n".join(f"{name}: {verdict}" for name, verdict in wrong.items())
@@ -54,7 +57,7 @@ def test_there_are_more_than_two_hundred():
     assert len(names) >= 200 and len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", EVERY_PART, ids=lambda part: part.__name__)
 def test_there_and_back(tiny: Codec, part):
     """Size, mode and alpha come back; the pixels are the model's affair."""
     for case in part():
@@ -66,7 +69,7 @@ def test_there_and_back(tiny: Codec, part):
             assert np.array_equal(np.asarray(image.getchannel("A")), case.alpha)
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", EVERY_PART, ids=lambda part: part.__name__)
 def test_an_image_that_pillow_has_opened_is_read_the_same(part):
     """As long as Pillow can open it at all, and has not loaded it."""
     for case in part():
@@ -81,8 +84,9 @@ def test_an_image_that_pillow_has_opened_is_read_the_same(part):
                 with pytest.raises(ImageError):
                     read_picture(image)
             elif image.tell() == 0:
-                picture = read_picture(image)
-                assert np.array_equal(picture.pixels, read_picture(case.data).pixels), case.name
+                picture, again = read_picture(image), read_picture(case.data)
+                assert np.array_equal(picture.pixels, again.pixels), case.name
+                assert (picture.dropped, picture.metadata) == (again.dropped, again.metadata), case.name
 
 
 def test_damaged_files_end_in_one_line_or_a_picture():
