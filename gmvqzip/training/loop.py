@@ -251,7 +251,7 @@ class TrainingLoop(ABC):
         """Continue from the newest checkpoint, which rank 0 reads for all. Raises TrainingError where it is of another
         configuration."""
         state = distributed.from_writer(lambda: load_checkpoint(self.folder))
-        mine, theirs = self.config.to_dict(), config_from_dict(state["config"]).to_dict()
+        mine, theirs = self.config.to_dict(), config_from_dict(state["config"], stored=True).to_dict()
         differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")

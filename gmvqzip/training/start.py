@@ -22,7 +22,7 @@ from gmvqzip.models.revive import revive_hyperprior
 from gmvqzip.models.store import load_network, load_tables
 from gmvqzip.quantizers import GMVQ, GMVQSettings
 from gmvqzip.training.checkpoint import read_checkpoint
-from gmvqzip.training.config import FROM_SCRATCH, TrainConfig, config_from_dict, is_checkpoint
+from gmvqzip.training.config import FROM_SCRATCH, StagedTraining, TrainConfig, config_from_dict, is_checkpoint
 
 Network = NetworkConfig | HyperpriorConfig
 
@@ -78,7 +78,7 @@ def started_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorM
 
 def settings_of(path: Path) -> TrainConfig:
     """The settings of the run that a checkpoint is of, for one distortion. Raises TrainingError."""
-    config = config_from_dict(_branched(path)["config"])
+    config = config_from_dict(_branched(path)["config"], stored=True)
     if isinstance(config.network, HyperpriorConfig):
         config = replace(config, network=replace(config.network, distortions=1))
     return config
@@ -113,12 +113,12 @@ def _branched(path: Path) -> dict[str, Any]:
     return state
 
 
-def started_network(info: ModelInfo, config: TrainConfig) -> StagedAutoencoder:
+def started_network(info: ModelInfo, config: StagedTraining) -> StagedAutoencoder:
     """A staged model to train on under GM-VQ: weights, codebooks, precisions, and priors from its tables.
 
     Raises TrainingError where its file is damaged, or the run has another quantiser, or an older one's weights.
     """
-    if not isinstance(config.network, NetworkConfig) or config.quantizer.method != GMVQSettings.method:
+    if config.quantizer.method != GMVQSettings.method:
         raise TrainingError(f"a run with quantizer {config.quantizer.method} starts from nothing: --start none")
     network = StagedAutoencoder(config.network, config.quantizer)
     try:

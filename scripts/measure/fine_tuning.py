@@ -24,9 +24,9 @@ from gmvqzip.images.picture import read_picture
 from gmvqzip.models.hyperstore import dump_hyperprior
 from gmvqzip.models.registry import read_info
 from gmvqzip.setting import rounds_of
-from gmvqzip.training.config import preset
 from gmvqzip.training.folder import list_pictures, load_folder
 from gmvqzip.training.hyperprior import HyperpriorTrainer
+from gmvqzip.training.presets import preset
 from gmvqzip.training.start import find_start
 from gmvqzip.training.verdict import byte_difference, model_curve, rival_curves
 

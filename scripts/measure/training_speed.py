@@ -95,10 +95,10 @@ def made_trainer(options: argparse.Namespace, folder: Path) -> Any:
     import torch
 
     from gmvqzip.models.hyperconfig import HyperpriorConfig
-    from gmvqzip.training.config import preset
     from gmvqzip.training.datasets import load_dataset
     from gmvqzip.training.hyperprior import HyperpriorTrainer
     from gmvqzip.training.imagesets import UniformSet
+    from gmvqzip.training.presets import preset
     from gmvqzip.training.trainer import Trainer
 
     config = preset(options.preset).with_length(steps=20_000, epochs=None, seconds=None)
@@ -122,7 +122,7 @@ def made_trainer(options: argparse.Namespace, folder: Path) -> Any:
 def to_codes(trainer: Any) -> None:
     """From the scalar form to the end of the run, where there are codes; the codebooks stay as they are."""
     trainer.model.set_rounding(True)
-    trainer.phase = "codes"
+    trainer.phase = trainer.phases[-1]
     trainer.step, trainer._typical = 19_000, 0.0  # the loss of such codebooks is no outlier
 
 
@@ -242,8 +242,8 @@ def main() -> None:
     import torch
 
     from gmvqzip.models.hyperconfig import HyperpriorConfig
-    from gmvqzip.training.config import preset
     from gmvqzip.training.precision import training_precision
+    from gmvqzip.training.presets import preset
 
     chosen = training_precision(options.precision, torch.device(options.device))
     workers = {"this": Worker(here, options)}

@@ -55,9 +55,10 @@ from gmvqzip.models import registry
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.training.checkpoint import checkpoints
-from gmvqzip.training.config import TrainConfig, preset
+from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.datasets import load_dataset
 from gmvqzip.training.evaluation import soft_measures
+from gmvqzip.training.presets import preset
 from gmvqzip.training.run import RunCallbacks, train_model
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.stopping import Stopping

@@ -353,7 +353,7 @@ class TestSettings:
 
     @pytest.mark.parametrize(("dataset", "preset"), [("cifar10", "cifar10"), ("celeba", "celeba"), ("folder", "photo")])
     def test_each_data_set_has_its_preset(self, dataset: str, preset: str) -> None:
-        from gmvqzip.training.config import DEFAULT_STARTS, PRESETS
+        from gmvqzip.training.presets import DEFAULT_STARTS, PRESETS
 
         expected = PRESETS[preset].started(DEFAULT_STARTS.get(preset, "none"))
         assert self.settings(dataset=dataset) == expected
@@ -362,8 +362,8 @@ class TestSettings:
         assert self.settings(dataset="cifar10", preset="small").dataset == "cifar10"
 
     def test_a_quantiser_by_name(self) -> None:
-        from gmvqzip.training.config import PRESETS
         from gmvqzip.training.methods import with_quantizer
+        from gmvqzip.training.presets import PRESETS
 
         assert self.settings(dataset="cifar10", quantizer="gmvq") == PRESETS["paper-cifar10"]
         chosen = self.settings(dataset="cifar10", quantizer="vqvae+l2", steps=7)

@@ -15,8 +15,8 @@ from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.integer import integer_tensors
 from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.models.transform import Transform
-from gmvqzip.training.config import PRESETS
 from gmvqzip.training.optim import parameter_groups
+from gmvqzip.training.presets import PRESETS
 
 Shapes = dict[str, tuple[int, ...]]
 STAGED = [

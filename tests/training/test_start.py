@@ -19,10 +19,11 @@ from gmvqzip.models.registry import ModelInfo, read_info
 from gmvqzip.models.store import load_tables, read_tensors
 from gmvqzip.training import run
 from gmvqzip.training.choice import choose
-from gmvqzip.training.config import TrainConfig, preset
-from gmvqzip.training.hyperprior import CODES, HyperpriorTrainer
+from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.loop import TrainingLoop
+from gmvqzip.training.presets import preset
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.start import described, differences, find_start
 from gmvqzip.training.trainer import Trainer
@@ -75,7 +76,7 @@ def loop(folder: Path, config: TrainConfig) -> HyperpriorTrainer:
 
 def test_at_its_first_step_a_hyperprior_model_is_that_of_the_file(tmp_path: Path, hyperprior: ModelInfo) -> None:
     trainer = loop(tmp_path, from_(hyperprior))
-    assert trainer.phase == CODES
+    assert trainer.phase.name == "codes"
     assert trainer.ready
     path = tmp_path / "again.safetensors"
     path.write_bytes(dump_hyperprior("again", trainer.exported, {}))
