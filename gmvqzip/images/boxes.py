@@ -45,7 +45,7 @@ def describe(file: BinaryIO) -> Description:
             if kind == b"meta" and stop - start <= MAX_META_BYTES:
                 file.seek(start)
                 _look(file.read(stop - start)[4:], found)
-    except (struct.error, ValueError, IndexError):
+    except (struct.error, ValueError, IndexError, OverflowError):
         pass
     return found
 
