@@ -9,14 +9,15 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         # Imported here, so that Ctrl-C is quiet from the first moment on.
-        from gmvqzip.cli.app import app
+        from gmvqzip.cli.commands import HOMES, command_line
         from gmvqzip.cli.run import flush_stdout
 
         # Names that the terminal's encoding lacks must not turn a result into an error.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
+        wanted = sys.argv[1:2]
         try:
-            app(prog_name="gmvqzip")
+            command_line(wanted if wanted and wanted[0] in HOMES else HOMES)(prog_name="gmvqzip")
         finally:
             flush_stdout()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""One thread for each matrix product, where a pool of ours has the processor's cores already.
+"""Matrix products by a few threads of our own, each of which does its products alone.
 
 The threads of OpenBLAS wait for one another by spinning: beside other work, or beside as many of another process, a
 product by two takes many times as long as by one. The library that NumPy's wheels bring has a function for their
@@ -8,7 +8,9 @@ number; with any other library the products go on as they are.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -21,6 +23,45 @@ _NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openbl
 _lock = fork_lock()
 _inside = 0
 _before = 1
+_STRIP = 1 << 19  # numbers in the matrix of a strip of rows: two megabytes
+_most_threads: int | None = None
+
+Share = Callable[[Callable[[slice], None], int, int], None]  # work on each strip of rows, rows, numbers of a row
+
+
+def set_threads(threads: int) -> None:
+    """Let so many threads work on one picture."""
+    global _most_threads
+    _most_threads = threads
+
+
+def default_threads() -> int:
+    """As many as there are cores for this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def alone(work: Callable[[slice], None], rows: int, numbers: int) -> None:
+    """`Share` without threads."""
+    height = max(1, _STRIP // numbers)
+    for top in range(0, rows, height):
+        work(slice(top, min(top + height, rows)))
+
+
+@contextmanager
+def workers() -> Iterator[Share]:
+    """What does work on strips of rows, by all threads. They end with the block: a forked child never lacks them."""
+    threads = _most_threads or default_threads()
+    with single_threaded(), ThreadPoolExecutor(threads) as pool:
+
+        def share(work: Callable[[slice], None], rows: int, numbers: int) -> None:
+            height = max(1, min(_STRIP // numbers, -(-rows // threads)))
+            strips = [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
+            if threads == 1 or len(strips) == 1:
+                alone(work, rows, numbers)
+            else:
+                list(pool.map(work, strips))
+
+        yield share
 
 
 @cache

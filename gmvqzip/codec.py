@@ -32,8 +32,7 @@ from gmvqzip.format.opened import Opened, opened
 from gmvqzip.format.sections import SECTION_METADATA
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source
-from gmvqzip.images.picture import Picture, to_pil
-from gmvqzip.images.preparing import read_all_prepared, read_prepared
+from gmvqzip.images.pixels import Picture, to_pil
 from gmvqzip.images.scaling import resize
 from gmvqzip.models import registry
 from gmvqzip.rates import RateOptions, Wish
@@ -110,6 +109,8 @@ class Codec:
 
         Raises ImageError; ModelError, also where no file of the model reaches the target.
         """
+        from gmvqzip.images.preparing import read_prepared
+
         picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
         return self.compress_picture(
             picture,
@@ -136,6 +137,8 @@ class Codec:
         gets other codes than from `compress`, as good as those. Every file decodes exactly. Raises as `compress`, for
         the first bad picture.
         """
+        from gmvqzip.images.preparing import read_all_prepared
+
         pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
         return [done.data for done in self.compress_pictures(pictures, **rate)]
 
@@ -163,6 +166,8 @@ class Codec:
         max_pixels: int = MAX_PIXELS,
     ) -> Codes:
         """The code indices of a picture, given as for `compress`: one int32 array [rows, columns] per stage."""
+        from gmvqzip.images.preparing import read_prepared
+
         picture = read_prepared(image, strip=strip, max_pixels=max_pixels)
         return self.encode_pictures([picture], quality=quality, effort=effort, tile=tile)[0]
 
@@ -176,6 +181,8 @@ class Codec:
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
         """The code indices of several pictures, as `encode` gives them, in batches as `compress_batch` makes them."""
+        from gmvqzip.images.preparing import read_all_prepared
+
         pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
         return self.encode_pictures(pictures, quality=quality, effort=effort)
 

@@ -5,8 +5,8 @@ python scripts/cards.py [FOLDER]
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,9 @@ def _row(split: str, results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the cards of all models in the folder, by default the repository's."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / "models"
-    for path in sorted(folder.glob("*.safetensors")):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent / "models")
+    for path in sorted(parser.parse_args().folder.glob("*.safetensors")):
         info = read_info(path)
         path.with_suffix(".md").write_text(card_text(info), encoding="utf-8")
         print(path.with_suffix(".md"))

@@ -21,7 +21,7 @@ from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections, read_extras
 from gmvqzip.format import container
 from gmvqzip.format.metadata import Metadata, Text
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.npz import dump_npz, load_npz
 
 

@@ -22,7 +22,7 @@ from gmvqzip.codec import Codec, load
 from gmvqzip.engines.coded import Coded
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.format.tiles import Box
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.rates import PsnrTarget, SizeTarget, Target, Wish, reach, reach_reduced, single
 from gmvqzip.setting import DEFAULT_QUALITY, EFFORT_ROUNDS, EFFORTS, Setting, rounds_of
 

@@ -14,7 +14,8 @@ from PIL import Image
 from gmvqzip.bench.codecs import BenchCodec
 from gmvqzip.bench.metrics import Pixels, decibels, ms_ssim, no_ssimulacra2, psnr, scales_of, ssimulacra2
 from gmvqzip.errors import GmvqError, ImageError
-from gmvqzip.images.picture import Picture, read_picture, to_pil
+from gmvqzip.images.picture import read_picture
+from gmvqzip.images.pixels import Picture, to_pil
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,12 @@ class _Pen:
         self._draw.text((x * OVERSAMPLING - across * width, y * OVERSAMPLING), text, fill=colour, font=self._font)
 
 
-def plot(results: Results) -> bytes:
-    """A PNG of the mean curves of all codecs, one panel for each metric that there are points of; none below 0."""
-    panels = {metric: [_drawn(results.curve(codec.name, metric)) for codec in results.codecs] for metric in METRICS}
+def plot(results: Results, metrics: Sequence[str] = tuple(METRICS)) -> bytes:
+    """A PNG of the mean curves of all codecs, one panel for each metric that there are points of; none below 0.
+
+    metrics: keys of METRICS, from left to right.
+    """
+    panels = {metric: [_drawn(results.curve(codec.name, metric)) for codec in results.codecs] for metric in metrics}
     panels = {metric: curves for metric, curves in panels.items() if any(curves)}
     size = (WIDTH * len(panels), HEIGHT)
     canvas = Image.new("RGB", (size[0] * OVERSAMPLING, size[1] * OVERSAMPLING), "white")

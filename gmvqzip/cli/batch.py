@@ -117,7 +117,7 @@ def threads_for_jobs(threads: int | None, jobs: int) -> Callable[[], None]:
 
 def decoding_threads(threads: int | None, jobs: int) -> Callable[[], None]:
     """The same for decoders, which may do without torch."""
-    from gmvqzip.models.synthesis import default_threads, set_threads
+    from gmvqzip.blas import default_threads, set_threads
 
     if threads is None and jobs == 1:
         return lambda: None

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +21,11 @@ from gmvqzip.cli.run import UsageError
 from gmvqzip.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from gmvqzip.bench.codecs import BenchCodec
     from gmvqzip.bench.compare import SizeLimit
     from gmvqzip.bench.metrics import Pixels
+    from gmvqzip.bench.page import Page
+    from gmvqzip.bench.results import Results
 
 QUALITIES = "1,10,20,30,40,50,60,70,80,90,95"
 SSIMULACRA2 = "30-80"
@@ -32,9 +36,10 @@ _SPAN = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
 _MEASURE_PANEL = "What is measured"
 
 
-def bench(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures to code; - is standard input.")],
-    recursive: options.Recursive = False,
+@dataclass(frozen=True)
+class Measured:
+    """What is measured."""
+
     codecs: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +49,7 @@ def bench(
             "the eye), avif-420 (as Pillow does by default), jxl. Default: all but avif-iq.",
             rich_help_panel=_MEASURE_PANEL,
         ),
-    ] = None,
+    ] = None
     qualities: Annotated[
         str,
         typer.Option(
@@ -53,7 +58,7 @@ def bench(
             help="Qualities of every codec, 1 to 100.",
             rich_help_panel=_MEASURE_PANEL,
         ),
-    ] = QUALITIES,
+    ] = QUALITIES
     bpp: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +67,7 @@ def bench(
             help="At equal PSNR and MS-SSIM, compare rates within these bits per pixel only.",
             rich_help_panel=_MEASURE_PANEL,
         ),
-    ] = None,
+    ] = None
     ssimulacra2: Annotated[
         str,
         typer.Option(
@@ -72,7 +77,31 @@ def bench(
             "high, 90 not told from the original.",
             rich_help_panel=_MEASURE_PANEL,
         ),
-    ] = SSIMULACRA2,
+    ] = SSIMULACRA2
+
+    def ladder(self) -> list[float]:
+        """The qualities. Raises UsageError."""
+        return numbers(self.qualities)
+
+    def window(self) -> tuple[float, float] | None:
+        """The bits per pixel. Raises UsageError."""
+        return rates(self.bpp) if self.bpp is not None else None
+
+    def rivals(self, threads: int) -> dict[str, BenchCodec]:
+        """The codecs by name. Raises UsageError where one is not known."""
+        from gmvqzip.bench.codecs import DEFAULT_RIVALS, rivals
+
+        known = rivals(threads)
+        names = list(dict.fromkeys(self.codecs.split(","))) if self.codecs is not None else list(DEFAULT_RIVALS)
+        if strange := [name for name in names if name not in known]:
+            raise UsageError(f"--codecs {strange[0]}: choose {', '.join(known)}")
+        return {name: known[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written, and where."""
+
     json_file: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +110,7 @@ def bench(
             help="Write all figures of each picture; - is standard output.",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
-    ] = None,
+    ] = None
     plot_file: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +119,7 @@ def bench(
             help="Draw the mean rate-distortion curves.",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
-    ] = None,
+    ] = None
     html_file: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +128,7 @@ def bench(
             help="Write one page with a slider between each picture and each codec at one size.",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
-    ] = None,
+    ] = None
     at: Annotated[
         str | None,
         typer.Option(
@@ -109,7 +138,7 @@ def bench(
             "Default: that of gmvqzip's file at quality 50, or of its single rate.",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
-    ] = None,
+    ] = None
     page_pictures: Annotated[
         int,
         typer.Option(
@@ -119,11 +148,60 @@ def bench(
             help="How many pictures, the first, --html shows.",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
-    ] = PAGE_PICTURES,
-    force: options.Force = False,
-    model: options.Model = None,
-    device: options.DeviceOption = options.Device.AUTO,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    ] = PAGE_PICTURES
+    force: options.Force = False
+
+    def limit(self) -> SizeLimit | None:
+        """The size for the page. Raises UsageError."""
+        limit = size_limit(self.at) if self.at is not None else None
+        if self.at is not None and self.html_file is None:
+            raise UsageError("--at is the size for --html: name a file for that")
+        return limit
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Refuse, before any work, outputs that cannot be written or that would meet each other or an input."""
+        if self.plot_file is not None and Path(self.plot_file).suffix.lower() != ".png":
+            raise UsageError(f"--plot {safe_name(self.plot_file)}: the name must end in .png")
+        if self.html_file is not None and Path(self.html_file).suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--html {safe_name(self.html_file)}: the name must end in .html")
+        names = (self.json_file, self.plot_file, self.html_file)
+        paths = [Path(name) for name in names if name is not None and name != STREAM]
+        places = [os.path.realpath(path) for path in paths]
+        if len(set(places)) < len(places):
+            raise UsageError("two outputs have one name: nothing was done")
+        sources = {os.path.realpath(task.source) for task in tasks if task.source is not None}
+        for path, place in zip(paths, places, strict=True):
+            if place in sources:
+                raise UsageError(f"{safe_name(path)} is one of the pictures: nothing was done")
+            prepare(Task(str(path), None, path), force=self.force, make_directory=False)
+
+    def write(self, found: Results, page: Page | None) -> None:
+        """Write what is asked for."""
+        self._write(self.json_file, lambda: (found.to_json() + "\n").encode())
+        if self.plot_file is not None:
+            from gmvqzip.bench.plot import plot
+
+            self._write(self.plot_file, lambda: plot(found))
+        if page is not None:
+            notes = [f"Not measured: {name}: {reason}." for name, reason in found.not_measured().items()]
+            self._write(self.html_file, lambda: page.html(notes).encode())
+
+    def _write(self, name: str | None, make: Callable[[], bytes]) -> None:
+        from gmvqzip.images.files import atomic_write
+
+        if name == STREAM:
+            write_stdout(make())
+        elif name is not None:
+            atomic_write(Path(name), make(), force=self.force)
+
+
+def bench(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures to code; - is standard input.")],
+    recursive: options.Recursive = False,
+    *,
+    measured: Measured,
+    written: Written,
+    models: options.Models,
     threads: Annotated[
         int,
         typer.Option(
@@ -144,48 +222,39 @@ def bench(
     whole files. A codec whose encoder is missing is named, and so are pictures that SSIMULACRA2 cannot measure.
     """
     report = Report(verbose=verbose, quiet=quiet, progress=not no_progress)
-    wanted = numbers(qualities)
-    window = rates(bpp) if bpp is not None else None
-    scores = score_range(ssimulacra2)
-    limit = size_limit(at) if at is not None else None
-    if at is not None and html_file is None:
-        raise UsageError("--at is the size for --html: name a file for that")
+    ladder, window, scores = measured.ladder(), measured.window(), score_range(measured.ssimulacra2)
+    limit = written.limit()
     tasks, total = inputs(images, report, recursive=recursive, suffixes=image_suffixes())
-    _check_outputs(tasks, json_file, plot_file, html_file, force=force)
-
-    from gmvqzip.bench.codecs import DEFAULT_RIVALS, Gmvq, rivals, why_missing
-
-    known = rivals(threads)
-    names = list(dict.fromkeys(codecs.split(","))) if codecs is not None else list(DEFAULT_RIVALS)
-    if strange := [name for name in names if name not in known]:
-        raise UsageError(f"--codecs {strange[0]}: choose {', '.join(known)}")
+    written.check(tasks)
+    known = measured.rivals(threads)
     if not tasks:
         return report.finish(total)
 
     from gmvqzip import __version__
-    from gmvqzip import codec as models
+    from gmvqzip import codec as codecs
+    from gmvqzip.bench.codecs import Gmvq, why_missing
     from gmvqzip.bench.compare import compare, warm_up
     from gmvqzip.bench.page import Page
     from gmvqzip.bench.results import Results
     from gmvqzip.engines.base import check_device, set_threads
 
-    codec = models.load(model or DEFAULT_MODEL, device=device.value)
-    check_device(device.value)
+    codec = codecs.load(models.model or DEFAULT_MODEL, device=models.device.value)
+    check_device(models.device.value)
     set_threads(threads)
     ours = Gmvq(codec)
     warm_up(ours)
-    missing = {name: reason for name in names if (reason := why_missing(known[name])) is not None}
-    chosen = [ours, *(known[name] for name in names if name not in missing)]
+    missing = {name: reason for name, rival in known.items() if (reason := why_missing(rival)) is not None}
+    chosen = [ours, *(rival for name, rival in known.items() if name not in missing)]
 
     results = []
-    page = Page() if html_file is not None else None
+    page = Page() if written.html_file is not None else None
     with report.progress(len(tasks) * len(chosen), "measuring") as advance:
         for task in tasks:
-            room = page if page is not None and len(page) < page_pictures else None
+            room = page if page is not None and len(page) < written.page_pictures else None
             try:
-                pixels = _read(task, max_pixels)
+                pixels = _read(task, models.max_pixels)
                 results.append(
-                    compare(input_name(task), pixels, chosen, wanted, page=room, limit=limit, after_each=advance)
+                    compare(input_name(task), pixels, chosen, ladder, page=room, limit=limit, after_each=advance)
                 )
             except BrokenPipeError:
                 raise
@@ -195,15 +264,8 @@ def bench(
         return report.finish(total)
     run = {"gmvqzip": __version__, "model": codec.name, "model_id": codec.model_id, "threads": threads}
     found = Results(chosen, missing, results, window, scores, run)
-    _write(json_file, lambda: (found.to_json() + "\n").encode(), force=force)
-    if plot_file is not None:
-        from gmvqzip.bench.plot import plot
-
-        _write(plot_file, lambda: plot(found), force=force)
-    if page is not None:
-        notes = [f"Not measured: {name}: {reason}." for name, reason in found.not_measured().items()]
-        _write(html_file, lambda: page.html(notes).encode(), force=force)
-    if not quiet and json_file != STREAM:
+    written.write(found, page)
+    if not quiet and written.json_file != STREAM:
         found.print_tables(sys.stdout)
     return report.finish(total)
 
@@ -249,36 +311,8 @@ def size_limit(text: str) -> SizeLimit:
     return SizeLimit(float(match[1]) * (1 if per_pixel else _BYTES[match[2]]), per_pixel)
 
 
-def _check_outputs(
-    tasks: Sequence[Task], json_file: str | None, plot_file: str | None, html_file: str | None, *, force: bool
-) -> None:
-    """Refuse, before any work, outputs that cannot be written or that would meet each other or an input."""
-    if plot_file is not None and Path(plot_file).suffix.lower() != ".png":
-        raise UsageError(f"--plot {safe_name(plot_file)}: the name must end in .png")
-    if html_file is not None and Path(html_file).suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--html {safe_name(html_file)}: the name must end in .html")
-    paths = [Path(name) for name in (json_file, plot_file, html_file) if name is not None and name != STREAM]
-    places = [os.path.realpath(path) for path in paths]
-    if len(set(places)) < len(places):
-        raise UsageError("two outputs have one name: nothing was done")
-    sources = {os.path.realpath(task.source) for task in tasks if task.source is not None}
-    for path, place in zip(paths, places, strict=True):
-        if place in sources:
-            raise UsageError(f"{safe_name(path)} is one of the pictures: nothing was done")
-        prepare(Task(str(path), None, path), force=force, make_directory=False)
-
-
 def _read(task: Task, max_pixels: int) -> Pixels:
     from gmvqzip.bench.measure import read_pixels
 
     source = read_stdin() if task.source is None else read_source(task.source)
     return read_pixels(source, max_pixels=max_pixels)
-
-
-def _write(name: str | None, make: Callable[[], bytes], *, force: bool) -> None:
-    from gmvqzip.images.files import atomic_write
-
-    if name == STREAM:
-        write_stdout(make())
-    elif name is not None:
-        atomic_write(Path(name), make(), force=force)

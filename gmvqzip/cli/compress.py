@@ -33,24 +33,13 @@ from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.rates import MAX_PSNR, RateOptions
-from gmvqzip.setting import DEFAULT_EFFORT, EFFORTS, QUALITIES
+from gmvqzip.setting import DEFAULT_EFFORT
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
     from gmvqzip.engines.files import Compressed
-    from gmvqzip.images.picture import Picture
+    from gmvqzip.images.pixels import Picture
 
-Quality = Annotated[
-    int | None,
-    typer.Option(
-        "-q",
-        "--quality",
-        min=QUALITIES[0],
-        max=QUALITIES[-1],
-        help="Quality. A model with a single rate takes any and has one.",
-        rich_help_panel=options.RATE_PANEL,
-    ),
-]
 TargetBpp = Annotated[
     float | None,
     typer.Option(
@@ -76,26 +65,6 @@ TargetPsnr = Annotated[
         metavar="DB",
         help="At least this PSNR of each picture, over RGB.",
         rich_help_panel=options.RATE_PANEL,
-    ),
-]
-Effort = Annotated[
-    int,
-    typer.Option(
-        "-e",
-        "--effort",
-        min=EFFORTS[0],
-        max=EFFORTS[-1],
-        help="Search longer for better codes.",
-        rich_help_panel=options.RATE_PANEL,
-    ),
-]
-Strip = Annotated[
-    bool,
-    typer.Option(
-        "--strip",
-        help="Convert to sRGB and drop the colour profile and all metadata.",
-        rich_help_panel=options.OUTPUT_PANEL,
-        show_default=False,
     ),
 ]
 MinPsnr = Annotated[
@@ -140,11 +109,11 @@ Ssimulacra2 = Annotated[
 class Rate:
     """What is asked of the rate."""
 
-    quality: Quality = None
+    quality: options.Quality = None
     target_bpp: TargetBpp = None
     target_size: TargetSize = None
     target_psnr: TargetPsnr = None
-    effort: Effort = DEFAULT_EFFORT
+    effort: options.Effort = DEFAULT_EFFORT
 
     def wish(self) -> RateOptions:
         """As the library takes it. Raises UsageError."""
@@ -222,7 +191,7 @@ def compress(
     inputs: options.Inputs,
     outputs: options.Outputs,
     keep_ending: options.KeepEnding = False,
-    strip: Strip = False,
+    strip: options.Strip = False,
     rate: Rate,
     demands: Demands,
     models: options.Models,

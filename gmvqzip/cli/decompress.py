@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,8 @@ from gmvqzip.cli.run import UsageError
 from gmvqzip.images.outputs import OTHER_ENDINGS, Format, format_of, refusal
 
 if TYPE_CHECKING:
-    from gmvqzip.codec import Region
-    from gmvqzip.images.picture import Picture
+    from gmvqzip.codec import Codec, Region
+    from gmvqzip.images.pixels import Picture
 
 
 _BATCH_PIXELS = 1 << 18  # of pictures that are held at once by one job, and written together
@@ -68,6 +69,25 @@ _REGION = re.compile(r"(\d{1,7}),(\d{1,7}),(\d{1,7}),(\d{1,7})", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Rendering:
+    """What the result is like: its format, and which part and size of the picture it has."""
+
+    picture_format: FormatOption = None
+    region: RegionOption = None
+    scale: ScaleOption = Scale.FULL
+
+    @property
+    def part(self) -> Region | None:
+        """The wanted part. Raises UsageError."""
+        return None if self.region is None else _region(self.region)
+
+    @property
+    def factor(self) -> float:
+        """The size of the result, of the whole."""
+        return float(Fraction(self.scale.value))
+
+
+@dataclass(frozen=True)
 class _Decoded:
     """A picture, and what is known of its file."""
 
@@ -82,9 +102,7 @@ def decompress(
     *,
     inputs: options.Inputs,
     outputs: options.Outputs,
-    picture_format: FormatOption = None,
-    region: RegionOption = None,
-    scale: ScaleOption = Scale.FULL,
+    rendering: Rendering,
     models: options.Models,
     running: options.Running,
 ) -> int:
@@ -98,15 +116,10 @@ def decompress(
     With --region, checks of the whole file are not compared; each tile that is read has one of its own.
     """
     report = running.report()
-    part = None if region is None else _region(region)
-    factor = float(Fraction(scale.value))
-    only_a_part = ["only a region of it is written"] if part is not None else []
-    only_a_part += ["it is written at a reduced size"] if factor != 1 else []
-    force, remove, as_json = outputs.force, outputs.remove, running.as_json
-    model, device, max_pixels = models.model, models.device, models.max_pixels
-    chosen = chosen_format(picture_format, outputs.output)
+    part = rendering.part
+    chosen = chosen_format(rendering.picture_format, outputs.output)
     tasks, total = _plan(inputs.paths(files), inputs.recursive, outputs, chosen, report)
-    refuse_stream(tasks, force=force, as_json=as_json)
+    refuse_stream(tasks, force=outputs.force, as_json=running.as_json)
     if outputs.skip_existing:
         tasks = undone(tasks, report)
     if not tasks:
@@ -114,58 +127,93 @@ def decompress(
 
     from gmvqzip import codec as codecs
     from gmvqzip.engines.base import check_device
-    from gmvqzip.format.container import read_header, unpack
-    from gmvqzip.format.limits import MAX_HEADER_BYTES
-    from gmvqzip.format.opened import opened
-    from gmvqzip.format.source import open_source, read_source
-    from gmvqzip.images.writing import picture_bytes
 
-    if device is options.Device.CUDA:
-        check_device(device.value)
+    if models.device is options.Device.CUDA:
+        check_device(models.device.value)
+    load = partial(codecs.load_for, model=models.model, device=models.device.value)
+    decoding = _Decoding(outputs, load, models.max_pixels, part, rendering.factor, chosen, report)
+    run_steps(
+        tasks,
+        Steps(decoding.read, decoding.pixels, _BATCH_PIXELS, decoding.work, decoding.write),
+        conversion_shower(report, len(tasks)),
+        report,
+        jobs=running.jobs,
+        what="decompressing",
+        in_thread=decoding_threads(running.threads, running.jobs),
+    )
+    return report.finish(total)
 
-    def read(task: Task) -> bytes | Path:
-        prepare(task, force=force, make_directory=outputs.output_dir is not None)
-        if part is not None and task.source is not None and task.source.is_file():
-            return task.source  # of which only a part may be read
+
+@dataclass(frozen=True)
+class _Decoding:
+    """The steps of a file, of which `part` is wanted, `factor` times as large, in the format `chosen`."""
+
+    outputs: options.Outputs
+    load: Callable[[bytes], Codec]
+    max_pixels: int
+    part: Region | None
+    factor: float
+    chosen: Format
+    report: Report
+
+    def read(self, task: Task) -> bytes | Path:
+        """The bytes of a file, or its path where only a part of it may be read."""
+        prepare(task, force=self.outputs.force, make_directory=self.outputs.output_dir is not None)
+        if self.part is not None and task.source is not None and task.source.is_file():
+            return task.source
         return read_gmvq(task)
 
-    def pixels(source: bytes | Path) -> int:
+    def pixels(self, source: bytes | Path) -> int:
+        """How many there are, as the header says."""
+        from gmvqzip.format.container import read_header
+        from gmvqzip.format.limits import MAX_HEADER_BYTES
+        from gmvqzip.format.source import open_source
+
         with open_source(source) as file:
             header, _ = read_header(file.read(MAX_HEADER_BYTES))
         return header.width * header.height
 
-    def work(items: Sequence[bytes | Path]) -> list[_Decoded]:
-        return [decoded(item) if part is None else decoded_part(item, part) for item in items]
+    def work(self, items: Sequence[bytes | Path]) -> list[_Decoded]:
+        """Each decoded."""
+        return [self._whole(item) if self.part is None else self._region(item, self.part) for item in items]
 
-    def decoded(source: bytes | Path) -> _Decoded:
+    def _whole(self, source: bytes | Path) -> _Decoded:
+        from gmvqzip.format.container import unpack
+        from gmvqzip.format.source import read_source
+
         start = time.perf_counter()
         data = read_source(source)
-        box = unpack(data, max_pixels=max_pixels)
-        codec = codecs.load_for(box.header.model_id, model=model, device=device.value)
+        box = unpack(data, max_pixels=self.max_pixels)
+        codec = self.load(box.header.model_id)
         coded = codec.open(box)
-        picture = coded.pixels(scale=factor)
-        fields = file_fields(box, coded, codec, as_json=as_json)
+        picture = coded.pixels(scale=self.factor)
+        fields = file_fields(box, coded, codec, as_json=self.report.as_json)
         return _Decoded(picture, len(data), fields, time.perf_counter() - start)
 
-    def decoded_part(source: bytes | Path, wanted: Region) -> _Decoded:
+    def _region(self, source: bytes | Path, wanted: Region) -> _Decoded:
+        from gmvqzip.format.opened import opened
+
         start = time.perf_counter()
-        with opened(source, part=True, max_pixels=max_pixels) as file:
-            codec = codecs.load_for(file.box.header.model_id, model=model, device=device.value)
-            picture = codec.restore(file, region=wanted, scale=factor)
+        with opened(source, part=True, max_pixels=self.max_pixels) as file:
+            codec = self.load(file.box.header.model_id)
+            picture = codec.restore(file, region=wanted, scale=self.factor)
             size = file.size
         payload_bytes = size - file.box.header_bytes - file.box.sections_bytes
         fields = front_fields(file.box, payload_bytes, codec) | {"region": wanted}
         return _Decoded(picture, size, fields, time.perf_counter() - start)
 
-    def write(task: Task, product: _Decoded) -> Fields:
+    def write(self, task: Task, product: _Decoded) -> Fields:
+        """Write a picture; the source stays where something of it is not in the output."""
+        from gmvqzip.images.writing import picture_bytes
+
         start = time.perf_counter()
-        encoded, warnings = picture_bytes(product.picture, chosen.value)
-        dropped = [*warnings, *only_a_part] if remove else []
+        encoded, warnings = picture_bytes(product.picture, self.chosen.value)
+        dropped = [*warnings, *self._only_a_part()] if self.outputs.remove else []
         for warning in () if dropped else warnings:
-            report.warn(task.name, warning)
-        deliver(task, encoded, force=force, remove=remove and not dropped)
+            self.report.warn(task.name, warning)
+        deliver(task, encoded, force=self.outputs.force, remove=self.outputs.remove and not dropped)
         if dropped:
-            report.keep(task.name, dropped)
+            self.report.keep(task.name, dropped)
         return {
             "input": input_name(task),
             "output": output_name(task),
@@ -175,16 +223,9 @@ def decompress(
             "seconds": product.seconds + time.perf_counter() - start,
         }
 
-    run_steps(
-        tasks,
-        Steps(read, pixels, _BATCH_PIXELS, work, write),
-        conversion_shower(report, len(tasks)),
-        report,
-        jobs=running.jobs,
-        what="decompressing",
-        in_thread=decoding_threads(running.threads, running.jobs),
-    )
-    return report.finish(total)
+    def _only_a_part(self) -> list[str]:
+        region = ["only a region of it is written"] if self.part is not None else []
+        return region + (["it is written at a reduced size"] if self.factor != 1 else [])
 
 
 def chosen_format(wanted: Format | None, output: str | None) -> Format:

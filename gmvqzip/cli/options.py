@@ -17,6 +17,7 @@ import typer
 from gmvqzip.cli.report import Report, describe, safe_name
 from gmvqzip.cli.run import UsageError
 from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.setting import EFFORTS, QUALITIES
 
 RATE_PANEL = "Size and quality"
 OUTPUT_PANEL = "Output"
@@ -112,10 +113,41 @@ KeepEnding = Annotated[
         show_default=False,
     ),
 ]
+Strip = Annotated[
+    bool,
+    typer.Option(
+        "--strip",
+        help="Convert to sRGB and drop the colour profile and all metadata.",
+        rich_help_panel=OUTPUT_PANEL,
+        show_default=False,
+    ),
+]
 Recursive = Annotated[
     bool,
     typer.Option(
         "-r", "--recursive", help="Take the files in directories; --output-dir mirrors the tree.", show_default=False
+    ),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "-q",
+        "--quality",
+        min=QUALITIES[0],
+        max=QUALITIES[-1],
+        help="Quality. A model with a single rate takes any and has one.",
+        rich_help_panel=RATE_PANEL,
+    ),
+]
+Effort = Annotated[
+    int,
+    typer.Option(
+        "-e",
+        "--effort",
+        min=EFFORTS[0],
+        max=EFFORTS[-1],
+        help="Search longer for better codes.",
+        rich_help_panel=RATE_PANEL,
     ),
 ]
 Model = Annotated[

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import read_source
-from gmvqzip.cli.compress import Effort, Quality, Strip
 from gmvqzip.cli.naming import check_ending
+from gmvqzip.cli.packing import Packing, add_finished, member_fields
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
     PACK_SUFFIX,
@@ -34,15 +32,6 @@ from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.torchrun import Place, place
 
-if TYPE_CHECKING:
-    from gmvqzip.codec import Codec
-    from gmvqzip.engines.coded import Coded
-    from gmvqzip.images.picture import Picture
-    from gmvqzip.pack.writer import PackWriter
-
-_BATCH = 64  # pictures that are encoded together, at most
-_BATCH_PIXELS = 1 << 20  # of all of them, about
-_READ_AHEAD = 4  # pictures read at once for each job
 _NOTHING = "no picture could be packed: there is no pack"
 
 Sources = Annotated[list[str] | None, typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
@@ -69,29 +58,41 @@ PackOutput = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Into which pack, from what, and how."""
+
+    output: PackOutput = None
+    append: Append = False
+    finished: Finished = False
+    merge: Merge = False
+    force: options.Force = False
+    strip: options.Strip = False
+    keep_ending: options.KeepEnding = False
+    quality: options.Quality = None
+    effort: options.Effort = DEFAULT_EFFORT
+
+    def check(self, model: str | None, here: Place) -> None:
+        """Raise UsageError where the options contradict each other."""
+        if self.append and self.force:
+            raise UsageError("--append and --force contradict each other: give one")
+        encoding = self.strip or self.quality is not None or self.effort != DEFAULT_EFFORT
+        if self.finished and encoding:
+            raise UsageError("--gmvq takes files as they are: leave --strip, --quality and --effort")
+        if self.merge and (self.finished or encoding or model is not None):
+            raise UsageError("--merge takes packs as they are: leave --gmvq, --strip, --quality, --effort and --model")
+        if self.merge and here.world > 1:
+            raise UsageError("--merge is the work of one process: run it without torchrun")
+
+
 def pack(
     files: Sources = None,
     *,
     filelist: options.FileList = None,
     null: options.Null = False,
-    output: PackOutput = None,
-    append: Append = False,
-    finished: Finished = False,
-    merge: Merge = False,
-    force: options.Force = False,
-    strip: Strip = False,
-    keep_ending: options.KeepEnding = False,
-    quality: Quality = None,
-    effort: Effort = DEFAULT_EFFORT,
-    model: options.Model = None,
-    device: options.DeviceOption = options.Device.AUTO,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    threads: options.Threads = None,
-    jobs: options.Jobs = 1,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    no_progress: options.NoProgress = False,
+    packed: Packed,
+    models: options.Models,
+    running: options.Running,
 ) -> int:
     """Pack the pictures in folders into one .gmvqp file.
 
@@ -99,22 +100,15 @@ def pack(
     it is finished. Under torchrun each process takes a share of the pictures into a pack of its own, DIR.1-of-4.gmvqp;
     --merge makes one of them.
     """
-    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
+    report = running.report()
     paths = options.listed_paths(files, filelist, null=null)
-    target = _target(paths, output)
-    if append and force:
-        raise UsageError("--append and --force contradict each other: give one")
-    if finished and (strip or quality is not None or effort != DEFAULT_EFFORT):
-        raise UsageError("--gmvq takes files as they are: leave --strip, --quality and --effort")
+    target = _target(paths, packed.output)
     here = place()
-    if merge:
-        if finished or strip or quality is not None or effort != DEFAULT_EFFORT or model is not None:
-            raise UsageError("--merge takes packs as they are: leave --gmvq, --strip, --quality, --effort and --model")
-        if here.world > 1:
-            raise UsageError("--merge is the work of one process: run it without torchrun")
-        return _merge(paths, target, report, append=append, force=force)
-    suffixes = GMVQ_SUFFIXES if finished else image_suffixes()
-    found, total = members(paths, report, suffixes=suffixes, keep_ending=keep_ending)
+    packed.check(models.model, here)
+    if packed.merge:
+        return _merge(paths, target, report, append=packed.append, force=packed.force)
+    suffixes = GMVQ_SUFFIXES if packed.finished else image_suffixes()
+    found, total = members(paths, report, suffixes=suffixes, keep_ending=packed.keep_ending)
     if here.world > 1:
         found, target = _share(found, here), _part(target, here)
         total = len(found)
@@ -123,35 +117,51 @@ def pack(
     if not found:
         return report.finish(total)
 
-    from gmvqzip import codec as codecs
     from gmvqzip.engines.base import check_device, set_threads
+
+    check_device(models.device.value)
+    if running.threads:
+        set_threads(running.threads)
+    shown, added = _pack(found, target, packed, models, running, report)
+    return _finish(report, target, shown, added, total)
+
+
+def _pack(
+    found: Sequence[Member],
+    target: Path,
+    packed: Packed,
+    models: options.Models,
+    running: options.Running,
+    report: Report,
+) -> tuple[list[Fields], int]:
+    """Add the pictures to the pack; returns the fields of those to be shown, and how many were added."""
+    from gmvqzip import codec as codecs
     from gmvqzip.pack.writer import PackWriter
 
-    check_device(device.value)
-    if threads:
-        set_threads(threads)
+    device, max_pixels = models.device.value, models.max_pixels
     try:
-        opened = PackWriter(target, append=append, force=force, device=device.value, max_pixels=max_pixels)
+        opened = PackWriter(target, append=packed.append, force=packed.force, device=device, max_pixels=max_pixels)
     except FormatError as error:
         raise FormatError(f"{safe_name(target)}: {error}") from None
     with opened as writer, report.progress(len(found), "packing") as advance:
         before = len(writer)
-        if finished:
-            results = _add_finished(writer, found, model, report)
+        if packed.finished:
+            results = add_finished(writer, found, models.model, report)
         else:
-            codec = codecs.load(model or DEFAULT_MODEL, device=device.value)
-            if not codec.qualities and quality is not None:
+            codec = codecs.load(models.model or DEFAULT_MODEL, device=device)
+            if not codec.qualities and packed.quality is not None:
                 report.note(f"model {codec.name} has a single rate: --quality changes nothing")
-            results = _Packing(writer, codec, report, strip, quality, effort, max_pixels, jobs).run(found)
+            results = Packing(
+                writer, codec, report, packed.strip, packed.quality, packed.effort, max_pixels, running.jobs
+            ).run(found)
         shown = list[Fields]()
         for fields in results:
-            if fields is not None and (as_json or verbose):
+            if fields is not None and (report.as_json or report.verbose):
                 shown.append(fields)
             advance()
         if not writer:
             raise OutputError(_NOTHING)
-        added = len(writer) - before
-    return _finish(report, target, shown, added, total)
+        return shown, len(writer) - before
 
 
 def _finish(report: Report, target: Path, shown: Iterable[Fields], added: int, total: int) -> int:
@@ -215,7 +225,7 @@ def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, 
                     report.fail(f"{source}: {name}", problem)
                 elif report.as_json or report.verbose:
                     member = Member(name, source, Path(source))
-                    fields = _names(member, entry.size, entry.size, entry.kind.width, entry.kind.height)
+                    fields = member_fields(member, entry.size, entry.size, entry.kind.width, entry.kind.height)
                     shown.append(fields | {"model_id": entry.kind.model_id.hex(), "quality": entry.kind.quality})
                 advance()
         if not len(appender):
@@ -237,149 +247,6 @@ def _target(files: Sequence[str], output: str | None) -> Path:
     if len(files) > 1 or not first.is_dir() or not first.name:
         raise UsageError("name the pack with -o FILE")
     return first.with_name(first.name + PACK_SUFFIX)
-
-
-def _add_finished(
-    writer: PackWriter, found: Iterable[Member], model: str | None, report: Report
-) -> Iterator[Fields | None]:
-    """Add `.gmvq` files; yield the fields of each, None where it failed."""
-    from gmvqzip.format.container import read_header
-
-    for member in found:
-        start = time.perf_counter()
-        try:
-            data = member.source.read_bytes()
-            size = writer.add_gmvq(member.name, data, model=model)
-        except OutputError:
-            raise  # the pack itself cannot be written
-        except Exception as error:
-            report.fail(member.shown, error)
-            yield None
-            continue
-        header, _ = read_header(data)
-        yield {
-            **_names(member, len(data), size, header.width, header.height),
-            "quality": header.quality,
-            "seconds": time.perf_counter() - start,
-        }
-
-
-class _Packing:
-    """Reads pictures, encodes them together, and adds them in their order."""
-
-    def __init__(
-        self,
-        writer: PackWriter,
-        codec: Codec,
-        report: Report,
-        strip: bool,
-        quality: int | None,
-        effort: int,
-        max_pixels: int,
-        jobs: int,
-    ) -> None:
-        self.writer, self.codec, self.report = writer, codec, report
-        self.strip, self.quality, self.effort, self.max_pixels = strip, quality, effort, max_pixels
-        self.jobs = jobs
-
-    def run(self, found: Sequence[Member]) -> Iterator[Fields | None]:
-        """Yield the fields of each picture, None where it failed."""
-        with ThreadPoolExecutor(self.jobs) as pool:
-            ready: list[tuple[Member, Picture, int]] = []
-            pixels = 0
-            ahead = self.jobs * _READ_AHEAD
-            for start in range(0, len(found), ahead):
-                window = found[start : start + ahead]
-                files = all(member.source.is_file() for member in window)
-                mapped = pool.map if files else map  # in this thread, a signal ends the wait for a pipe
-                for member, read in zip(window, mapped(self._read, window), strict=True):
-                    if isinstance(read, Exception):
-                        self.report.fail(member.shown, read)
-                        yield None
-                        continue
-                    picture, size = read
-                    for warning in picture.warnings:
-                        self.report.warn(member.shown, warning)
-                    ready.append((member, picture, size))
-                    pixels += picture.width * picture.height
-                if len(ready) >= _BATCH or pixels >= _BATCH_PIXELS:
-                    yield from self._add(ready, pool.map)
-                    ready, pixels = [], 0
-            yield from self._add(ready, pool.map)
-
-    def _read(self, member: Member) -> tuple[Picture, int] | Exception:
-        """The picture and the bytes of its file."""
-        from gmvqzip.images.preparing import read_prepared
-
-        try:
-            if member.name in self.writer:
-                raise FormatError(f"the pack has a picture named {safe_name(member.name)}: skipped")
-            source = read_source(member.source)
-            size = len(source) if isinstance(source, bytes) else source.stat().st_size
-            return read_prepared(source, strip=self.strip, max_pixels=self.max_pixels), size
-        except Exception as error:
-            return error
-
-    def _add(
-        self, ready: Sequence[tuple[Member, Picture, int]], mapped: Callable[..., Iterator[Sequence[Coded | Exception]]]
-    ) -> Iterator[Fields | None]:
-        from gmvqzip.codec import sections_of
-
-        start = time.perf_counter()
-        encoded = self._encode([picture for _, picture, _ in ready], mapped)
-        for (member, picture, in_bytes), coded in zip(ready, encoded, strict=True):
-            try:
-                if isinstance(coded, Exception):
-                    raise coded
-                size, codes = self.writer.add_coded(member.name, coded, sections_of(picture)), coded.codes
-            except OutputError:
-                raise  # the pack itself cannot be written
-            except Exception as error:
-                self.report.fail(member.shown, error)
-                yield None
-                continue
-            yield {
-                **_names(member, in_bytes, size, codes.width, codes.height),
-                "model": self.codec.name,
-                "model_id": self.codec.model_id,
-                "quality": codes.quality,
-                "gray": codes.gray,
-                "alpha": picture.alpha is not None,
-                "icc": picture.icc is not None,
-                "codes_crc32": f"{codes.crc32():08x}",
-                "seconds": (time.perf_counter() - start) / len(ready),
-            }
-
-    def _encode(
-        self, pictures: Sequence[Picture], mapped: Callable[..., Iterator[Sequence[Coded | Exception]]]
-    ) -> Sequence[Coded | Exception]:
-        """The codes of all pictures, or why there are none: each job takes a share of them."""
-        share = -(-len(pictures) // self.jobs)
-        shares = [pictures[start : start + share] for start in range(0, len(pictures), share)] if pictures else []
-        return [coded for found in mapped(self._encode_share, shares) for coded in found]
-
-    def _encode_share(self, pictures: Sequence[Picture]) -> Sequence[Coded | Exception]:
-        """Together, or each alone where that does not work."""
-        try:
-            coded = self.codec.analyse(pictures, quality=self.quality, effort=self.effort)
-            found = {number: one.packed() for number, one in coded}
-            return [found[number] for number in range(len(pictures))]
-        except Exception as error:
-            if len(pictures) == 1:
-                return [error]
-        return [self._encode_share([picture])[0] for picture in pictures]  # one of them may be to blame
-
-
-def _names(member: Member, in_bytes: int, size: int, width: int, height: int) -> Fields:
-    return {
-        "input": json_name(member.source),
-        "name": json_name(member.name),
-        "width": width,
-        "height": height,
-        "in_bytes": in_bytes,
-        "out_bytes": size,
-        "bpp": 8 * size / (width * height),
-    }
 
 
 def _show(fields: Fields, report: Report) -> None:

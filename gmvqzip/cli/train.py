@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,10 +38,10 @@ def seconds_of(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def train(
-    dataset: Annotated[str, typer.Option("--dataset", help="cifar10, celeba, or folder (any tree of pictures).")],
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+@dataclass(frozen=True)
+class RunOptions:
+    """What is trained, how long, and into which file."""
+
     preset: Annotated[
         str | None,
         typer.Option(
@@ -47,21 +49,22 @@ def train(
             help="cifar10, celeba, paper-cifar10, paper-celeba, photo, faces, staged or small.",
             metavar="NAME",
         ),
-    ] = None,
+    ] = None
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; may name a preset to start from.")
-    ] = None,
+    ] = None
     start: Annotated[
         str | None,
         typer.Option(
             "--start",
             metavar="MODEL",
-            help="A model to go on from, by name or path, or none. Default: photo, for presets photo and faces.",
+            help="A model to go on from, by name or path, a run's checkpoint (.pt), or none. "
+            "Default: photo, for presets photo and faces.",
         ),
-    ] = None,
+    ] = None
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The model file. Default: DATASET.safetensors.")
-    ] = None,
+    ] = None
     quantizer: Annotated[
         str | None,
         typer.Option(
@@ -71,14 +74,54 @@ def train(
             "sqvae, gumbel, wasserstein, mvq, fsq, simvq or lfq, with settings of its own, in the place of the "
             "preset's.",
         ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run in steps.")] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", help="Length in passes over the training set.")] = None,
+    ] = None
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run in steps.")] = None
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Length in passes over the training set.")] = None
     time: Annotated[
         str | None, typer.Option("--time", metavar="10m", help="Length in time, all included: 90s, 10m, 1.5h.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a step.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
+    ] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a step.")] = None
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None
+
+    def settings(self, dataset: str, say: Callable[[str], None] = to_stderr) -> TrainConfig:
+        """The run's configuration: preset or file, then the options that replace single fields. Raises UsageError."""
+        from gmvqzip.training.choice import choose
+        from gmvqzip.training.methods import with_quantizer
+
+        if self.preset and self.config:
+            raise UsageError("--preset and --config exclude each other; a file may say preset = NAME itself")
+        length = {"steps": self.steps, "epochs": self.epochs, "seconds": self.time}
+        if sum(value is not None for value in length.values()) > 1:
+            raise UsageError("--steps, --epochs and --time exclude each other")
+        if self.epochs is not None and self.epochs <= 0:
+            raise UsageError("--epochs must be positive")
+        if dataset not in _DEFAULT_PRESETS:
+            raise UsageError(f"--dataset {dataset}: choose {', '.join(_DEFAULT_PRESETS)}")
+        defaults = _QUANTIZER_PRESETS if self.quantizer else _DEFAULT_PRESETS
+        settings = choose(self.preset, self.config, self.start, defaults[dataset], say)
+        changes: dict[str, Any] = {"dataset": dataset, "batch_size": self.batch_size, "seed": self.seed}
+        settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
+        if any(value is not None for value in length.values()):
+            seconds = seconds_of(self.time) if self.time is not None else None
+            settings = settings.with_length(steps=self.steps, epochs=self.epochs, seconds=seconds)
+        return with_quantizer(settings, self.quantizer) if self.quantizer else settings
+
+    def output(self, dataset: str, *, overwriting: bool) -> Path:
+        """The model file. Raises UsageError where it may not be written."""
+        output = self.out or Path(f"{dataset}.safetensors")
+        if output.suffix != ".safetensors":
+            raise UsageError(f"--out {output}: a model file must end in .safetensors")
+        if output.exists() and not overwriting:
+            raise UsageError(f"{output} exists; -f overwrites it")
+        return output
+
+
+def train(
+    dataset: Annotated[str, typer.Option("--dataset", help="cifar10, celeba, or folder (any tree of pictures).")],
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the data set lies.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 where it is missing.")] = False,
+    *,
+    run: RunOptions,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", metavar="DIR", help="Checkpoints, log, samples. Default: runs/MODEL.")
@@ -98,24 +141,17 @@ def train(
     The run ends with the model: averaged weights, the aggregated prior frozen into integer tables, a card with measured
     results. Use it with `--model FILE`. Ctrl-C saves a checkpoint; `--resume` goes on exactly there.
     """
-    import time as clock
+    began = time.monotonic()
 
     from gmvqzip.cli.progress import TrainingDisplay
 
-    began = clock.monotonic()
     quiet = quiet or place().rank > 0
     display = TrainingDisplay(enabled=is_watched() and not no_progress and not quiet, quiet=quiet)
     stop = SignalStop(display.say, display.leave, display.on_phase)
     try:
         with stop:
-            settings = _settings(
-                dataset, preset, config, start, quantizer, steps, epochs, time, batch_size, seed, display.say
-            )
-            output = out or Path(f"{dataset}.safetensors")
-            if output.suffix != ".safetensors":
-                raise UsageError(f"--out {output}: a model file must end in .safetensors")
-            if output.exists() and not (force or resume):
-                raise UsageError(f"{output} exists; -f overwrites it")
+            settings = run.settings(dataset, display.say)
+            output = run.output(dataset, overwriting=force or resume)
             name = _device(device, threads)
             with display:
                 card = _train(
@@ -179,47 +215,6 @@ def _train(
             callbacks=RunCallbacks(display.say, display.on_step, display.on_evaluation, stopping),
             began=began,
         )
-
-
-def _settings(
-    dataset: str,
-    preset_name: str | None,
-    config_file: Path | None,
-    start: str | None,
-    quantizer: str | None,
-    steps: int | None,
-    epochs: float | None,
-    time: str | None,
-    batch_size: int | None,
-    seed: int | None,
-    say: Callable[[str], None] = to_stderr,
-) -> TrainConfig:
-    """The run's configuration from preset or file, then the options that replace single fields."""
-    from dataclasses import replace
-
-    from gmvqzip.training.choice import choose
-    from gmvqzip.training.methods import with_quantizer
-
-    if preset_name and config_file:
-        raise UsageError("--preset and --config exclude each other; a file may say preset = NAME itself")
-    if sum(length is not None for length in (steps, epochs, time)) > 1:
-        raise UsageError("--steps, --epochs and --time exclude each other")
-    if epochs is not None and epochs <= 0:
-        raise UsageError("--epochs must be positive")
-    if dataset not in _DEFAULT_PRESETS:
-        raise UsageError(f"--dataset {dataset}: choose {', '.join(_DEFAULT_PRESETS)}")
-    defaults = _QUANTIZER_PRESETS if quantizer else _DEFAULT_PRESETS
-    settings = choose(preset_name, config_file, start, defaults[dataset], say)
-    changes: dict[str, Any] = {"dataset": dataset}
-    if batch_size is not None:
-        changes["batch_size"] = batch_size
-    if seed is not None:
-        changes["seed"] = seed
-    settings = replace(settings, **changes)
-    if steps is not None or epochs is not None or time is not None:
-        seconds = seconds_of(time) if time is not None else None
-        settings = settings.with_length(steps=steps, epochs=epochs, seconds=seconds)
-    return with_quantizer(settings, quantizer) if quantizer else settings
 
 
 def _device(device: Device, threads: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +23,7 @@ from gmvqzip.errors import FormatError
 from gmvqzip.images.outputs import Format
 
 if TYPE_CHECKING:
-    from gmvqzip.pack.file import PackFile
+    from gmvqzip.pack.file import Entry, PackFile
     from gmvqzip.pack.reader import PackReader
 
 
@@ -47,41 +48,76 @@ FormatOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Targets:
+    """Where the pictures go, and in which format."""
+
+    output: options.Output = None
+    output_dir: options.OutputDir = None
+    stdout: options.Stdout = False
+    picture_format: FormatOption = None
+    force: options.Force = False
+
+    def format(self) -> UnpackFormat:
+        """What --format or the ending of -o asks for; png where nothing does. Raises UsageError."""
+        wanted, output = self.picture_format, self.output
+        if wanted is not None and wanted != _GMVQ:
+            return UnpackFormat(chosen_format(Format(wanted.value), output))
+        if wanted is None and (output is None or Path(output).suffix.lower() != SUFFIX):
+            return UnpackFormat(chosen_format(None, output))
+        check_ending(output, GMVQ_SUFFIXES, "a .gmvq file")
+        return _GMVQ
+
+    def folder(self, source: Path) -> Path | None:
+        """Where the pictures go; None where one goes into a file or to standard output. Raises UsageError."""
+        given = {
+            "--output": self.output is not None,
+            "--output-dir": self.output_dir is not None,
+            "--stdout": self.stdout,
+        }
+        chosen = [option for option, is_given in given.items() if is_given]
+        if len(chosen) > 1:
+            raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
+        if self.output == "" or self.output_dir == "":
+            raise UsageError("the name of the output is empty")
+        if self.output_dir is not None:
+            return Path(self.output_dir)
+        if chosen:
+            return None
+        if source.suffix.lower() != PACK_SUFFIX:
+            raise UsageError(f"the name of the pack does not end in {PACK_SUFFIX}: use --output-dir")
+        return source.with_suffix("")
+
+    def single(self) -> Path | None:
+        """The one file, or None: standard output."""
+        return None if self.stdout or self.output in (None, STREAM) else Path(self.output)
+
+
 def unpack(
     file: PackPath,
     names: Names = None,
     numbers: Numbers = None,
-    output: options.Output = None,
-    output_dir: options.OutputDir = None,
-    stdout: options.Stdout = False,
-    picture_format: FormatOption = None,
-    force: options.Force = False,
-    model: options.Model = None,
-    device: options.DeviceOption = options.Device.AUTO,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    threads: options.Threads = None,
-    jobs: options.Jobs = 1,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    no_progress: options.NoProgress = False,
+    *,
+    targets: Targets,
+    models: options.Models,
+    running: options.Running,
 ) -> int:
     """Unpack pictures from a .gmvqp file, all of them or those that are named.
 
     set.gmvqp is unpacked into the folder set beside it. Only what is asked for is read. The pack is kept, and an
     existing output is never overwritten unasked.
     """
-    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    chosen = _format_of(picture_format, output)
+    report = running.report()
+    chosen = targets.format()
     source = Path(file)
-    folder = _folder(source, output, output_dir, stdout)
+    folder = targets.folder(source)
 
     from gmvqzip.pack.reader import PackReader
 
-    if device is options.Device.CUDA or threads:
-        _prepare(device.value, threads)
+    if models.device is options.Device.CUDA or running.threads:
+        _prepare(models.device.value, running.threads)
     try:
-        opened = PackReader(source, model=model, device=device.value, max_pixels=max_pixels)
+        opened = PackReader(source, model=models.model, device=models.device.value, max_pixels=models.max_pixels)
         wanted, total = _wanted(opened, file, names or [], numbers or [], report)
     except (FormatError, OSError) as error:
         report.fail(file, error)
@@ -94,67 +130,40 @@ def unpack(
         tasks = dict[Task, int]()
         for number in wanted:
             name = reader.names[number]
-            target = folder / f"{name}.{chosen.value}" if folder else _single(output, stdout)
+            target = folder / f"{name}.{chosen.value}" if folder else targets.single()
             tasks[Task(f"{file}: {name}", source, target)] = number
-        refuse_stream(list(tasks), force=force, as_json=as_json)
+        refuse_stream(list(tasks), force=targets.force, as_json=running.as_json)
 
         def work(task: Task) -> Fields:
             start = time.perf_counter()
-            prepare(task, force=force, make_directory=folder is not None)
+            prepare(task, force=targets.force, make_directory=folder is not None)
             entry = reader.entry(tasks[task])
             data, warnings = _converted(reader, entry.number, chosen)
             for warning in warnings:
                 report.warn(task.name, warning)
-            deliver(task, data, force=force, remove=False)
-            return {
-                "input": input_name(task),
-                "output": output_name(task),
-                "number": entry.number,
-                "name": json_name(reader.names[entry.number]),
-                "width": entry.kind.width,
-                "height": entry.kind.height,
-                "in_bytes": entry.size,
-                "out_bytes": len(data),
-                "bpp": entry.bpp,
-                "quality": entry.kind.quality,
-                "halvings": entry.kind.halvings,
-                "gray": entry.kind.gray,
-                "seconds": time.perf_counter() - start,
-            }
+            deliver(task, data, force=targets.force, remove=False)
+            return _fields(task, entry, reader.names[entry.number], len(data), time.perf_counter() - start)
 
-        run_tasks(list(tasks), work, conversion_shower(report, len(tasks)), report, jobs=jobs, what="unpacking")
+        run_tasks(list(tasks), work, conversion_shower(report, len(tasks)), report, jobs=running.jobs, what="unpacking")
     return report.finish(total)
 
 
-def _format_of(wanted: UnpackFormat | None, output: str | None) -> UnpackFormat:
-    """The format that --format or the ending of -o asks for; png where nothing does. Raises UsageError."""
-    if wanted is not None and wanted != _GMVQ:
-        return UnpackFormat(chosen_format(Format(wanted.value), output))
-    if wanted is None and (output is None or Path(output).suffix.lower() != SUFFIX):
-        return UnpackFormat(chosen_format(None, output))
-    check_ending(output, GMVQ_SUFFIXES, "a .gmvq file")
-    return _GMVQ
-
-
-def _folder(source: Path, output: str | None, output_dir: str | None, stdout: bool) -> Path | None:
-    """Where the pictures go; None where one goes into a file or to standard output."""
-    given = {"--output": output is not None, "--output-dir": output_dir is not None, "--stdout": stdout}
-    chosen = [option for option, is_given in given.items() if is_given]
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
-    if output == "" or output_dir == "":
-        raise UsageError("the name of the output is empty")
-    if output_dir is not None:
-        return Path(output_dir)
-    if chosen:
-        return None
-    if source.suffix.lower() != PACK_SUFFIX:
-        raise UsageError(f"the name of the pack does not end in {PACK_SUFFIX}: use --output-dir")
-    return source.with_suffix("")
-
-
-def _single(output: str | None, stdout: bool) -> Path | None:
-    return None if stdout or output in (None, STREAM) else Path(output)
+def _fields(task: Task, entry: Entry, name: str, out_bytes: int, seconds: float) -> Fields:
+    return {
+        "input": input_name(task),
+        "output": output_name(task),
+        "number": entry.number,
+        "name": json_name(name),
+        "width": entry.kind.width,
+        "height": entry.kind.height,
+        "in_bytes": entry.size,
+        "out_bytes": out_bytes,
+        "bpp": entry.bpp,
+        "quality": entry.kind.quality,
+        "halvings": entry.kind.halvings,
+        "gray": entry.kind.gray,
+        "seconds": seconds,
+    }
 
 
 def _wanted(
@@ -174,8 +183,8 @@ def _wanted(
 
 
 def _prepare(device: str, threads: int | None) -> None:
+    from gmvqzip.blas import set_threads
     from gmvqzip.engines.base import check_device
-    from gmvqzip.models.synthesis import set_threads
 
     check_device(device)
     if threads:

@@ -17,7 +17,7 @@ from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import ImageError
 
 if TYPE_CHECKING:
-    from gmvqzip.images.picture import Picture
+    from gmvqzip.images.pixels import Picture
 
 
 def view(
@@ -27,9 +27,8 @@ def view(
     ] = None,
     output: options.Output = None,
     force: options.Force = False,
-    model: options.Model = None,
-    device: options.DeviceOption = options.Device.AUTO,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    *,
+    models: options.Models,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
 ) -> int:
@@ -50,28 +49,11 @@ def view(
     if original is not None and (target := tasks[0].target) is not None and _same(target, original):
         raise UsageError(f"{safe_name(target)} is the original: nothing was done")
 
-    from gmvqzip import codec as codecs
-    from gmvqzip import inspection
-    from gmvqzip.format.container import unpack
     from gmvqzip.images.files import atomic_write
-    from gmvqzip.view.page import Seen, page
 
     def work(task: Task) -> Fields:
         prepare(task, force=force, make_directory=False)
-        data = read_gmvq(task)
-        info = inspection.info(data, model=model)
-        codec = codecs.load_for(info.header.model_id, model=model, device=device.value)
-        coded = codec.open(unpack(data, max_pixels=max_pixels))
-        seen = Seen(
-            name=safe_name(Path(task.name).name),
-            info=info,
-            config=codec.config,
-            picture=coded.pixels(),
-            stages=coded.codes.stages,
-            site_bits=coded.site_bits(),
-            original=None if original is None else _read(original, max_pixels),
-        )
-        encoded = page(seen).encode()
+        encoded = _page(task, original, models)
         if task.target is None:
             write_stdout(encoded)
         else:
@@ -83,6 +65,28 @@ def view(
 
     run_tasks(tasks, work, show, report, what="viewing")
     return report.finish(total)
+
+
+def _page(task: Task, original: str | None, models: options.Models) -> bytes:
+    from gmvqzip import codec as codecs
+    from gmvqzip import inspection
+    from gmvqzip.format.container import unpack
+    from gmvqzip.view.page import Seen, page
+
+    data = read_gmvq(task)
+    info = inspection.info(data, model=models.model)
+    codec = codecs.load_for(info.header.model_id, model=models.model, device=models.device.value)
+    coded = codec.open(unpack(data, max_pixels=models.max_pixels))
+    seen = Seen(
+        name=safe_name(Path(task.name).name),
+        info=info,
+        config=codec.config,
+        picture=coded.pixels(),
+        stages=coded.codes.stages,
+        site_bits=coded.site_bits(),
+        original=None if original is None else _read(original, models.max_pixels),
+    )
+    return page(seen).encode()
 
 
 def _same(target: Path, original: str) -> bool:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvqzip import blas
 from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import call_after_fork, fork_lock, one_thread_after_fork
-from gmvqzip.models import synthesis
 from gmvqzip.torchrun import place
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def set_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    synthesis.set_threads(threads)
+    blas.set_threads(threads)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from gmvqzip.entropy.extras import read_extras
 from gmvqzip.entropy.prior import Piece, Stages
 from gmvqzip.format.container import SECTION_TILES, Container
 from gmvqzip.format.tiles import Box, TileGrid, make_index
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.images.scaling import resize
 
 _KEPT_CODES = 1 << 23  # of pieces that are kept with their contexts: 22 megapixels at 96 groups

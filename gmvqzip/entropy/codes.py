@@ -15,6 +15,7 @@ from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import MAX_INDEX, MAX_QUALITY, MAX_SIDE, MAX_TILE_SIDE, MIN_TILE_SIDE
 from gmvqzip.format.size import coded_size
 
+_TOGETHER = 16  # stages whose check is computed together
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -74,16 +75,17 @@ def codes_crc32(stages: Iterable[NDArray[Any]]) -> int:
 
     Those are the low 16 bits. Where an index of the picture has more, the high ones of all indices follow likewise.
     """
+    arrays = list(stages)
+    parts = [arrays[start : start + _TOGETHER] for start in range(0, len(arrays), _TOGETHER)]
     crc, wide = 0, False
-    kept: list[NDArray[Any] | int] = []  # how many indices a stage has, where none of them has more
-    for stage in stages:
-        crc = zlib.crc32(stage.astype(">u2", order="C").tobytes(), crc)
-        more = stage.dtype.itemsize > 2 and stage.size > 0 and int(stage.max()) >> 16 > 0
-        kept.append(stage if more else stage.size)
-        wide = wide or more
-    for part in kept if wide else []:
-        high = np.zeros(part, ">u2") if isinstance(part, int) else (part >> 16).astype(">u2", order="C")
-        crc = zlib.crc32(high.tobytes(), crc)
+    for part in parts:
+        row = np.concatenate(part, axis=None)
+        crc = zlib.crc32(row.astype(">u2").tobytes(), crc)
+        wide = wide or (row.dtype.itemsize > 2 and row.size > 0 and int(row.max()) >> 16 > 0)
+    for part in parts if wide else []:
+        row = np.concatenate(part, axis=None)
+        high = row >> 16 if row.dtype.itemsize > 2 else np.zeros_like(row)
+        crc = zlib.crc32(high.astype(">u2").tobytes(), crc)
     return crc
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvqzip.blas import Share, alone, workers
 from gmvqzip.entropy.blocks import EVERYWHERE, Block, Visitor, grouped
-from gmvqzip.entropy.layers import QUALITIES, Floats, IntegerLayer, Integers, Tensors, convolve, products, tiles
+from gmvqzip.entropy.layers import QUALITIES, Floats, IntegerLayer, Integers, Tensors, convolve
 from gmvqzip.entropy.mixture import load_mixtures
 from gmvqzip.entropy.prior import Part, Prior
 from gmvqzip.errors import ModelError
@@ -79,7 +80,12 @@ class _Step:
             self._matrices.append(np.concatenate(rows))
 
     def predict(
-        self, quarter: int, features: NDArray[np.float32], seen: NDArray[np.float32], quality: int
+        self,
+        quarter: int,
+        features: NDArray[np.float32],
+        seen: NDArray[np.float32],
+        quality: int,
+        share: Share = alone,
     ) -> NDArray[np.int32]:
         """The head's outputs [..., h, w, O] of a quarter.
 
@@ -89,24 +95,29 @@ class _Step:
         row, column = PHASES[quarter ^ self.number]
         sums = np.ascontiguousarray(features[..., row::2, column::2, :])
         if self._taps:
-            sums = sums + self._of_latent(quarter, sums.shape[:-1], seen)
+            sums += self._of_latent(quarter, sums.shape[:-1], seen, share)
         hidden = _activation(self.spatial.finish(sums, quality))
-        hidden = _activation(self.mix(hidden, quality))
-        return self.heads[quarter](hidden, quality).astype(np.int32)
+        hidden = _activation(self.mix(hidden, quality, share))
+        return self.heads[quarter](hidden, quality, share).astype(np.int32)
 
-    def _of_latent(self, quarter: int, shape: tuple[int, ...], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _of_latent(
+        self, quarter: int, shape: tuple[int, ...], seen: NDArray[np.float32], share: Share
+    ) -> NDArray[np.float32]:
         """The sums of products of what is known of the latent at a quarter's sites [..., h, w, width]."""
         taps, matrix = self._taps[quarter], self._matrices[quarter]
-        share = len(matrix) // len(taps)
+        channels = len(matrix) // len(taps)
         *lead, rows, columns = shape
         out = np.empty((*shape, matrix.shape[1]), dtype=np.float32)
-        for window in tiles(rows, columns, math.prod(lead) * len(matrix)):
-            target = out[(..., *window, slice(None))]
-            patches = np.empty((*target.shape[:-1], len(taps), share), dtype=np.float32)
-            for number, tap in enumerate(taps):
-                known = seen[(..., *tap)][..., :rows, :columns, :]
-                patches[..., number, :] = known[(..., *window, slice(None))]
-            target[:] = products(patches.reshape(-1, len(matrix)), matrix).reshape(target.shape)
+        known = [seen[(..., *tap)][..., :rows, :columns, :] for tap in taps]
+
+        def work(strip: slice) -> None:
+            target = out[..., strip, :, :]
+            patches = np.empty((*target.shape[:-1], len(taps), channels), dtype=np.float32)
+            for number, tap in enumerate(known):
+                patches[..., number, :] = tap[..., strip, :, :]
+            target[:] = (patches.reshape(-1, len(matrix)) @ matrix).reshape(target.shape)
+
+        share(work, rows, math.prod(lead) * columns * len(matrix))
         return out
 
 
@@ -166,13 +177,20 @@ class ContextModel(Prior):
         rows, columns: of the hyper-latent's grid; lead: (B,) for B pictures together. Returns the decoded latent
         [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and points added up.
         """
-        features = self._features(self._walk_hyper((*lead, rows, columns), quality, visit), quality)
-        sums = convolve(features, self._of_features)  # [..., 2h, 2w, STEPS * width]
+        hyper = self._walk_hyper((*lead, rows, columns), quality, visit)
+        with workers() as share:
+            return self._walk_latent(hyper, quality, visit, share)
+
+    def _walk_latent(self, hyper: NDArray[np.int32], quality: int, visit: Visitor, share: Share) -> NDArray[np.int32]:
+        """The decoded latent after a decoded hyper-latent [..., rows, columns, Z]."""
+        *lead, rows, columns, _ = hyper.shape
+        features = self._features(hyper, quality, share)
+        sums = convolve(features, self._of_features, share)  # [..., 2h, 2w, STEPS * width]
         coded = np.zeros((*lead, 2 * rows, 2 * columns, self.channels), dtype=np.int32)
         seen = np.zeros((*lead, 2 * rows + 2, 2 * columns + 2, self.channels), dtype=np.float32)
         for number, step in enumerate(self._steps):
             own = sums[..., number * self.width : (number + 1) * self.width]
-            predicted = np.stack([step.predict(quarter, own, seen, quality) for quarter in range(STEPS)])
+            predicted = np.stack([step.predict(quarter, own, seen, quality, share) for quarter in range(STEPS)])
             for block in self._blocks(number, predicted):
                 block.put_channels(coded, block.means + block.mixtures.points(visit(block)))
             if number < STEPS - 1:
@@ -206,13 +224,13 @@ class ContextModel(Prior):
             group, channel = group + shape.count, own.stop
         return decoded
 
-    def _features(self, hyper: NDArray[np.int32], quality: int) -> NDArray[np.float32]:
+    def _features(self, hyper: NDArray[np.int32], quality: int, share: Share) -> NDArray[np.float32]:
         """Features [..., 2h, 2w, width] from the decoded hyper-latent [..., h, w, Z]."""
         *lead, rows, columns, _ = hyper.shape
-        up = _activation(self._up(_activation(self._spread(_seen(hyper), quality)), quality))
+        up = _activation(self._up(_activation(self._spread(_seen(hyper), quality, share)), quality, share))
         shuffled = up.reshape(-1, rows, columns, self.width, 2, 2).transpose(0, 1, 4, 2, 5, 3)
         wide = np.ascontiguousarray(shuffled).reshape(*lead, 2 * rows, 2 * columns, self.width)
-        return _activation(self._smooth(wide, quality))
+        return _activation(self._smooth(wide, quality, share))
 
     def _blocks(self, step: int, predicted: NDArray[np.int32]) -> Iterator[Block]:
         """The parts of a step. predicted: of each quarter, means and unlimited classes [4, ..., h, w, O]."""

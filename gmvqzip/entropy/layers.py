@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
-from itertools import product
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvqzip.blas import Share, alone
 from gmvqzip.errors import ModelError
 
 QUALITIES = 100  # qualities 1 .. 100
 _EXACT = 1 << 24  # float32 holds every integer below
-_TILE_NUMBERS = 1 << 23  # layers work in square tiles of about so many inputs, so that memory stays bounded ...
-_TILE_SITES = 16  # ... of at least so many sites along each side
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]  # integers held as float32, or float64 where a layer's biases need it
@@ -43,7 +41,8 @@ class IntegerLayer:
             raise ModelError(f"context layer {name!r} has tensors of wrong shapes")
         if weight.dtype != np.int8 or bias.dtype != np.int32 or shift.dtype != np.int8:
             raise ModelError(f"context layer {name!r} has tensors of wrong types")
-        sums = np.abs(weight.astype(np.int64)).sum((2, 3)) @ limits
+        sizes = np.abs(weight.astype(np.int16)).reshape(out_channels, len(limits), -1)
+        sums = sizes.sum(2, dtype=np.int64) @ limits
         if sums.max() >= _EXACT or np.abs(bias.astype(np.int64)).max() >= 1 << 29:
             raise ModelError(f"context layer {name!r} might not be exact: its weights are too large")
         if shift.min() < 1 or shift.max() > 24:
@@ -61,9 +60,9 @@ class IntegerLayer:
         part._bias, part._shift = self._bias[:, chosen], self._shift[chosen]
         return part
 
-    def __call__(self, x: Floats, quality: int) -> Floats:
+    def __call__(self, x: Floats, quality: int, share: Share = alone) -> Floats:
         """[..., H, W, I] integers, quality 1 to 100 -> integers [..., H, W, O]."""
-        return self.finish(convolve(x, self.weight), quality)
+        return self.finish(convolve(x, self.weight, share), quality)
 
     def finish(self, sums: NDArray[np.float32], quality: int) -> Floats:
         """From sums of products [..., O], which are overwritten, to outputs at a quality of 1 to 100."""
@@ -73,35 +72,42 @@ class IntegerLayer:
         return np.floor(out, out)
 
 
-def convolve(x: Floats, weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums of products [..., H, W, O] of inputs [..., H, W, I] and weights [k, k, I, O]."""
+def convolve(x: Floats, weight: NDArray[np.float32], share: Share = alone) -> NDArray[np.float32]:
+    """Sums of products [..., H, W, O] of inputs [..., H, W, I] and weights [k, k, I, O]; share: by several threads."""
     *lead, rows, columns, channels = x.shape
     kernel = len(weight)
     matrix = weight.reshape(-1, weight.shape[3])
     if kernel == 1:
-        return products(x.reshape(-1, channels), matrix).reshape(*lead, rows, columns, -1)
-    margin = kernel // 2
-    padded = np.pad(x, ((0, 0),) * len(lead) + ((margin, margin), (margin, margin), (0, 0)))
-    out = np.empty((*lead, rows, columns, matrix.shape[1]), dtype=np.float32)
-    for window in tiles(rows, columns, math.prod(lead) * len(matrix)):
-        target = out[(..., *window, slice(None))]
-        patches = np.empty((*target.shape[:-1], kernel, kernel, channels), dtype=np.float32)
-        for i, j in product(range(kernel), repeat=2):
-            patches[..., i, j, :] = padded[..., i:, j:, :][(..., *window, slice(None))]
-        target[:] = products(patches.reshape(-1, len(matrix)), matrix).reshape(target.shape)
-    return out
+        return products(x, matrix, share)
+    margin, count = kernel // 2, math.prod(lead)
+    padded = np.zeros((count, rows + 2 * margin, columns + 2 * margin, channels), dtype=np.float32)
+    padded[:, margin:-margin, margin:-margin] = x.reshape(count, rows, columns, channels)
+    down, right, along = padded.strides[1:]
+    out = np.empty((count, rows, columns, matrix.shape[1]), dtype=np.float32)
+
+    def work(strip: slice) -> None:
+        height = strip.stop - strip.start
+        patches = np.empty((count, height, columns, kernel, kernel * channels), dtype=np.float32)
+        for row in range(kernel):
+            source = padded[:, strip.start + row :]
+            shape, strides = patches[:, :, :, row].shape, (padded.strides[0], down, right, along)
+            patches[:, :, :, row] = np.lib.stride_tricks.as_strided(source, shape, strides, writeable=False)
+        out[:, strip] = (patches.reshape(-1, len(matrix)) @ matrix).reshape(out[:, strip].shape)
+
+    share(work, rows, count * columns * len(matrix))
+    return out.reshape(*lead, rows, columns, -1)
 
 
-def products(inputs: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums of products [n, O] of inputs [n, I] and a matrix [I, O]."""
-    return inputs @ matrix
+def products(x: Floats, matrix: NDArray[np.float32], share: Share = alone) -> NDArray[np.float32]:
+    """Sums of products [..., O] of inputs [..., I] and a matrix [I, O]; share: by several threads."""
+    flat = x.reshape(-1, len(matrix))
+    out = np.empty((len(flat), matrix.shape[1]), dtype=np.float32)
 
+    def work(strip: slice) -> None:
+        np.matmul(flat[strip], matrix, out=out[strip])
 
-def tiles(rows: int, columns: int, numbers: int) -> Iterator[tuple[slice, slice]]:
-    """Windows that cover rows x columns sites, for work that takes `numbers` inputs at each."""
-    side = max(_TILE_SITES, math.isqrt(_TILE_NUMBERS // numbers))
-    for top, left in product(range(0, rows, side), range(0, columns, side)):
-        yield slice(top, min(top + side, rows)), slice(left, min(left + side, columns))
+    share(work, len(flat), len(matrix))
+    return out.reshape(*x.shape[:-1], -1)
 
 
 def at_quality(anchors: Integers, quality: int) -> Integers:

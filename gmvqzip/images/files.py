@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,7 +167,7 @@ def _place(temporary: Path, target: Path, *, force: bool) -> None:
 def _temporary(folder: Path) -> Iterator[tuple[Path, int]]:
     """(name, open descriptor) of a new file, mode 0600, that does not outlive the block under that name."""
     # The name is known before the file exists: a signal between the two leaves nothing behind.
-    temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    temporary = folder / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}{TEMPORARY_SUFFIX}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         yield temporary, os.open(temporary, flags, 0o600)

@@ -51,7 +51,10 @@ _MODERN = frozenset({"exif", "xmp"})
 
 # What is written was coded with loss once already: formats that code with loss again add next to none.
 FORMATS: Mapping[Format, FileFormat] = {
-    Format.PNG: FileFormat("PNG", profiles=_BOTH, metadata=_MODERN | {"dpi", "time", "comment", "texts", "parts"}),
+    # At level 2, photographs take as many bytes as at 6, Pillow's default, and a quarter of its time.
+    Format.PNG: FileFormat(
+        "PNG", {"compress_level": 2}, profiles=_BOTH, metadata=_MODERN | {"dpi", "time", "comment", "texts", "parts"}
+    ),
     Format.WEBP: FileFormat(
         "WEBP", {"lossless": True, "exact": True}, gray=False, profiles=(True, False), metadata=_MODERN, side=16_383
     ),

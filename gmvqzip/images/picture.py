@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,14 +22,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from gmvqzip.errors import ImageError, message_of, truth, whole_number
 from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.format.metadata import Metadata
-from gmvqzip.format.sections import is_for_rgb
 from gmvqzip.format.source import open_file
 from gmvqzip.images import colour, png
-from gmvqzip.images.colour import Pixels, Planes
+from gmvqzip.images.colour import Planes
 from gmvqzip.images.formats import TIFF_STARTS
-from gmvqzip.images.metadata import embed, metadata_of, sized, tiff_metadata
+from gmvqzip.images.metadata import metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
 from gmvqzip.images.opening import calm_pillow, open_image, rewindable
+from gmvqzip.images.pixels import Picture
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
 from gmvqzip.images.tiffdirectory import read_directory
@@ -38,33 +38,6 @@ EXIF_ORIENTATION = 0x0112
 PACKED_FORMATS = ("BMP", "DIB")  # which put a whole pixel into 16 bits
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any]
-
-
-@dataclass
-class Picture:
-    """A picture as the codec sees it."""
-
-    pixels: Pixels  # uint8 [H, W, 3]; three equal channels where gray
-    gray: bool = False  # the picture has one channel, or three that are equal
-    alpha: Pixels | None = None  # uint8 [H, W]; None where fully opaque
-    icc: bytes | None = None  # profile of the pixels' own colour space (RGB, or GRAY where gray)
-    warnings: list[str] = field(default_factory=list)  # what was lost or changed in reading, one line each
-    as_rgb: bool = False  # gray, but given as RGB: it goes out as RGB
-    dropped: list[str] = field(default_factory=list)  # those of them for which the source must be kept
-    metadata: Metadata | None = None  # EXIF, XMP and their kin
-
-    @property
-    def width(self) -> int:
-        return self.pixels.shape[1]
-
-    @property
-    def height(self) -> int:
-        return self.pixels.shape[0]
-
-    @property
-    def one_channel(self) -> bool:
-        """Whether it goes out with one channel: gray, neither given as RGB nor with a profile of RGB."""
-        return self.gray and not self.as_rgb and (self.icc is None or not is_for_rgb(self.icc))
 
 
 def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -150,7 +123,7 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
     with calm_pillow(max_pixels), _as_image_error():
         if file is None:
             file = getattr(image, "fp", None)
-            file = None if file is None or file.closed else file
+            file = None if file is None or file.closed else _kept(file)
         header = None
         if file is not None and getattr(image, "tile", None):  # nothing is loaded yet
             if isinstance(image, TiffImageFile):
@@ -178,6 +151,15 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
         orientation = 1 if found.get("is_upright") else _orientation(image, notes)
         unpacked = replace(unpacked, icc=unpacked.icc or found.get("icc_profile"), orientation=orientation)
         return _finished(unpacked, notes, None if strip else metadata_of(image, found, notes), strip=strip)
+
+
+def _kept(file: BinaryIO) -> BinaryIO:
+    """The same file, which stays open when Pillow closes its own, as it does after loading what it opened by a path."""
+    before = file.tell()
+    file.seek(0)
+    whole = io.BytesIO(file.read())
+    file.seek(before)
+    return whole
 
 
 def _orientation(image: Image.Image, notes: Notes) -> int:
@@ -215,19 +197,3 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     pixels = np.repeat(planes[:, :, :1], 3, axis=2) if one else np.array(planes[:, :, :3], order="C")
     gray = one or colour.is_gray(pixels)
     return _of_planes(Planes(pixels, gray, colour.drop_opaque(alpha), None, as_rgb=gray and not one), notes)
-
-
-def to_pil(picture: Picture) -> Image.Image:
-    """The picture as a Pillow image of mode L, LA, RGB or RGBA.
-
-    Its `info` has what Pillow's own formats have: icc_profile, exif, xmp, dpi, comment, photoshop, texts by keyword.
-    """
-    pixels = picture.pixels[:, :, 0] if picture.one_channel else picture.pixels
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
-    if picture.icc is not None:
-        image.info["icc_profile"] = picture.icc
-    if picture.metadata is not None:
-        embed(image, picture.metadata)
-    return image

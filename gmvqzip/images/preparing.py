@@ -10,7 +10,8 @@ from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.images.colour import is_gray
 from gmvqzip.images.hidden import fill_hidden
 from gmvqzip.images.neutral import as_gray
-from gmvqzip.images.picture import Picture, Source, read_picture
+from gmvqzip.images.picture import Source, read_picture
+from gmvqzip.images.pixels import Picture
 
 NOISE_NOTE = "gray but for noise: taken as gray"
 

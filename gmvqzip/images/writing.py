@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from gmvqzip.errors import ImageError
-from gmvqzip.images.colour import BAND_ROWS, Pixels
-from gmvqzip.images.embedding import save_options, with_chunks
 from gmvqzip.images.formats import ADD_ONS
 from gmvqzip.images.opening import register_add_ons
 from gmvqzip.images.outputs import FORMATS, FileFormat, Format, by_ending, refusal
-from gmvqzip.images.picture import Picture, to_pil
+from gmvqzip.images.pixels import Picture, to_pil
+
+if TYPE_CHECKING:
+    from gmvqzip.images.colour import Pixels
 
 WHITE = 255
+_BAND_ROWS = 256  # of a picture that are laid over white at once
 
 
 def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[str]:
@@ -50,6 +52,8 @@ def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[st
     if any(kind.profiles):
         options["icc_profile"] = icc or (None if name == Format.PNG else b"")
     if picture.metadata is not None:
+        from gmvqzip.images.embedding import save_options
+
         found, lost = save_options(picture.metadata, name, (picture.width, picture.height))
         options |= found
         notes += lost
@@ -86,12 +90,15 @@ def _save(picture: Picture, file: BinaryIO, name: Format, options: dict[str, Any
     except Exception as error:  # encoders of add-ons raise almost anything
         raise ImageError(f"cannot be written as {name}: {' '.join(str(error).split())}") from error
     if isinstance(whole, io.BytesIO) and chunks:
+        from gmvqzip.images.embedding import with_chunks
+
         file.write(with_chunks(whole.getvalue(), chunks))
 
 
 def _check_writer(kind: FileFormat) -> None:
     """Raise ImageError unless Pillow can write a format, with the add-ons that are installed."""
-    register_add_ons()
+    if kind.pillow not in Image.SAVE:
+        register_add_ons()
     if kind.pillow not in Image.SAVE:
         package = ADD_ONS[kind.pillow][1] if kind.pillow in ADD_ONS else "--upgrade pillow"
         raise ImageError(f"{kind.pillow} cannot be written with this Pillow: pip install {package}")
@@ -100,8 +107,8 @@ def _check_writer(kind: FileFormat) -> None:
 def _over_white(picture: Picture, alpha: Pixels) -> Picture:
     """Composite over white, rounded to the nearest level."""
     pixels = np.empty_like(picture.pixels)
-    for top in range(0, picture.height, BAND_ROWS):
-        band = slice(top, top + BAND_ROWS)
+    for top in range(0, picture.height, _BAND_ROWS):
+        band = slice(top, top + _BAND_ROWS)
         weight = alpha[band, :, None].astype(np.uint16)
         blend = picture.pixels[band] * weight + WHITE * (255 - weight)  # at most 255 * 255: fits 16 bits
         pixels[band] = (blend + np.uint16(127)) // 255

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from gmvqzip.errors import ModelError
+from gmvqzip.models import layers
+from gmvqzip.models.layers import Layer
 
 STAGED = "staged"  # the kind of model
 CONFIG_VERSION = 1
@@ -41,6 +43,7 @@ class NetworkConfig:
     weight_per_dimension: bool = True  # w(x) of eq. (15): one weight per latent dimension, or one per site
     version: int = CONFIG_VERSION
     kind: ClassVar[str] = STAGED
+    searched: ClassVar[int] = 2  # products of a site with each number of a codebook: of z_hat, and of its square
     qualities: ClassVar[range] = range(0)  # that give different files: there is a single rate
     hyper: ClassVar[tuple[()]] = ()  # groups, as a hyperprior model has them
     quarter: ClassVar[tuple[()]] = ()
@@ -86,6 +89,39 @@ class NetworkConfig:
     def stages(self) -> list[GridConfig]:
         """One entry per stage, in coding order (coarse to fine)."""
         return [grid for grid in self.grids for _ in range(grid.stages)]
+
+    @property
+    def stage_counts(self) -> tuple[int, ...]:
+        """Stages at each level of the decoder, fine to coarse; the last is that of the coarsest grid."""
+        stages = {grid.stride: grid.stages for grid in self.grids}
+        return tuple(stages.get(stride, 0) for stride in self.strides if stride <= self.grids[0].stride)
+
+    def layers(self) -> Iterator[Layer]:
+        """The convolutions of `network.StagedAutoencoder`, in the order in which they run."""
+        yield from layers.encoder("encoder", self.strides, self.channels, self.encoder_blocks, 3)
+        counts, left, encodes = self.stage_counts, len(self.stages()), True
+        grids = {grid.stride: grid for grid in self.grids}
+        for level in reversed(range(len(counts))):
+            width, stride = self.channels[level], self.strides[level]
+            for number in range(counts[level]):
+                name, dimensions = f"stages.{level}.{number}", grids[stride].dimensions
+                weights = dimensions if self.weight_per_dimension else 1
+                yield Layer(f"{name}.mix", 2 * width, width, 1, stride, encodes=True)
+                yield Layer(f"{name}.head", width, dimensions + weights, 1, stride, encodes=True)
+                left -= 1
+                encodes = left > 0  # the encoder follows the decoder's state as far as the last proposal
+                yield Layer(f"{name}.project", dimensions, width, 1, stride, encodes, decodes=True)
+                yield from layers.blocks(
+                    f"{name}.refine", width, stride, self.stage_blocks, encodes=encodes, decodes=True
+                )
+            count = self.decoder_blocks[level]
+            yield from layers.blocks(f"levels.{level}", width, stride, count, encodes=encodes, decodes=True)
+            if level:
+                factor = stride // self.strides[level - 1]
+                outputs = self.channels[level - 1] * factor**2
+                yield Layer(f"up.{level - 1}", width, outputs, 1, stride, encodes, decodes=True, shuffle=factor)
+        patch = self.strides[0]
+        yield Layer("final", self.channels[0], 3 * patch**2, 3, patch, decodes=True, shuffle=patch)
 
     def parts(self) -> list[tuple[str, int]]:
         """What codes are added up in for people: a title, and how many stages belong to it."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gmvqzip.entropy.context import ACTIVATION_LIMIT, ACTIVATION_UNIT, CODED_LIMIT, PHASES
 from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
+from gmvqzip.models.network import EdgeConv2d
 from gmvqzip.models.quality import QualityVector
 
 
@@ -45,7 +46,7 @@ class ContextLayer(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, kernel: int, *, hidden: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2)
+        self.conv = (nn.Conv2d if hidden else EdgeConv2d)(channels, out_channels, kernel, padding=kernel // 2)
         self.hidden, self.rounding = hidden, False
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from gmvqzip.errors import ModelError
 from gmvqzip.format.limits import MAX_QUALITY
+from gmvqzip.models import layers
 from gmvqzip.models.config import (
     MAX_BLOCKS,
     MAX_CHANNELS,
@@ -17,11 +19,13 @@ from gmvqzip.models.config import (
     grid_shapes,
     read_fields,
 )
+from gmvqzip.models.layers import Layer
 
 KIND = "hyperprior"
 VERSION = 1
 QUARTERS = 4  # the latent's channels fall into four quarters, each coded at another phase of 2x2 sites in each step
 MAX_GROUPS = 1024
+HYPER_WIDTH = 96  # channels between the features and the hyper-latent
 DISTORTIONS = ("rgb", "eye")  # the squared error, and that of eyes: see `gmvqzip.models.distortion`
 # Fields that came later, and what they are where they are not used.
 _LATER = {"edge_kernel": 3, "distortion": DISTORTIONS[0], "distortions": 1, "shared": False}
@@ -59,6 +63,7 @@ class HyperpriorConfig:
     distortions: int = 1  # how many distortions the qualities exist for, as in training; a file has one
     kind: str = KIND
     version: int = VERSION
+    searched: ClassVar[int] = 1  # products of a site with each number of a codebook
     qualities: ClassVar[range] = range(1, MAX_QUALITY + 1)  # that give different files
 
     def __post_init__(self) -> None:
@@ -117,20 +122,69 @@ class HyperpriorConfig:
         return 2 * self.strides[-1]
 
     @property
-    def analysis_reach(self) -> int:
-        """Pixels around a block of latent or hyper-latent cells beyond which nothing changes them.
+    def spread(self) -> int:
+        """Patches of the first stride along the side of a latent's cell."""
+        return self.strides[-1] // self.strides[0]
 
-        Along each side a 3x3 convolution sees a cell more of its stride, and so does a 4x4 one of stride 2, of its
-        inputs': the stem, those between levels, and the hyper-latent's.
-        """
-        blocks = sum(stride * count for stride, count in zip(self.strides, self.encoder_blocks, strict=True))
-        return blocks + self.strides[0] * (self.edge_kernel // 2) + sum(self.strides)
+    def layers(self) -> Iterator[Layer]:
+        """The convolutions of `transform.Transform`, and of the context model."""
+        yield from self._analysis_layers()
+        yield from self._synthesis_layers()
+        yield from self._context_layers()
+
+    def _analysis_layers(self) -> Iterator[Layer]:
+        """g_a and h_a of the literature."""
+        top, stride = self.channels[-1], self.strides[-1]
+        blocks = self.encoder_blocks
+        yield from layers.encoder("analysis.encoder", self.strides, self.channels, blocks, self.edge_kernel)
+        yield Layer("analysis.latent", top, self.latents, 1, stride, encodes=True)
+        if self.linear:
+            yield Layer("analysis.linear", 3 * stride**2, self.latents, 1, stride, encodes=True)
+        yield Layer("analysis.hyper_down", top, HYPER_WIDTH, 4, 2 * stride, encodes=True, source=stride)
+        yield Layer("analysis.hyper", HYPER_WIDTH, self.hyper_latents, 1, 2 * stride, encodes=True)
+
+    def _synthesis_layers(self) -> Iterator[Layer]:
+        """g_s of the literature."""
+        stride, patch, patch_channels = self.strides[-1], self.strides[0], 3 * self.strides[0] ** 2
+        yield Layer("synthesis.project", self.latents, self.channels[-1], 1, stride, decodes=True)
+        for level, (site, width, count) in enumerate(
+            zip(self.strides, self.channels, self.decoder_blocks, strict=True)
+        ):
+            yield from layers.blocks(f"synthesis.levels.{level}", width, site, count, decodes=True)
+            if level:
+                outputs = 4 * self.channels[level - 1]
+                yield Layer(f"synthesis.up.{level - 1}", width, outputs, 1, site, decodes=True, shuffle=2)
+        if self.linear:
+            outputs = patch_channels * self.spread**2
+            yield Layer("synthesis.linear", self.latents, outputs, 1, stride, decodes=True, shuffle=self.spread)
+            yield Layer("synthesis.join", patch_channels, self.channels[0], 1, patch, decodes=True)
+        inputs = self.channels[0] + (patch_channels if self.linear else 0)
+        yield Layer("synthesis.final", inputs, patch_channels, self.edge_kernel, patch, decodes=True, shuffle=patch)
+
+    def _context_layers(self) -> Iterator[Layer]:
+        """In its integer form: h_s of the literature, and those of each step."""
+        stride, width = self.strides[-1], self.context_width
+        both = partial(Layer, encodes=True, decodes=True)
+        yield both("context.hyper.spread", self.hyper_latents, width, 3, 2 * stride)
+        yield both("context.hyper.up", width, 4 * width, 1, 2 * stride, shuffle=2)
+        yield both("context.hyper.smooth", width, width, 3, stride)
+        classes = 2 * QUARTERS * sum(part.count for part in self.quarter)
+        for step in range(QUARTERS):  # which looks only at what is coded, and predicts only what it codes
+            inputs = width + (self.latents if step else 0)
+            seen = (width + step * self.latents / QUARTERS) / inputs
+            yield both(f"context.step.{step}.spatial", inputs, width, 3, stride, used=seen)
+            yield both(f"context.step.{step}.mix", width, width, 1, stride)
+            yield both(f"context.step.{step}.head", width, self.latents + classes, 1, stride, used=1 / QUARTERS)
+
+    @property
+    def analysis_reach(self) -> int:
+        """Pixels around a block of latent or hyper-latent cells beyond which nothing changes them."""
+        return sum(layer.reach for layer in self._analysis_layers())  # one behind the other, but `linear` has none
 
     @property
     def synthesis_reach(self) -> int:
         """Cells of the latent around a block of pixels beyond which nothing changes these."""
-        blocks = sum(stride * count for stride, count in zip(self.strides, self.decoder_blocks, strict=True))
-        return -(-(blocks + self.strides[0] * (self.edge_kernel // 2)) // self.strides[-1])
+        return -(-sum(layer.reach for layer in self._synthesis_layers()) // self.strides[-1])
 
     def lambda_of(self, quality: Number) -> Number:
         """lambda of a quality in [0, 1], a number or an array of them; it grows geometrically."""
@@ -153,7 +207,7 @@ class HyperpriorConfig:
 
     def stages(self) -> list[GridConfig]:
         """One entry per group: the hyper-latent's first, then part by part the latent's, quarter by quarter."""
-        return [replace(grid, stages=1) for grid in self.grids for _ in range(grid.stages)]
+        return [one for grid in self.grids for one in [replace(grid, stages=1)] * grid.stages]
 
     def index_ends(self) -> list[int]:
         """The number of indices that each group may have; of shared codes, as far as a configuration can tell."""

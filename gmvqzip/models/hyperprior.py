@@ -59,9 +59,7 @@ class HyperpriorModel(nn.Module):
         self.hyper_decoder = HyperDecoder(config)
         self.context = nn.ModuleList([ContextStep(config, first=step == 0) for step in range(STEPS)])
         self.hyper_groups = nn.ModuleList([_quantiser(g, g.count) for g in config.hyper])
-        self.hyper_scale = nn.ModuleList(
-            [QualityVector(2 * g.count, distortions=config.distortions) for g in config.hyper]
-        )  # log2
+        self.hyper_scale = _Scales(QualityVector(2 * g.count, distortions=config.distortions) for g in config.hyper)
         self.groups = nn.ModuleList([_quantiser(g, QUARTERS * g.count) for g in config.quarter])
 
     def steps(self) -> list[ContextStep]:
@@ -185,6 +183,12 @@ class HyperpriorModel(nn.Module):
         output.bits = output.bits + surrogate - surrogate.detach()
         output.indices.append(indices)
         return torch.cat(words, 2)
+
+
+class _Scales(nn.ModuleList):
+    """log2 scales, which mixtures go by."""
+
+    optimizer_group = "mixture"
 
 
 def _quantiser(config: GroupsConfig, groups: int) -> Quantiser:

@@ -7,7 +7,6 @@ of indices needs alone; `precision` float32 [groups], the w of each group in cod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,19 +80,11 @@ def load_transform(info: ModelInfo, config: HyperpriorConfig, device: str = "cpu
 
     from gmvqzip.models.transform import Transform
 
-    check_size(info, _least_weights(config))
+    check_size(info, sum(layer.weights for layer in config.layers()))
     with torch.random.fork_rng(devices=[]):
         transform = Transform(config)
     load_weights(info, transform, device)
     return transform
-
-
-def _least_weights(config: HyperpriorConfig) -> int:
-    """Most of the transform's weights."""
-    blocks = zip(config.channels, config.encoder_blocks, config.decoder_blocks, strict=True)
-    least = sum(10 * width**2 * (down + up) for width, down, up in blocks)  # 3x3 and 1x1
-    least += sum((16 + 4) * fine * coarse for fine, coarse in pairwise(config.channels))
-    return least + 2 * config.latents * config.channels[-1]
 
 
 def _shapes(parts: Sequence[GroupsConfig]) -> list[GroupShape]:

@@ -23,12 +23,13 @@ Config = NetworkConfig | HyperpriorConfig
 class Kind:
     """config: the class of the configuration; prior: (info, config) -> `entropy.prior.Prior`; weights: what else is
     loaded of a file, (info, config) -> anything; network: (info, config, device, prior) -> what analyses pictures and
-    synthesises latents; trainer, exporter: of the training."""
+    synthesises latents; training, trainer, exporter: the configuration of the training, its loop, and its end."""
 
     config: type[Config]
     prior: str
     weights: tuple[str, ...]
     network: str
+    training: str
     trainer: str
     exporter: str
 
@@ -39,6 +40,7 @@ KINDS = {
         prior="gmvqzip.models.store:load_prior",
         weights=("gmvqzip.models.store:load_network",),
         network="gmvqzip.engines.staged:StagedNetwork",
+        training="gmvqzip.training.config:StagedTraining",
         trainer="gmvqzip.training.trainer:Trainer",
         exporter="gmvqzip.training.export:export_model",
     ),
@@ -47,6 +49,7 @@ KINDS = {
         prior="gmvqzip.models.hyperstore:load_context",
         weights=("gmvqzip.models.hyperstore:load_precisions", "gmvqzip.models.hyperstore:load_transform"),
         network="gmvqzip.engines.hyperprior:HyperpriorNetwork",
+        training="gmvqzip.training.config:HyperpriorTraining",
         trainer="gmvqzip.training.hyperprior:HyperpriorTrainer",
         exporter="gmvqzip.training.hyperexport:export_hyperprior",
     ),

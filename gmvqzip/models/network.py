@@ -17,9 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.models import walks
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.quantizers import GMVQSettings, Quantizer, QuantizerResult, QuantizerSettings, ranks
+
+
+class EdgeConv2d(nn.Conv2d):
+    """A convolution at an end of a network: what it reads or makes is no feature map."""
+
+    optimizer_group = "rest"
 
 
 class ResidualBlock(nn.Module):
@@ -48,7 +55,7 @@ class Encoder(nn.Module):
     def __init__(self, config: NetworkConfig | HyperpriorConfig, stem_kernel: int = 3) -> None:
         super().__init__()
         self.patch = config.strides[0]
-        self.stem = nn.Conv2d(3 * self.patch**2, config.channels[0], stem_kernel, padding=stem_kernel // 2)
+        self.stem = EdgeConv2d(3 * self.patch**2, config.channels[0], stem_kernel, padding=stem_kernel // 2)
         pairs = zip(config.channels, config.encoder_blocks, strict=True)
         self.levels = nn.ModuleList([residual_blocks(channels, count) for channels, count in pairs])
         steps = zip(config.strides, config.strides[1:], config.channels, config.channels[1:], strict=False)
@@ -77,7 +84,7 @@ class Stage(nn.Module):
         self.dimensions = grid.dimensions
         self.widths = settings.widths(grid.codes, grid.dimensions, weights)  # of proxy and raw weights
         self.mix = nn.Conv2d(2 * channels, channels, 1)
-        self.head = nn.Conv2d(channels, sum(self.widths), 1)
+        self.head = EdgeConv2d(channels, sum(self.widths), 1)
         self.quantizer = settings.build(grid.codes, grid.dimensions)
         self.project = nn.Conv2d(grid.dimensions, channels, 1)
         self.refine = residual_blocks(channels, config.stage_blocks)
@@ -124,22 +131,19 @@ class StagedAutoencoder(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         grids = {grid.stride: grid for grid in config.grids}
-        top = config.strides.index(config.grids[0].stride)
-        strides, widths = config.strides[: top + 1], config.channels[: top + 1]
-        self.start = nn.Parameter(torch.zeros(1, widths[top], 1, 1))
+        levels = len(config.stage_counts)
+        strides, widths, counts = config.strides[:levels], config.channels[:levels], config.decoder_blocks[:levels]
+        self.start = nn.Parameter(torch.zeros(1, widths[-1], 1, 1))
         self.stages = nn.ModuleList()  # one list a decoder level, fine to coarse, empty where the level has no grid
-        for stride, width in zip(strides, widths, strict=True):
-            count = grids[stride].stages if stride in grids else 0
+        for stride, width, count in zip(strides, widths, config.stage_counts, strict=True):
             self.stages.append(nn.ModuleList([Stage(grids[stride], width, config, settings) for _ in range(count)]))
-        counts = config.decoder_blocks[: top + 1]
         self.levels = nn.ModuleList(
             [residual_blocks(width, count) for width, count in zip(widths, counts, strict=True)]
         )
         factors = [coarse // fine for fine, coarse in pairwise(strides)]
         steps = zip(widths[1:], widths, factors, strict=False)
         self.up = nn.ModuleList([nn.Conv2d(wide, narrow * factor**2, 1) for wide, narrow, factor in steps])
-        self.factors = factors
-        self.final = nn.Conv2d(widths[0], 3 * strides[0] ** 2, 3, padding=1)
+        self.final = EdgeConv2d(widths[0], 3 * strides[0] ** 2, 3, padding=1)
 
     def ordered_stages(self) -> list[Stage]:
         """All stages in coding order, coarse to fine."""
@@ -189,7 +193,7 @@ class StagedAutoencoder(nn.Module):
             indices.append(codes.reshape(len(image), *state.shape[2:]))
             return state if stage is last else stage.update(state, stage.quantizer.lookup(codes))
 
-        self._descend(self._start(image), visit, last)
+        self._descend(self._start(image), visit, stages_only=True)
         return indices
 
     @torch.no_grad()
@@ -212,22 +216,41 @@ class StagedAutoencoder(nn.Module):
         stride = self.config.grids[0].stride
         return self.start.expand(len(image), -1, image.shape[2] // stride, image.shape[3] // stride)
 
-    def _descend(self, state: Tensor, visit: Visitor, last: Stage | None = None) -> Tensor:
-        """Lead the state from the coarsest grid to the finest level through every stage, or no further than `last`."""
-        for level in reversed(range(len(self.levels))):
-            for stage in _stages(self.stages[level]):
-                state = visit(stage, level, state)
-                if stage is last:
-                    return state
-            state = self.levels[level](state)
-            if level:
-                state = F.pixel_shuffle(self.up[level - 1](state), self.factors[level - 1])
-                state = state.contiguous(memory_format=torch.channels_last)
-        return state
+    def _descend(self, state: Tensor, visit: Visitor, *, stages_only: bool = False) -> Tensor:
+        """As `walks.descend`, of this network's modules."""
+
+        def visit_named(name: str, level: int, state: Tensor) -> Tensor:
+            stage = self.get_submodule(name)
+            assert isinstance(stage, Stage)
+            return visit(stage, level, state)
+
+        out: Tensor = walks.descend(Modules(self), self.config, state, visit_named, stages_only=stages_only)
+        return out
 
     def _image(self, state: Tensor) -> Tensor:
-        image = F.pixel_shuffle(self.final(state).float(), self.config.strides[0]) + 0.5
+        image: Tensor = walks.finish(Modules(self), self.config, state) + 0.5
         return image if self.training else image.clamp(0, 1)
+
+
+class Modules:
+    """A network's modules, as `walks.Layers`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def run(self, name: str, x: Tensor) -> Tensor:
+        out: Tensor = self.called(name, self.network.get_submodule(name), x)
+        return out.float() if name == "final" else out
+
+    def called(self, name: str, module: nn.Module, x: Tensor) -> Tensor:
+        out: Tensor = module(x)
+        return out
+
+    def shuffle(self, x: Tensor, factor: int) -> Tensor:
+        return F.pixel_shuffle(x, factor).contiguous(memory_format=torch.channels_last)
+
+    def concatenate(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([a, b.to(a.dtype)], 1)
 
 
 def _stages(level: nn.Module) -> Iterator[Stage]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gmvqzip.models.network import Stage, StagedAutoencoder
+from gmvqzip.models.network import EdgeConv2d, Stage, StagedAutoencoder
 from gmvqzip.quantizers import GMVQSettings, PlainForm
 
 
@@ -54,7 +54,7 @@ def _replace_quantizer(stage: Stage, form: PlainForm) -> None:
     quantizer.codebook.copy_(form.codebook)
     quantizer.log_prior.copy_(form.log_prior)
     quantizer.precision.copy_(form.precision)
-    head = nn.Conv2d(channels, outputs, 1, device=device)
+    head = EdgeConv2d(channels, outputs, 1, device=device)
     head.weight.copy_(form.head_weight[:, :, None, None])
     _bias(head).copy_(form.head_bias)
     project = nn.Conv2d(dimensions, len(form.project_weight), 1, device=device)

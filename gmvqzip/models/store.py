@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,10 +31,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gmvqzip.models.network import StagedAutoencoder
+    from gmvqzip.models.transform import Transform
+
+    Network = StagedAutoencoder | Transform
 
 _NETWORK, _TABLE, _SCALE = "network.", "table.", "scale."
-_ENCODERS = ("encoder", "analysis")  # beginnings of the names of tensors that only the encoder reads
-_STAGES, _PROPOSING = "stages", ("mix", "head")  # and what it alone reads of `stages.LEVEL.NUMBER.`
 _LARGE = 4096  # entries from which an encoder's convolution is stored in 8 bits
 _INT8_MAX = 127
 
@@ -81,43 +81,42 @@ def dump_tensors(
     return save(tensors, metadata)
 
 
-def pack_weights(network: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
+def pack_weights(network: Network) -> dict[str, np.ndarray[Any, Any]]:
     """The tensors that hold a network's weights in a file. Raises ModelError where one is not finite."""
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for key, value in network.state_dict().items():
-        tensors |= _packed(key, value.detach().cpu().contiguous().numpy())
-    return tensors
+    return {key: array for packed in _packed_weights(network).values() for key, array in packed.items()}
 
 
-def round_weights(network: nn.Module) -> None:
+def round_weights(network: Network) -> None:
     """Give a network, in place, the values that it will have when it is loaded from its file."""
     import torch
 
     state = {}
-    for key, value in network.state_dict().items():
-        packed = _packed(key, value.detach().cpu().contiguous().numpy())
+    for key, packed in _packed_weights(network).items():
         state[key] = torch.from_numpy(_unpacked(packed[_NETWORK + key], packed.get(_SCALE + key)))
     network.load_state_dict(state)
 
 
-def _packed(key: str, value: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors that hold one weight in a file."""
+def _packed_weights(network: Network) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+    """The tensors that hold each weight in a file."""
+    of_encoder = {f"{layer.name}.weight" for layer in network.config.layers() if not layer.decodes}
+    return {
+        key: _packed(key, value.detach().cpu().contiguous().numpy(), of_encoder=key in of_encoder)
+        for key, value in network.state_dict().items()
+    }
+
+
+def _packed(key: str, value: np.ndarray[Any, Any], *, of_encoder: bool) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors that hold one weight in a file. of_encoder: whether it is of a convolution that only that runs."""
     with np.errstate(over="ignore"):  # refused below
         half = value.astype(np.float16)
     if not np.isfinite(half).all():
         raise ModelError(f"weight {key!r} is not finite in half precision")
-    if not _of_encoder(key) or value.ndim != 4 or value.size < _LARGE:
+    if not of_encoder or value.size < _LARGE:
         return {_NETWORK + key: half}
     largest = np.abs(value).max(axis=(1, 2, 3))
     scale = (np.where(largest > 0, largest, 1) / _INT8_MAX).astype(np.float32)
     levels = np.clip(np.rint(value / scale[:, None, None, None]), -_INT8_MAX, _INT8_MAX).astype(np.int8)
     return {_NETWORK + key: levels, _SCALE + key: scale}
-
-
-def _of_encoder(key: str) -> bool:
-    """Whether only the encoder reads this weight. A residual block's `mix` lies deeper than a stage's."""
-    parts = key.split(".")
-    return parts[0] in _ENCODERS or (parts[0] == _STAGES and len(parts) > 3 and parts[3] in _PROPOSING)
 
 
 def _unpacked(array: np.ndarray[Any, Any], scale: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
@@ -154,26 +153,13 @@ def load_network(info: ModelInfo, config: NetworkConfig | None = None, device: s
     from gmvqzip.models.network import StagedAutoencoder
 
     config = config or NetworkConfig.from_dict(info.config)
-    check_size(info, _least_weights(config))
+    books = sum(grid.codes * grid.dimensions for grid in config.stages())
+    check_size(info, sum(layer.weights for layer in config.layers()) + books)
     # Not on the meta device: its first use imports a compiler, which takes longer than everything else here.
     with torch.random.fork_rng(devices=[]):
         network = StagedAutoencoder(config)
     load_weights(info, network, device)
     return network
-
-
-def _least_weights(config: NetworkConfig) -> int:
-    """Most of a staged network's weights."""
-    widths = dict(zip(config.strides, config.channels, strict=True))
-    steps = zip(pairwise(config.strides), pairwise(config.channels), strict=True)
-    least = sum(10 * width**2 * count for width, count in zip(config.channels, config.encoder_blocks, strict=True))
-    least += sum((2 * coarse // fine) ** 2 * narrow * wide for (fine, coarse), (narrow, wide) in steps)
-    for stride, width, count in zip(config.strides, config.channels, config.decoder_blocks, strict=True):
-        least += 10 * width**2 * count if stride <= config.grids[0].stride else 0
-    for grid in config.stages():
-        width = widths[grid.stride]
-        least += (2 + 10 * config.stage_blocks) * width**2 + 2 * width * grid.dimensions + grid.codes * grid.dimensions
-    return least
 
 
 def check_size(info: ModelInfo, least: int) -> None:

@@ -2,23 +2,20 @@
 
 Feature maps are float32 [rows, columns, channels]. A convolution is a product of the matrix of its patches, strip by
 strip, so that a strip stays in a core's cache; the strips are divided among a few threads. The network is the one that
-torch's modules are: `walks` has the order of its layers, the file their weights.
+torch's modules are: `walks` has the order of its layers, the configuration what they are, the file their weights.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.blas import single_threaded
+from gmvqzip.blas import Share, workers
 from gmvqzip.errors import ModelError
 from gmvqzip.models import walks
 from gmvqzip.models.config import NetworkConfig
@@ -27,21 +24,9 @@ from gmvqzip.models.registry import ModelInfo
 from gmvqzip.models.store import read_weights
 
 Floats = NDArray[np.float32]
-_SYNTHESIS, _GAIN = "synthesis.", "gain.anchors"
-_STRIP = 1 << 18  # numbers in the matrix of a strip's patches: a megabyte
+_SYNTHESIS, _GAIN = "synthesis.", "gain.anchors"  # of a hyperprior model
+_START, _CODEBOOK = "start", ".quantizer.codebook"  # of a staged one
 _GELU = math.sqrt(2 / math.pi), 0.044715  # of its form with a hyperbolic tangent
-_most_threads: int | None = None
-
-
-def set_threads(threads: int) -> None:
-    """Let so many threads decode one picture."""
-    global _most_threads
-    _most_threads = threads
-
-
-def default_threads() -> int:
-    """As many as there are cores for this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorSynthesis:
@@ -77,14 +62,13 @@ class HyperpriorSynthesis:
         wanted = (_SYNTHESIS, _GAIN)
         weights = read_weights(info, lambda name: name.startswith(wanted))
         self.config, self._gain = config, weights.pop(_GAIN)
-        shuffled = {"final": config.strides[0], "linear": walks.spread_of(config)}
-        shuffled |= {f"up.{index}": 2 for index in range(len(config.strides) - 1)}
+        shuffled = {layer.name.removeprefix(_SYNTHESIS): layer.shuffle for layer in config.layers()}
         self._weights = _Weights({name.removeprefix(_SYNTHESIS): w for name, w in weights.items()}, shuffled)
 
     def __call__(self, latent: Floats, quality: float) -> Floats:
         """The picture [H, W, 3] in [0, 1] of a latent [h, w, M] in steps; quality in [0, 1]."""
         scaled = latent * np.exp(-_at(self._gain, quality))
-        with _pool() as share:
+        with workers() as share:
             return _finished(walks.synthesise(_Layers(self._weights, share, quality), self.config, scaled))
 
 
@@ -92,43 +76,26 @@ class StagedSynthesis:
     """See `load_staged`."""
 
     def __init__(self, info: ModelInfo, config: NetworkConfig) -> None:
-        top = config.strides.index(config.grids[0].stride)
-        self._factors = [coarse // fine for fine, coarse in pairwise(config.strides[: top + 1])]
-        self._patch = config.strides[0]
-        counts = {grid.stride: grid.stages for grid in config.grids}
-        self._counts = [counts.get(stride, 0) for stride in config.strides[: top + 1]]
-        parts = ("project", "refine", "quantizer")
+        shuffled = {layer.name: layer.shuffle for layer in config.layers() if layer.decodes}
         weights = read_weights(
-            info,
-            lambda name: (
-                name.split(".")[0] in ("start", "levels", "up", "final")
-                or (name.startswith("stages.") and name.split(".")[3] in parts)
-            ),
+            info, lambda name: name == _START or name.endswith(_CODEBOOK) or name.rpartition(".")[0] in shuffled
         )
-        self._start = weights["start"].reshape(-1)
-        self._books = [weights[f"stages.{level}.{n}.quantizer.codebook"] for level, n in self._stages()]
-        shuffled = {"final": self._patch} | {f"up.{index}": factor for index, factor in enumerate(self._factors)}
+        self._config, self._start = config, weights[_START].reshape(-1)
         self._weights = _Weights(weights, shuffled)
-
-    def _stages(self) -> Iterator[tuple[int, int]]:
-        """Level and number of each stage in coding order."""
-        for level in reversed(range(len(self._counts))):
-            yield from ((level, number) for number in range(self._counts[level]))
 
     def __call__(self, stages: Sequence[NDArray[Any]]) -> Floats:
         """The picture [H, W, 3] in [0, 1] of index arrays [h, w] in coding order."""
-        words = iter([book[indices] for book, indices in zip(self._books, stages, strict=True)])
+        queue = iter(stages)
         state = np.broadcast_to(self._start, (*stages[0].shape, len(self._start)))
-        with _pool() as share:
+        with workers() as share:
             layers = _Layers(self._weights, share, 0.0)
-            for level in reversed(range(len(self._counts))):
-                for number in range(self._counts[level]):
-                    name = f"stages.{level}.{number}"
-                    state = layers.run(f"{name}.refine", state + layers.run(f"{name}.project", next(words)))
-                state = layers.run(f"levels.{level}", state)
-                if level:
-                    state = layers.shuffle(layers.run(f"up.{level - 1}", state), self._factors[level - 1])
-            return _finished(layers.shuffle(layers.run("final", state), self._patch))
+
+            def visit(stage: str, level: int, state: Floats) -> Floats:
+                words = self._weights.tensors[stage + _CODEBOOK][next(queue)]
+                refined: Floats = layers.run(f"{stage}.refine", state + layers.run(f"{stage}.project", words))
+                return refined
+
+            return _finished(walks.finish(layers, self._config, walks.descend(layers, self._config, state, visit)))
 
 
 def _finished(picture: Floats) -> Floats:
@@ -145,27 +112,6 @@ def _at(anchors: Floats, quality: float) -> Floats:
     return value
 
 
-Share = Callable[[Callable[[slice], None], int, int], None]  # work on each strip of rows, rows, numbers of a row
-
-
-@contextmanager
-def _pool() -> Iterator[Share]:
-    """What does work on strips of rows, by all threads. They end with the block: a forked child never lacks them."""
-    threads = _most_threads or default_threads()
-    with single_threaded(), ThreadPoolExecutor(threads) as pool:
-
-        def share(work: Callable[[slice], None], rows: int, numbers: int) -> None:
-            height = max(1, min(_STRIP // numbers, -(-rows // threads)))
-            strips = [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
-            if threads == 1 or len(strips) == 1:
-                for strip in strips:
-                    work(strip)
-            else:
-                list(pool.map(work, strips))
-
-        yield share
-
-
 class _Weights:
     """Weights by layer: matrices of convolutions [k * k * I, O] and biases [O]; outputs that are shuffled lie by place,
     and by channel within."""
@@ -180,7 +126,7 @@ class _Weights:
             bias = tensors.get(f"{layer}.bias")
             kernel = weight.shape[2]
             matrix = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
-            if layer in shuffled:
+            if shuffled.get(layer, 1) > 1:
                 order = np.arange(len(weight)).reshape(-1, shuffled[layer] ** 2).T.reshape(-1)
                 matrix, bias = matrix[:, order], None if bias is None else bias[order]
             self.matrices[layer] = np.ascontiguousarray(matrix), bias, kernel

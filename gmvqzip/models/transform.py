@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.models import walks
-from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
-from gmvqzip.models.network import Encoder, residual_blocks
+from gmvqzip.models.hyperconfig import HYPER_WIDTH, QUARTERS, HyperpriorConfig
+from gmvqzip.models.network import EdgeConv2d, Encoder, Modules, residual_blocks
 from gmvqzip.models.quality import Modulation, QualityVector
 
-_HYPER_WIDTH = 96  # channels between the features and the hyper-latent
 _FIRST_GAIN = 0.3  # logarithm of the gain at the start, lowest quality; its square goes with lambda
 
 
@@ -47,6 +46,12 @@ def dct_basis(side: int, count: int) -> Tensor:
     return basis.reshape(count // QUARTERS, QUARTERS, -1).transpose(0, 1).reshape(count, -1)
 
 
+class LinearConv2d(nn.Conv2d):
+    """A convolution of the linear way, which is exact from the start."""
+
+    optimizer_group = "linear"
+
+
 class Analysis(nn.Module):
     """Picture to latent and hyper-latent."""
 
@@ -57,13 +62,13 @@ class Analysis(nn.Module):
         self.encoder = Encoder(config, config.edge_kernel)
         self.films = nn.ModuleList([Modulation(w, distortions=config.distortions) for w in config.channels])
         self.latent = nn.Conv2d(top, config.latents, 1)
-        self.linear = nn.Conv2d(3 * self.stride**2, config.latents, 1, bias=False) if config.linear else None
+        self.linear = LinearConv2d(3 * self.stride**2, config.latents, 1, bias=False) if config.linear else None
         if self.linear is not None:
             with torch.no_grad():
                 self.linear.weight.copy_(dct_basis(self.stride, config.latents)[:, :, None, None])
                 self.latent.weight.mul_(_SMALL)
-        self.hyper_down = nn.Conv2d(top, _HYPER_WIDTH, 4, stride=2, padding=1)
-        self.hyper = nn.Conv2d(_HYPER_WIDTH, config.hyper_latents, 1)
+        self.hyper_down = nn.Conv2d(top, HYPER_WIDTH, 4, stride=2, padding=1)
+        self.hyper = EdgeConv2d(HYPER_WIDTH, config.hyper_latents, 1)
 
     def forward(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 3, H, W] -> latent without its gain [B, M, H/16, W/16], hyper-latent [B, Z, H/32, W/32]; float32."""
@@ -95,11 +100,11 @@ class Synthesis(nn.Module):
         self.up = nn.ModuleList([nn.Conv2d(wide, narrow * 4, 1) for narrow, wide in pairwise(channels)])
         patch_channels = 3 * patch**2
         kernel, inputs = config.edge_kernel, channels[0] + (patch_channels if config.linear else 0)
-        self.final = nn.Conv2d(inputs, patch_channels, kernel, padding=kernel // 2)
+        self.final = EdgeConv2d(inputs, patch_channels, kernel, padding=kernel // 2)
         if config.linear:
-            spread = walks.spread_of(config)
-            self.linear = nn.Conv2d(config.latents, patch_channels * spread**2, 1, bias=False)
-            self.join = nn.Conv2d(patch_channels, channels[0], 1, bias=False)
+            spread = config.spread
+            self.linear = LinearConv2d(config.latents, patch_channels * spread**2, 1, bias=False)
+            self.join = EdgeConv2d(patch_channels, channels[0], 1, bias=False)
             with torch.no_grad():  # starts as the inverse of the analysis, and goes to the same patch, not to the state
                 basis = dct_basis(config.strides[-1], config.latents).reshape(-1, 3, spread, patch, spread, patch)
                 self.linear.weight.copy_(basis.permute(1, 3, 5, 2, 4, 0).reshape(-1, config.latents, 1, 1))
@@ -117,24 +122,18 @@ class Synthesis(nn.Module):
         return image + 0.5
 
 
-class _Modules:
-    """A synthesis' modules at a quality [B], as `walks.Layers`."""
+class _Modules(Modules):
+    """A synthesis' modules at a quality [B]."""
 
     def __init__(self, synthesis: Synthesis, quality: Tensor, *, fast: bool) -> None:
-        self.synthesis, self.quality, self.fast = synthesis, quality, fast
+        super().__init__(synthesis)
+        self.quality, self.fast = quality, fast
 
-    def run(self, name: str, x: Tensor) -> Tensor:
-        module = self.synthesis.get_submodule(name)
+    def called(self, name: str, module: nn.Module, x: Tensor) -> Tensor:
         fast = self.fast and name.startswith("levels")
         with torch.autocast(x.device.type, torch.bfloat16) if fast else nullcontext():
             out: Tensor = module(x, self.quality) if isinstance(module, Modulation) else module(x)
-        return out.float() if name == "final" else out
-
-    def shuffle(self, x: Tensor, factor: int) -> Tensor:
-        return F.pixel_shuffle(x, factor).contiguous(memory_format=torch.channels_last)
-
-    def concatenate(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.cat([a, b.to(a.dtype)], 1)
+        return out
 
 
 class Transform(nn.Module):
@@ -142,6 +141,7 @@ class Transform(nn.Module):
 
     def __init__(self, config: HyperpriorConfig) -> None:
         super().__init__()
+        self.config = config
         self.analysis = Analysis(config)
         self.synthesis = Synthesis(config)
         last = _FIRST_GAIN + 0.5 * math.log(config.lambda_last / config.lambda_first)

@@ -5,8 +5,10 @@ A layer's name is its module's, and so its tensors'.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 
 
@@ -23,15 +25,34 @@ class Layers(Protocol):
         """The channels of both."""
 
 
-def spread_of(config: HyperpriorConfig) -> int:
-    """Patches along the side of a latent's cell."""
-    return config.strides[-1] // config.strides[0]
+Visitor = Callable[[str, int, Any], Any]  # a stage by its name, its level, the state before it -> the state after it
+
+
+def descend(layers: Layers, config: NetworkConfig, state: Any, visit: Visitor, *, stages_only: bool = False) -> Any:
+    """Lead a staged decoder's state from the coarsest grid to the finest level, or no further than the last stage."""
+    left = sum(config.stage_counts)
+    for level in reversed(range(len(config.stage_counts))):
+        for number in range(config.stage_counts[level]):
+            state = visit(f"stages.{level}.{number}", level, state)
+            left -= 1
+            if stages_only and not left:
+                return state
+        state = layers.run(f"levels.{level}", state)
+        if level:
+            factor = config.strides[level] // config.strides[level - 1]
+            state = layers.shuffle(layers.run(f"up.{level - 1}", state), factor)
+    return state
+
+
+def finish(layers: Layers, config: NetworkConfig, state: Any) -> Any:
+    """The picture, around 0, of the last state."""
+    return layers.shuffle(layers.run("final", state), config.strides[0])
 
 
 def synthesise(layers: Layers, config: HyperpriorConfig, latent: Any) -> Any:
     """The picture, around 0, of a hyperprior model's latent without its gain: g_s of the literature."""
     state = layers.run("project", latent)
-    patches = layers.shuffle(layers.run("linear", latent), spread_of(config)) if config.linear else None
+    patches = layers.shuffle(layers.run("linear", latent), config.spread) if config.linear else None
     for index in reversed(range(len(config.strides))):
         if patches is not None and index == 0:
             state = state + layers.run("join", patches)

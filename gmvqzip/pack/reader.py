@@ -17,7 +17,7 @@ from gmvqzip.format.limits import MAX_PIXELS, SHORT_SIDE
 from gmvqzip.format.packindex import Kind
 from gmvqzip.format.packrecord import Record
 from gmvqzip.format.sections import SECTION_ICC
-from gmvqzip.images.picture import Picture, to_pil
+from gmvqzip.images.pixels import Picture, to_pil
 from gmvqzip.pack.file import Key, PackFile
 
 if TYPE_CHECKING:

@@ -37,6 +37,8 @@ START_WEIGHT = 12.0  # w at the start: dD/dR of a uniform quantiser of unit step
 class GroupGMVQ(nn.Module):
     """G groups of L dimensions (even, or 1 with one class used) and K codes each."""
 
+    optimizer_group = "mixture"
+
     def __init__(self, groups: int, codes: int, dimensions: int) -> None:
         super().__init__()
         if dimensions % 2:

@@ -1,4 +1,6 @@
-"""LFQ: look-up-free quantisation (Yu et al. 2023, MAGVIT-v2, arXiv 2310.05737, sec. 3.1).
+"""LFQ: look-up-free quantisation, of MAGVIT-v2.
+
+Yu et al. 2023, "Language model beats diffusion: tokenizer is key to visual generation", arXiv 2310.05737, sec. 3.1.
 
 Each of L = log2 K channels is quantised to its sign, the gradient going straight through; the code is the binary number
 of the signs, and there is no codebook to learn:

@@ -1,4 +1,4 @@
-"""Masked VQ with Multiple Hypothesis Dropout (arXiv 2301.06626; 2312.11735).
+"""Masked VQ with Multiple Hypothesis Dropout (Nguyen et al. 2023, arXiv 2301.06626; 2312.11735).
 
 A code mu_c is refined by a small network with n hidden units behind a gate: a mask m, one of the 2^n - 1 non-zero
 binary patterns, lets some of them through, and each mask is a hypothesis

@@ -35,6 +35,8 @@ _LEVELS = 9
 class SharedGMVQ(nn.Module):
     """K codes of L = 2 dimensions for G groups."""
 
+    optimizer_group = "mixture"
+
     weight: Tensor
     extra: Tensor
 

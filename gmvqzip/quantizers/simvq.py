@@ -1,4 +1,7 @@
-"""SimVQ: a frozen codebook behind one linear layer that is trained (Zhu et al. 2024, arXiv 2411.02038, sec. 4).
+"""SimVQ: a frozen codebook behind one linear layer that is trained.
+
+Zhu et al. 2024, "Addressing representation collapse in vector quantized models with one linear layer",
+arXiv 2411.02038.
 
 The codes are C W with C [K, L] random and fixed and W [L, L] learned, so that every step moves all of them, whichever
 were picked. The nearest one is taken, the gradient goes straight through, and the loss is VQ-VAE's (arXiv 1711.00937,

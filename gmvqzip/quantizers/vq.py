@@ -12,13 +12,14 @@ a = alpha beta and b = alpha (1 - beta). The options, which combine:
 - l2 (Yu et al. 2021, arXiv 2110.04627, sec. 3.2): z and mu on the unit sphere, so the distance is 2 - 2 cos.
 - replace (random restarts: Dhariwal et al. 2020, arXiv 2005.00341, sec. 3): a code that was not picked for some steps
   becomes a random present z plus 1 % noise, and what optimisers remember of it is forgotten.
-- affine (Huh et al. 2023, arXiv 2305.08842, sec. 4.1): codes are (1 + s t_s) mu + s t_b with t_s, t_b [L] shared by
-  all codes, learned, zero at the start.
-- OPT (ibid., sec. 4.2, alternated optimisation): within the forward pass one step of gradient descent moves the codes
+- affine (Huh et al. 2023, "Straightening out the straight-through estimator", arXiv 2305.08842): codes are
+  (1 + s t_s) mu + s t_b with t_s, t_b [L] shared by all codes, learned, zero at the start.
+- OPT (ibid., alternated optimisation): within the forward pass one step of gradient descent moves the codes
   on mean ||mu_c - sg z||^2; the same indices are then looked up in the moved codebook. The first term of eq. (3) is
   left to the shared affine map, where there is one; published without the second, b = 0.
-- synchronised (ibid., sec. 4.3): z_q gets v (mu_c - sg mu_c) besides, so that codes see the task's gradient.
-- rotation (Fifty et al. 2024, arXiv 2410.06424, sec. 4): instead of the straight-through z + sg(mu_c - z),
+- synchronised (ibid.): z_q gets v (mu_c - sg mu_c) besides, so that codes see the task's gradient.
+- rotation (Fifty et al. 2024, "Restructuring vector quantization with the rotation trick", arXiv 2410.06424, sec. 4):
+  instead of the straight-through z + sg(mu_c - z),
   z_q = sg[|mu_c| / |z| R] z with R the rotation from z to mu_c in their plane, by Householder reflections
   R = I - 2 r r^T + 2 u v^T, v = z / |z|, u = mu_c / |mu_c|, r = (v + u) / |v + u|: the same value, another gradient.
 """

@@ -1,5 +1,6 @@
-"""Wasserstein VQ: a VQ-VAE whose codes are drawn to the distribution of the proxies (Fang et al. 2025, arXiv
-2506.15078).
+"""Wasserstein VQ: a VQ-VAE whose codes are drawn to the distribution of the proxies.
+
+Fang et al. 2025, "Enhancing vector quantization with distributional matching", arXiv 2506.15078.
 
 Gaussians are fitted to the proxies and to the codes; the squared 2-Wasserstein (Bures) distance of two Gaussians is
 

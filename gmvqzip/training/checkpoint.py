@@ -51,7 +51,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     """The newest readable checkpoint of a run. Raises TrainingError where there is none."""
     found = checkpoints(folder)
     for path in reversed(found):
-        state = _read(path)
+        state = read_checkpoint(path)
         if state is not None:
             return state
     if found:
@@ -59,7 +59,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     raise TrainingError(f"nothing to resume: no checkpoint in {folder}")
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """The state in a checkpoint; None where the file is damaged or something else."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,9 @@ from gmvqzip.models import registry
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.kinds import read_config
 from gmvqzip.models.registry import ModelInfo
-from gmvqzip.training.config import (
-    DEFAULT_STARTS,
-    FROM_SCRATCH,
-    TrainConfig,
-    config_from_dict,
-    load_config,
-    preset,
-    read_toml,
-)
-from gmvqzip.training.start import find_start
+from gmvqzip.training.config import FIELDS, FROM_SCRATCH, TrainConfig, config_from_dict, is_checkpoint
+from gmvqzip.training.presets import DEFAULT_STARTS, load_config, preset, read_toml
+from gmvqzip.training.start import find_start, settings_of
 
 _OF_HYPERPRIOR = "photo"  # the preset whose settings a start of that kind gets where none is named
 _OF_THE_MACHINE = ("start", "precision", "dataset")  # settings in a card that are not the model's
@@ -56,6 +49,8 @@ def choose(
 
 def _as_start(start: str, default: str) -> TrainConfig:
     """Settings for the network of a model, by its kind: the default preset's, or those that it was trained with."""
+    if is_checkpoint(start):
+        return settings_of(Path(start)).started(start)
     try:
         info = registry.find(start)
         network = read_config(info.config)
@@ -72,10 +67,10 @@ def _as_start(start: str, default: str) -> TrainConfig:
 
 def _trained_with(info: ModelInfo) -> TrainConfig:
     """The settings in a model's card."""
-    names = {item.name for item in fields(TrainConfig)} - set(_OF_THE_MACHINE)
+    names = FIELDS - set(_OF_THE_MACHINE)
     card: Any = info.card.get("training")
     try:
-        return config_from_dict({key: value for key, value in dict(card).items() if key in names})
+        return config_from_dict({key: value for key, value in dict(card).items() if key in names}, stored=True)
     except (TrainingError, TypeError, ValueError, AttributeError):
         raise TrainingError(
             f"the card of {info.name} does not say how it was trained: name its preset with --preset"

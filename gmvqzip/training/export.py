@@ -20,7 +20,7 @@ from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.models.plain import plain_network
 from gmvqzip.models.registry import ModelInfo, read_info
 from gmvqzip.models.store import dump_model, round_weights
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import StagedTraining, TrainConfig
 from gmvqzip.training.evaluation import evaluate, first_pictures
 from gmvqzip.training.imagesets import ImageSet
 from gmvqzip.training.patience import Patience
@@ -54,7 +54,7 @@ class Origin:
             "name": self.name,
             "training": self.config.to_dict() | self.history,
             "machine": machine(device),
-            **described(self.start, data.description, self.note),
+            **described(self.start, data.description, self.note, self.config.start),
         }
 
     def verdict(
@@ -115,6 +115,7 @@ def export_model(
     """
     network, device = plain_network(network), next(network.parameters()).device
     round_weights(network)
+    assert isinstance(origin.config, StagedTraining)
     counted = min(len(data.train), origin.config.prior_images or len(data.train))
     say(f"aggregated prior over {'up to ' if origin.patience.until else ''}{counted} training pictures")
     patience = origin.patience

@@ -23,19 +23,18 @@ from torch import Tensor
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.distortion import PEAK, eye_distortion
-from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.quality import SECOND
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import ranks
 from gmvqzip.training.channels import order_channels
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import FROM_SCRATCH, HyperpriorTraining
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
-from gmvqzip.training.optim import Muon, rate_factor
-from gmvqzip.training.start import started_hyperprior
+from gmvqzip.training.optim import Muon, parameter_groups
+from gmvqzip.training.phases import phases
+from gmvqzip.training.start import branched_hyperprior, started_hyperprior
 
-SCALAR, PRIOR, CODES = "scalar", "prior", "codes"
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
 _SCALED = 4  # batches whose latents start the scales
 _HEAD_START = 0.1  # factor of the weights of means and scales at the start
@@ -49,16 +48,16 @@ _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
 _MUON_EVERY = 2  # steps: Muon's work is a quarter of a step's, and the loss does not show the difference
 _LINEAR_FACTOR = 0.1  # of AdamW's rate for the linear way, whose weights are small and exact from the start
-# Parts of names of parameters that AdamW trains although they are wide convolutions.
-_ADAM = ("join", "stem", "head", "final", "anchors", "analysis.hyper.", "hyper_spread", "hyper_mean")
 
 
 class HyperpriorTrainer(TrainingLoop):
     """A run of a hyperprior model: its parameters, their running average, optimisers of the present phase."""
 
+    config: HyperpriorTraining
+
     def __init__(
         self,
-        config: TrainConfig,
+        config: HyperpriorTraining,
         pictures: PictureSet,
         folder: Path,
         device: torch.device,
@@ -66,16 +65,13 @@ class HyperpriorTrainer(TrainingLoop):
     ) -> None:
         """start: a trained model to go on from, of the same network; it skips what the phases' ends say is over."""
         super().__init__(config, pictures, folder, device, start)
-        if not isinstance(config.network, HyperpriorConfig):
-            raise TrainingError("a hyperprior model needs a hyperprior network's configuration")
         self.network_config = config.network
         self.model = started_hyperprior(start, config.network) if start else HyperpriorModel(config.network)
         self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.train()
-        self.phase = SCALAR
-        if start is not None and not config.scalar_until:
-            self.phase = PRIOR if config.prior_until else CODES
-        self.model.set_rounding(self.phase != SCALAR)
+        self.phases = phases(config)
+        self.phase = self.phases[0] if start is None else next(phase for phase in self.phases if phase.end)
+        self.model.set_rounding(not self.phase.scalar)
         self.average: HyperpriorModel | None = None
         self._averaged, self._skipped = 0, 0
         self._typical = 0.0  # loss; 0 where none is known
@@ -84,29 +80,33 @@ class HyperpriorTrainer(TrainingLoop):
     @property
     def ready(self) -> bool:
         """Whether the codebooks have been started and trained at all."""
-        return self.phase == CODES
+        return self.phase == self.phases[-1]
 
     @property
     def least_steps(self) -> int:
         """One step at least is of the last phase."""
-        return math.ceil(1 / (1 - self.config.prior_until))
+        return math.ceil(1 / (1 - self.phases[-1].begin))
 
     @property
     def awaited_steps(self) -> float:
         """The start of the codebooks: two passes over the pictures without gradients, and k-means."""
-        return 2 * _COLLECTED / _PASSES_A_STEP if self.phase == SCALAR else 0.0
+        return 2 * _COLLECTED / _PASSES_A_STEP if self.phase.scalar else 0.0
 
     @property
     def exported(self) -> HyperpriorModel:
         """The model to measure and to ship: the running average once there is one."""
         return self.average or self.model
 
+    def branch(self) -> None:
+        """Begin with the weights of the checkpoint that `config.start` names. Raises TrainingError."""
+        self.model.load_state_dict(branched_hyperprior(Path(self.config.start), self.network_config).state_dict())
+
     def evaluate(self, batches: Iterable[np.ndarray[Any, Any]]) -> dict[str, Any]:
         """Estimated bits per pixel and PSNR (mean over pictures) at each of EVALUATED."""
         held = list(batches)
         rates, errors = [], []
         for quality in EVALUATED:
-            parts = [measure(self.exported, batch, quality, self.device, self.phase == SCALAR) for batch in held]
+            parts = [measure(self.exported, batch, quality, self.device, self.phase.scalar) for batch in held]
             rates.append(np.concatenate([bits for bits, _ in parts]))
             errors.append(np.concatenate([error for _, error in parts]))
         psnr = [float((-10 * np.log10(np.maximum(error, 1e-10))).mean()) for error in errors]
@@ -119,7 +119,7 @@ class HyperpriorTrainer(TrainingLoop):
 
     def sheet(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Originals above reconstructions at the middle quality."""
-        decoded = reconstruct(self.exported, pixels, 0.5, self.device, self.phase == SCALAR)[0]
+        decoded = reconstruct(self.exported, pixels, 0.5, self.device, self.phase.scalar)[0]
         both = np.stack([pixels, decoded.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()])
         sheet: np.ndarray[Any, Any] = both.transpose(0, 2, 1, 3, 4).reshape(
             2 * pixels.shape[1], len(pixels) * pixels.shape[2], 3
@@ -129,7 +129,8 @@ class HyperpriorTrainer(TrainingLoop):
     def _train_step(self) -> StepRecord:
         config, progress = self.config, self.progress
         self._enter_phase(progress)
-        if self.step == 0 and self.phase == SCALAR:
+        fresh = self.phase.scalar and config.start == FROM_SCRATCH
+        if fresh and self.step == 0:
             self._start_scales()
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
@@ -137,16 +138,16 @@ class HyperpriorTrainer(TrainingLoop):
         eyes = self._for_eyes(len(image))
         position = torch.where(eyes, quality + SECOND, quality) if self.network_config.distortions == 2 else quality
         with self._autocast():
-            output = self.model(image, position, scalar=self.phase == SCALAR)
+            output = self.model(image, position, scalar=self.phase.scalar)
         error, pixels = self._errors(output.reconstruction, image), self._pixels(image)
         distortion = PEAK**2 * error
         if eyes.any():
             pleasing = eye_distortion(self._seen(output.reconstruction, image)[eyes], image[eyes])
             distortion = distortion.masked_scatter(eyes, pleasing)
         rate = (output.bits + output.hyper_bits) / pixels
-        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if self.phase == SCALAR else 1.0
+        ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if fresh else 1.0
         loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
-        if self.phase == CODES:
+        if self.phase.pulled:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
         factor = self._set_rates(progress)
         value = float(ranks.mean(loss.detach()))
@@ -200,12 +201,16 @@ class HyperpriorTrainer(TrainingLoop):
     # Phases.
 
     def _enter_phase(self, progress: float) -> None:
-        if self.phase == SCALAR and progress >= self.config.scalar_until:
-            with self._long_work():
-                self.start_codes()
-        if self.phase == PRIOR and progress >= self.config.prior_until:
-            self.phase, self._typical = CODES, 0.0
-            self.average, self._averaged = None, 0
+        while self.phase != self.phases[-1] and progress >= self.phase.end:
+            if self.phase.scalar:
+                with self._long_work():
+                    self.start_codes()
+            else:
+                self._next_phase()
+
+    def _next_phase(self) -> None:
+        self.phase = self.phases[self.phases.index(self.phase) + 1]
+        self._typical, self.average, self._averaged = 0.0, None, 0
 
     @torch.no_grad()
     def _start_scales(self) -> None:
@@ -234,7 +239,7 @@ class HyperpriorTrainer(TrainingLoop):
             spread = part.square().mean(1).reshape(len(part), 2, -1).mean(2).sqrt()  # [G, 2]
             scales.anchors.data.copy_(spread.clamp_min(0.1).log2().flatten())
         ranks.equalise(self.model)
-        self.phase, self._typical = PRIOR, 0.0
+        self._next_phase()
         self.optimizers = self._make_optimizers()
 
     @torch.no_grad()
@@ -257,18 +262,7 @@ class HyperpriorTrainer(TrainingLoop):
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the phase: mixtures have AdamW groups of their own, which the scalar form leaves alone."""
         config = self.config
-        wide, rest, linear, mixtures, books = [], [], [], [], []
-        for name, parameter in self.model.named_parameters():
-            if "codebook" in name:
-                books.append(parameter)
-            elif "groups" in name or "hyper_scale" in name:
-                mixtures.append(parameter)
-            elif "linear" in name:
-                linear.append(parameter)
-            elif parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 and not any(part in name for part in _ADAM):
-                wide.append(parameter)
-            else:
-                rest.append(parameter)
+        wide, rest, linear, mixtures, books = parameter_groups(self.model).values()
         if config.optimizer != "muon":
             wide, rest = [], rest + wide
         groups = [
@@ -288,27 +282,17 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _set_rates(self, progress: float) -> float:
         """Set the learning rates of this step; returns the factor of the network's."""
-        config = self.config
-        mixture = 1.0
-        if self.phase == SCALAR:
-            done = progress / config.scalar_until
-            factor = rate_factor(done, warmup=config.warmup, hold=config.hold, floor=config.floor, cosine=config.cosine)
-        elif self.phase == PRIOR:
-            factor = 0.0
-        else:
-            done = (progress - config.prior_until) / (1 - config.prior_until)
-            mixture = rate_factor(done, warmup=config.warmup, hold=0.0, floor=config.floor, cosine=config.cosine)
-            factor = config.code_rate * mixture
+        mixture = self.phase.shape(progress, self.config)
+        factor = self.phase.network_rate * mixture
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * (mixture if group.get("mixture") else factor)
         return factor
 
     def _follow(self, progress: float) -> None:
-        """The running average of the weights, over the second half of the first and of the last phase."""
+        """The running average of the weights, over the second half of the phases that have one."""
         config = self.config
-        begin = {SCALAR: config.scalar_until / 2, CODES: (1 + config.prior_until) / 2}.get(self.phase)
-        if begin is None or progress < begin:
+        if not self.phase.averaged or progress < (self.phase.begin + self.phase.end) / 2:
             return
         if self.average is None:
             self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -320,7 +304,7 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _state(self) -> dict[str, Any]:
         return {
-            "phase": self.phase,
+            "phase": self.phase.name,
             "model": self.model.state_dict(),
             "averaged": self._averaged,
             "average": None if self.average is None else self.average.state_dict(),
@@ -330,9 +314,9 @@ class HyperpriorTrainer(TrainingLoop):
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.phase = str(state["phase"])
+        self.phase = next(phase for phase in self.phases if phase.name == state["phase"])
         self.model.load_state_dict(state["model"])
-        self.model.set_rounding(self.phase != SCALAR)
+        self.model.set_rounding(not self.phase.scalar)
         self._averaged, self._typical = int(state["averaged"]), float(state["typical"])
         self._skipped = int(state["skipped"])
         if state["average"] is not None:

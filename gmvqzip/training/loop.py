@@ -243,11 +243,15 @@ class TrainingLoop(ABC):
         self.saved = self.step
         self.stopping.at(self.step, self.saved)
 
+    def branch(self) -> None:
+        """Begin with the weights of the checkpoint that `config.start` names. Raises TrainingError."""
+        raise TrainingError("a staged model starts from a model, not from a checkpoint: name one, or --start none")
+
     def resume(self) -> None:
         """Continue from the newest checkpoint, which rank 0 reads for all. Raises TrainingError where it is of another
         configuration."""
         state = distributed.from_writer(lambda: load_checkpoint(self.folder))
-        mine, theirs = self.config.to_dict(), config_from_dict(state["config"]).to_dict()
+        mine, theirs = self.config.to_dict(), config_from_dict(state["config"], stored=True).to_dict()
         differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")

@@ -2,8 +2,9 @@
 
 A method brings what its authors gave it besides its equations: dimensions of its codes, the schedule of its
 temperature, the form of the reconstruction term; and the settings that a sweep on CIFAR-10 found best
-(docs/results.md), above all that the squared distance of proxies and codes, a mean over dimensions, weighs as much as
-the squared error of the picture. Network, data, optimiser and length stay; rate term and re-seeding are GM-VQ's alone.
+(docs/experiments/quantiser-trials.md), above all that the squared distance of proxies and codes, a mean over
+dimensions, weighs as much as the squared error of the picture. Network, data, optimiser and length stay; rate term and
+re-seeding are GM-VQ's alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.config import NetworkConfig
 from gmvqzip.quantizers import (
     FSQSettings,
     GMVQSettings,
@@ -28,7 +28,7 @@ from gmvqzip.quantizers import (
     WassersteinSettings,
 )
 from gmvqzip.quantizers.fsq import RECOMMENDED
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import StagedTraining, TrainConfig
 
 HALF_DATA_VARIANCES = 2 * 0.0633  # of CIFAR-10's pixels in [0, 1]: divides the Gumbel-VQVAE's reconstruction term
 ENTROPY_FACTOR = 5.0  # of gamma in "GM-VQ + Entropy"
@@ -59,31 +59,31 @@ class _Choice:
     run: dict[str, Any] = field(default_factory=dict)  # fields of the run
 
 
-def _vqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _vqvae(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     weight = config.reconstruction_weight
     return _Choice(VQSettings(codebook=weight, commitment=weight), codes, dimensions, {"codebook_rate": CODEBOOK_RATE})
 
 
-def _sqvae(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _sqvae(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     # exp(-1e-5 step) over the 160,000 steps of the authors' runs on CIFAR-10, as a fraction of the run.
     fall = {"temperature_start": 1.0, "temperature_end": 0.2, "temperature_until": 1.0}
     settings = SQVAESettings(kmeans=True, start_variance=10.0)
     return _Choice(settings, codes, dimensions, {"reconstruction": "log", **fall})
 
 
-def _gumbel(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _gumbel(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     settings = GumbelSettings(kl=5e-4 * config.reconstruction_weight * HALF_DATA_VARIANCES)
     fall = {"temperature_start": 1.0, "temperature_end": 1 / 16, "temperature_fall": "cosine"}
     return _Choice(settings, codes, dimensions, fall)
 
 
-def _wasserstein(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _wasserstein(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     weight = config.reconstruction_weight
     settings = WassersteinSettings(kmeans=True, codebook=weight, commitment=weight, matching=0.05 * weight)
     return _Choice(settings, codes, dimensions, {"codebook_rate": 0.02})
 
 
-def _mvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _mvq(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     weight = config.reconstruction_weight
     units = 4 if codes >= _FEW_TOKENS else 2
     settings = MVQSettings(units=units, codebook=weight, commitment=weight)
@@ -91,43 +91,43 @@ def _mvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
     return _Choice(settings, codes, dimensions, {"codebook_rate": CODEBOOK_RATE})
 
 
-def _fsq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _fsq(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     levels = RECOMMENDED[max((size for size in RECOMMENDED if size <= codes), default=min(RECOMMENDED))]
     return _Choice(FSQSettings(levels), math.prod(levels), len(levels))
 
 
-def _simvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _simvq(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     # The start of the table's other rows; without tuning.
     weight = config.reconstruction_weight
     return _Choice(SimVQSettings(kmeans=True, codebook=weight, commitment=weight), codes, dimensions)
 
 
-def _lfq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _lfq(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     bits = max(1, codes.bit_length() - 1)
     settings = LFQSettings(commitment=0.0025 * config.reconstruction_weight)  # 0.25 where the error weighs 100
     return _Choice(settings, 2**bits, bits)
 
 
-def _own(config: TrainConfig) -> GMVQSettings:
+def _own(config: StagedTraining) -> GMVQSettings:
     """The run's own settings of GM-VQ."""
     return config.quantizer if isinstance(config.quantizer, GMVQSettings) else GMVQSettings()
 
 
-def _gmvq(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _gmvq(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     return _Choice(_own(config), codes, dimensions)
 
 
-def _gmvq_entropy(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _gmvq_entropy(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     settings = _own(config)
     return _Choice(replace(settings, gamma=ENTROPY_FACTOR * settings.gamma), codes, dimensions)
 
 
-def _gmvq_identity(config: TrainConfig, codes: int, dimensions: int) -> _Choice:
+def _gmvq_identity(config: StagedTraining, codes: int, dimensions: int) -> _Choice:
     settings = replace(_own(config), sampling="identity", beta=config.reconstruction_weight, gamma=IDENTITY_GAMMA)
     return _Choice(settings, codes, dimensions, {"sharpness": 1.0, "codebook_rate": CODEBOOK_RATE})
 
 
-_MAKERS: dict[str, Callable[[TrainConfig, int, int], _Choice]] = {
+_MAKERS: dict[str, Callable[[StagedTraining, int, int], _Choice]] = {
     "gmvq": _gmvq,
     "gmvq+entropy": _gmvq_entropy,
     "gmvq+identity": _gmvq_identity,
@@ -143,7 +143,7 @@ _MAKERS: dict[str, Callable[[TrainConfig, int, int], _Choice]] = {
 NAMES = tuple(_MAKERS)
 
 
-def with_quantizer(config: TrainConfig, name: str) -> TrainConfig:
+def with_quantizer(config: TrainConfig, name: str) -> StagedTraining:
     """The same run with the quantiser of that name: one of `NAMES`, or `vqvae` with options, as `vqvae+l2+replace`.
 
     A method's number of codes is the grid's, or for `mvq`, `fsq` and `lfq` the nearest below it that they can have.
@@ -154,7 +154,7 @@ def with_quantizer(config: TrainConfig, name: str) -> TrainConfig:
         raise TrainingError(
             f"no quantizer {name!r}; there are {', '.join(NAMES)}, and vqvae with {', '.join('+' + o for o in OPTIONS)}"
         )
-    if not isinstance(config.network, NetworkConfig):
+    if not isinstance(config, StagedTraining):
         raise TrainingError(f"quantizer {name} needs a staged network: choose --preset small or staged")
     grids = []
     for grid in config.network.grids:

@@ -14,6 +14,8 @@ from gmvqzip.quantizers import ranks
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients of Jordan et al. 2024, "Muon"
 _NEWTON_SCHULZ_STEPS = 5
+GROUPS = ("wide", "rest", "linear", "mixture", "codebook")
+_WIDE = 16  # channels at least, in and out, of a convolution whose weight Muon takes
 _LONG = 2  # columns to rows, or rows to columns
 
 
@@ -121,6 +123,21 @@ def _work(matrix: Tensor) -> float:
     return float(rows**2 * columns)
 
 
+def parameter_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters of a network, each in one group, in their order: what the nearest module around it declares as its
+    `optimizer_group` ("rest", "linear", "mixture"), "codebook", or else "wide" for a wide convolution's weight."""
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+    declared: dict[str, str | None] = {}
+    for path, module in network.named_modules():  # outer ones first
+        declared[path] = getattr(module, "optimizer_group", declared.get(path.rpartition(".")[0]))
+        for name, parameter in module.named_parameters(recurse=False):
+            usual = "wide" if parameter.ndim == 4 and min(parameter.shape[:2]) >= _WIDE else "rest"
+            groups["codebook" if name == "codebook" else declared[path] or usual].append(parameter)
+    covered = [id(parameter) for group in groups.values() for parameter in group]
+    assert sorted(covered) == sorted(map(id, network.parameters())), "each parameter is in one group"
+    return groups
+
+
 def build_optimizers(
     network: nn.Module,
     *,
@@ -136,17 +153,11 @@ def build_optimizers(
     With Muon: the wide convolutions of encoder and decoder go to it; stems, heads, biases, codebooks go to AdamW.
     codebook_rate: AdamW's rate for codebooks; None: `adam_rate`. product_type: of Muon's matrices.
     """
-    wide: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    codebooks: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        if codebook_rate is not None and name.endswith("codebook"):
-            codebooks.append(parameter)
-            continue
-        inner = not any(part in name for part in ("stem", "head", "final", "codebook"))
-        (wide if use_muon and inner and parameter.ndim == 4 and min(parameter.shape[:2]) >= 16 else rest).append(
-            parameter
-        )
+    groups = parameter_groups(network)
+    wide = groups["wide"] if use_muon else []
+    codebooks = groups["codebook"] if codebook_rate is not None else []
+    kept = {id(parameter) for parameter in (*wide, *codebooks)}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in kept]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(rest, lr=adam_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
     ]

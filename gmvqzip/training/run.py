@@ -16,7 +16,7 @@ from gmvqzip.images.files import atomic_write
 from gmvqzip.models.kinds import KINDS, named
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import TrainConfig, is_checkpoint
 from gmvqzip.training.course import TRIAL, Course
 from gmvqzip.training.export import Origin
 from gmvqzip.training.loop import StepRecord, TrainingLoop
@@ -69,21 +69,9 @@ def train_model(
         trainer = _made(config, data, folder, device, resume, callbacks, began)
         finished = trainer.run(on_step=lambda record: None, on_evaluation=lambda: None)
         return {} if finished else None
-    if checkpoints(folder) and not resume:
-        raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
-    if output.is_dir():
-        raise OutputError(f"{output} is a directory: name a file in it")
-    for needed in (folder, output.parent):
-        try:
-            needed.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
+    _prepare(output, folder, resume)
     trainer = _made(config, data, folder, device, resume, callbacks, began)
-    if config.crop and {(group.rows, group.columns) for group in trainer.layout.groups} != {(config.crop, config.crop)}:
-        callbacks.say(f"crops: {trainer.layout.describe()}")
-    callbacks.say(f"precision: {trainer.precision}{' (the faster here)' if config.precision == 'auto' else ''}")
-    if resume:
-        callbacks.say(f"resumed at step {trainer.step}")
+    _announce(trainer, resume, callbacks.say)
     log = RunLog(folder, trainer.step)
     sample = _sample(data, config)
 
@@ -105,18 +93,7 @@ def train_model(
             raise TrainingError(f"{trainer.step} steps are too few: the codebooks are not even started; train longer")
         with callbacks.stopping.phase(EXPORTING):
             on_evaluation()
-            blob, card, verdict = _exported(name, trainer, data, note, callbacks.say)
-            log.write("end", trainer.step, {"results": card["results"], "verdict": card["verdict"]})
-            for line in verdict.lines():
-                callbacks.say(line)
-            start = trainer.start
-            if start is not None and verdict.worse:
-                callbacks.say(
-                    f"kept {start.name}: {output} is a copy of it, and the run's checkpoint has what was trained"
-                )
-                blob, card = start.path.read_bytes(), start.card
-            atomic_write(output, blob, force=True)
-        return card
+            return _written(name, trainer, data, output, note, log, callbacks.say)
     except Stopped:  # the loop's last checkpoint has all that the rest needs
         return None
     except OSError as error:
@@ -142,7 +119,53 @@ def _made(
     trainer.check_length()
     if resume:
         trainer.resume()
+    elif is_checkpoint(config.start):
+        trainer.branch()
     return trainer
+
+
+def _prepare(output: Path, folder: Path, resume: bool) -> None:
+    """Refuse, before any work, places that cannot be written into."""
+    if checkpoints(folder) and not resume:
+        raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
+    if output.is_dir():
+        raise OutputError(f"{output} is a directory: name a file in it")
+    for needed in (folder, output.parent):
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
+
+
+def _announce(trainer: HyperpriorTrainer | Trainer, resume: bool, say: Callable[[str], None]) -> None:
+    crop = trainer.config.crop
+    if crop and {(group.rows, group.columns) for group in trainer.layout.groups} != {(crop, crop)}:
+        say(f"crops: {trainer.layout.describe()}")
+    say(f"precision: {trainer.precision}{' (the faster here)' if trainer.config.precision == 'auto' else ''}")
+    if resume:
+        say(f"resumed at step {trainer.step}")
+
+
+def _written(
+    name: str,
+    trainer: HyperpriorTrainer | Trainer,
+    data: DataSplits,
+    output: Path,
+    note: str,
+    log: RunLog,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write the model file, or its start again where that is better; returns the card."""
+    blob, card, verdict = _exported(name, trainer, data, note, say)
+    log.write("end", trainer.step, {"results": card["results"], "verdict": card["verdict"]})
+    for line in verdict.lines():
+        say(line)
+    start = trainer.start
+    if start is not None and verdict.worse:
+        say(f"kept {start.name}: {output} is a copy of it, and the run's checkpoint has what was trained")
+        blob, card = start.path.read_bytes(), start.card
+    atomic_write(output, blob, force=True)
+    return card
 
 
 def _exported(

@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 from gmvqzip.quantizers import GMVQSettings, GumbelSettings, QuantizerSettings, SQVAESettings
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import StagedTraining
 
 
-def quantizer_settings(config: TrainConfig, progress: float, stride: int) -> QuantizerSettings:
+def quantizer_settings(config: StagedTraining, progress: float, stride: int) -> QuantizerSettings:
     """The settings of a quantiser whose grid has a cell every `stride` pixels, at `progress` from 0 to 1."""
     settings = config.quantizer
     if isinstance(settings, GMVQSettings):
@@ -21,7 +21,7 @@ def quantizer_settings(config: TrainConfig, progress: float, stride: int) -> Qua
     return settings
 
 
-def _gmvq(settings: GMVQSettings, config: TrainConfig, progress: float, stride: int) -> GMVQSettings:
+def _gmvq(settings: GMVQSettings, config: StagedTraining, progress: float, stride: int) -> GMVQSettings:
     if config.entropy_until < 1:
         settings = replace(settings, gamma=settings.gamma * max(0.0, 1 - progress / config.entropy_until))
     if progress >= config.hard_after:
@@ -32,7 +32,7 @@ def _gmvq(settings: GMVQSettings, config: TrainConfig, progress: float, stride: 
     return replace(settings, rate=rate / stride**2, learned_prior=rate > 0)
 
 
-def temperature(config: TrainConfig, progress: float) -> float:
+def temperature(config: StagedTraining, progress: float) -> float:
     """tau of the Gumbel-softmax at `progress` from 0 to 1."""
     fall = min(1.0, progress / max(config.temperature_until, 1e-9))
     first, last = config.temperature_start, config.temperature_end

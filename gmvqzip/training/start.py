@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,17 +21,19 @@ from gmvqzip.models.registry import ModelInfo
 from gmvqzip.models.revive import revive_hyperprior
 from gmvqzip.models.store import load_network, load_tables
 from gmvqzip.quantizers import GMVQ, GMVQSettings
-from gmvqzip.training.config import FROM_SCRATCH, TrainConfig
+from gmvqzip.training.checkpoint import read_checkpoint
+from gmvqzip.training.config import FROM_SCRATCH, StagedTraining, TrainConfig, config_from_dict, is_checkpoint
 
 Network = NetworkConfig | HyperpriorConfig
 
 
 def find_start(config: TrainConfig) -> ModelInfo | None:
-    """The model that a run starts from, checked against the run's network; None where it starts from nothing.
+    """The model that a run starts from, checked against the run's network; None where it starts from nothing, or from
+    a checkpoint.
 
     Raises TrainingError where it is not found, or of another network.
     """
-    if config.start == FROM_SCRATCH:
+    if config.start == FROM_SCRATCH or is_checkpoint(config.start):
         return None
     try:
         info = registry.find(config.start)
@@ -73,12 +76,49 @@ def started_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorM
         raise TrainingError(f"cannot start from {info.name}: {error}") from None
 
 
-def started_network(info: ModelInfo, config: TrainConfig) -> StagedAutoencoder:
+def settings_of(path: Path) -> TrainConfig:
+    """The settings of the run that a checkpoint is of, for one distortion. Raises TrainingError."""
+    config = config_from_dict(_branched(path)["config"], stored=True)
+    if isinstance(config.network, HyperpriorConfig):
+        config = replace(config, network=replace(config.network, distortions=1))
+    return config
+
+
+def branched_hyperprior(path: Path, config: HyperpriorConfig) -> HyperpriorModel:
+    """The model in a run's checkpoint, to train on: of two distortions that of `config`.
+
+    Raises TrainingError where it is not a checkpoint, or of another network.
+    """
+    state = _branched(path)
+    try:
+        found = read_config(state["config"]["network"])
+    except (ModelError, KeyError, TypeError) as error:
+        raise TrainingError(f"cannot start from {path}: {error}") from None
+    wanted = config
+    if isinstance(found, HyperpriorConfig) and found.distortions > config.distortions:
+        wanted = replace(config, distortions=found.distortions)
+        found = replace(found, distortion=config.distortion)
+    different = differences(wanted, found)
+    if different:
+        raise TrainingError(f"cannot start from {path}, whose network differs: {different}")
+    model = HyperpriorModel(wanted)
+    model.load_state_dict(state["model"])
+    return model.of_one_distortion() if wanted is not config else model
+
+
+def _branched(path: Path) -> dict[str, Any]:
+    state = read_checkpoint(path)
+    if state is None:
+        raise TrainingError(f"cannot start from {path}: it is no checkpoint that can be read")
+    return state
+
+
+def started_network(info: ModelInfo, config: StagedTraining) -> StagedAutoencoder:
     """A staged model to train on under GM-VQ: weights, codebooks, precisions, and priors from its tables.
 
     Raises TrainingError where its file is damaged, or the run has another quantiser, or an older one's weights.
     """
-    if not isinstance(config.network, NetworkConfig) or config.quantizer.method != GMVQSettings.method:
+    if config.quantizer.method != GMVQSettings.method:
         raise TrainingError(f"a run with quantizer {config.quantizer.method} starts from nothing: --start none")
     network = StagedAutoencoder(config.network, config.quantizer)
     try:
@@ -92,8 +132,14 @@ def started_network(info: ModelInfo, config: TrainConfig) -> StagedAutoencoder:
     return network
 
 
-def described(info: ModelInfo | None, trained_on: str, note: str) -> dict[str, Any]:
-    """A card's fields `trained_on` and `note`, which go on to say those of the model started from, and its name."""
+def described(info: ModelInfo | None, trained_on: str, note: str, start: str = FROM_SCRATCH) -> dict[str, Any]:
+    """A card's fields `trained_on` and `note`, which go on to say those of the model started from, and its name.
+
+    start: that of the configuration, which names the checkpoint where a run started from one.
+    """
+    if info is None and is_checkpoint(start):
+        trained_on = f"{trained_on}; started from a checkpoint of another run" * bool(trained_on)
+        return {"trained_on": trained_on, "note": note, "started_from": {"name": Path(start).name}}
     if info is None:
         return {"trained_on": trained_on, "note": note}
     before: Mapping[str, Any] = info.card

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from gmvqzip.errors import TrainingError
-from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import GMVQ, ranks
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import StagedTraining
 from gmvqzip.training.evaluation import comparison_sheet, evaluate
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import build_optimizers, rate_factor
@@ -29,9 +28,11 @@ _KMEANS_SITES = 64  # sites collected per code for the k-means start, at most
 class Trainer(TrainingLoop):
     """A run of a staged model: network, its running average, optimisers."""
 
+    config: StagedTraining
+
     def __init__(
         self,
-        config: TrainConfig,
+        config: StagedTraining,
         pictures: PictureSet,
         folder: Path,
         device: torch.device,
@@ -39,8 +40,6 @@ class Trainer(TrainingLoop):
     ) -> None:
         """start: a trained model to go on from, of the same network; its stages have had their start."""
         super().__init__(config, pictures, folder, device, start)
-        if not isinstance(config.network, NetworkConfig):
-            raise TrainingError("a staged model needs a staged network's configuration")
         self.network = started_network(start, config) if start else StagedAutoencoder(config.network, config.quantizer)
         self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()

@@ -18,7 +18,7 @@ from PIL import features
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.errors import ImageError
 from gmvqzip.images.outputs import FORMATS, Format
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.images.writing import picture_bytes
 from gmvqzip.inspection import Info
 from gmvqzip.models.config import GridConfig

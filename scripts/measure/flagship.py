@@ -2,13 +2,16 @@
 
     python scripts/measure/flagship.py photo --pictures KODAK --rivals rivals.json
     python scripts/measure/flagship.py --pictures KODAK --rivals rivals.json   # fills the file, or adds to it
+    python scripts/measure/flagship.py photo --pictures KODAK --rivals rivals.json --update   # and the documents
 
 The other codecs are measured once: `--rivals` keeps their figures by picture, settings and versions of libraries.
 `--own` keeps those of the model likewise, by its identity, effort and the code of gmvqzip. Both files are written after
 every codec of every picture, so that a run that is stopped goes on where it was.
 
 Prints the means over the pictures, the rate differences on SSIMULACRA2 and PSNR, how sizes and metrics follow the
-quality from step to step, and each bar; `--json FILE` writes the same. Exit code 0, whatever the bars say.
+quality from step to step, and each bar; `--json FILE` writes the same, and `--from FILE` reads it in the place of
+measuring. `--update` writes the marked blocks of README.md and docs/results.md, docs/pictures/kodak.png and
+docs/data/kodak.json. Exit code 0, whatever the bars say.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import documents  # beside this file
+
 import gmvqzip
 from gmvqzip.bench.codecs import BenchCodec, Gmvq, rivals, settings, why_missing
 from gmvqzip.bench.measure import Point, mean_points, measure, read_pixels, ssimulacra2_text
@@ -35,6 +40,7 @@ from gmvqzip.images.files import atomic_write
 from gmvqzip.setting import DEFAULT_EFFORT, DEFAULT_QUALITY, EFFORTS
 from gmvqzip.training.folder import list_pictures
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 # The qualities that curves go through: SSIMULACRA2 from below 30 to above 80, 0.1 to 0.5 bpp for AVIF tuned for PSNR.
 RIVALS = {
     "avif-420": (10, 20, 30, 40, 50, 60, 70, 80, 90),
@@ -198,8 +204,8 @@ def print_report(results: Results, steps: dict[str, dict[str, Any]], bars: Seque
         print(f"\nnot measured: {name}: {reason}")
 
 
-def results_of(options: argparse.Namespace) -> tuple[Results, bool]:
-    """Everything measured or read from the files, and whether the first codec is a model."""
+def results_of(options: argparse.Namespace) -> Results:
+    """Everything measured or read from the files; with a model, that is the first codec."""
     import torch
 
     torch.set_num_threads(options.threads)
@@ -218,6 +224,9 @@ def results_of(options: argparse.Namespace) -> tuple[Results, bool]:
         plan.insert(
             0, (own_file, ours, own_qualities(ours, options.every), {"model": model.model_id, "code": code_hash()})
         )
+    run: dict[str, Any] = {"effort": options.effort, "threads": options.threads}
+    if options.model is not None:
+        run["model"] = {"name": model.name, "id": model.model_id}
     pictures = []
     for path in picture_paths(options.pictures):
         pixels = read_pixels(path, max_pixels=MAX_PIXELS)
@@ -226,9 +235,8 @@ def results_of(options: argparse.Namespace) -> tuple[Results, bool]:
             points += file.measured(codec, setting_key(codec, **more), pixels, settings(codec, qualities))
         pictures.append(PictureResult(str(path), pixels.shape[1], pixels.shape[0], points))
         print(f"{len(pictures)}: {path}", file=sys.stderr, flush=True)
-    run = {"effort": options.effort, "threads": options.threads}
     codecs = [codec for _, codec, _, _ in plan]
-    return Results(codecs, missing, pictures, PSNR_WINDOW, run=run), options.model is not None
+    return Results(codecs, missing, pictures, PSNR_WINDOW, run=run)
 
 
 def picture_paths(names: Sequence[Path]) -> list[Path]:
@@ -240,7 +248,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="name or path; none: the other codecs alone")
-    parser.add_argument("--pictures", nargs="+", type=Path, required=True, help="files and folders")
+    parser.add_argument("--pictures", nargs="+", type=Path, help="files and folders")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="what --json wrote; measure nothing")
     parser.add_argument("--rivals", type=Path, metavar="FILE", help="where the figures of the other codecs are kept")
     parser.add_argument("--own", type=Path, metavar="FILE", help="where the figures of the model are kept")
     parser.add_argument("--every", type=int, default=9, help="step from quality to quality of the model")
@@ -248,18 +257,27 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="the others' figures are kept apart by it")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it")
+    parser.add_argument("--update", action="store_true", help="write the documents' blocks, plot and figures")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where the documents are")
     options = parser.parse_args(words)
-    results, with_model = results_of(options)
+    if (options.pictures is None) == (options.source is None):
+        parser.error("either --pictures or --from is needed")
+    results = results_of(options) if options.source is None else documents.recorded(options.source)
+    with_model = "model" in results.run
+    if options.update and not with_model:
+        parser.error("--update needs a model")
     steps = steps_of(results) if with_model else {}
     bars = bars_of(results, steps) if with_model else []
     print_report(results, steps, bars)
+    whole = {
+        **json.loads(results.to_json()),
+        "steps": steps,
+        "bars": [asdict(bar) | {"verdict": bar.verdict} for bar in bars],
+    }
     if options.json is not None:
-        whole = {
-            **json.loads(results.to_json()),
-            "steps": steps,
-            "bars": [asdict(bar) | {"verdict": bar.verdict} for bar in bars],
-        }
         atomic_write(options.json, (json.dumps(whole, indent=1) + "\n").encode(), force=True)
+    if options.update:
+        documents.update(options.root, whole, results)
 
 
 if __name__ == "__main__":

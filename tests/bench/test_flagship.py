@@ -27,6 +27,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "measure" / "flagship.py"
 def flagship() -> ModuleType:
     spec = importlib.util.spec_from_file_location("script_flagship", SCRIPT)
     assert spec is not None and spec.loader is not None
+    sys.path.append(str(SCRIPT.parent))  # it has a neighbour
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -186,3 +187,39 @@ def test_a_whole_run(
     monkeypatch.setattr(flagship, "why_missing", lambda codec: None)
     flagship.main(["halved", *words])
     assert capsys.readouterr().out == report
+
+
+def test_documents(
+    flagship: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From figures written before, as from measuring: blocks, plot and figures below another root."""
+    points = [*line("fake", 0.7, [0, 30, 72, 80, 100]), *line("jpeg", 1, [-10, 20, 50, 75, 98])]
+    run = {"effort": 4, "threads": 1, "model": {"name": "fake", "id": "ab" * 32}}
+    results = Results(
+        [Quantiser(lambda quality: 1), Jpeg()],
+        {},
+        [PictureResult(f"{name}.png", 300, 300, points) for name in ("a", "b")],
+        (0.1, 0.5),
+        run=run,
+    )
+    (tmp_path / "found.json").write_text(results.to_json())
+    marks = "before\n<!-- {0}: written by scripts/measure/flagship.py -->\n<!-- {0}: end -->\nafter\n"
+    for folder in ("docs/data", "docs/pictures"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "README.md").write_text(marks.format("comparison"))
+    (tmp_path / "docs" / "results.md").write_text(marks.format("photo"))
+    flagship.main(["--from", str(tmp_path / "found.json"), "--update", "--root", str(tmp_path)])
+    assert "Means over 2 pictures" in capsys.readouterr().out
+    readme, page = (tmp_path / "README.md").read_text(), (tmp_path / "docs" / "results.md").read_text()
+    assert "Quality 1 to 100: " in readme and "55, the default, has 72.0 at " in readme
+    assert f"Model `{'ab' * 8}`, 2 Kodak pictures, a to b, effort 4." in page and page.endswith("end -->\nafter\n")
+    if importlib.util.find_spec("bjontegaard"):
+        assert "| JPEG by libjpeg-turbo | -30.0 % |" in readme and "| -30.0 % | 30.0 to 80.0 |" in page
+    with Image.open(tmp_path / "docs" / "pictures" / "kodak.png") as picture:
+        assert picture.width == 2 * 720
+    kept = json.loads((tmp_path / "docs" / "data" / "kodak.json").read_text())
+    assert kept["images"] == ["a.png", "b.png"] and "encode_seconds" not in kept["mean"][0]
+    monkeypatch.setattr("sys.stderr", sys.stdout)
+    for words in (["--update"], [], ["--pictures", "a.png", "--from", "found.json"]):
+        with pytest.raises(SystemExit):
+            flagship.main(words)

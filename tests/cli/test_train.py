@@ -28,7 +28,7 @@ from gmvqzip.cli.progress import (
     describe_trend,
 )
 from gmvqzip.cli.run import UsageError
-from gmvqzip.cli.train import _settings, seconds_of
+from gmvqzip.cli.train import RunOptions, seconds_of
 from gmvqzip.models.registry import read_info
 from gmvqzip.training import folder
 from gmvqzip.training.stopping import CODEBOOKS, EVALUATING, EXPORTING, READING, STEPS
@@ -348,24 +348,22 @@ class TestRefusals:
 
 
 class TestSettings:
-    def settings(self, **options: Any) -> Any:
-        names = ("dataset", "preset_name", "config_file", "start", "quantizer", "steps", "epochs", "time")
-        values: dict[str, Any] = dict.fromkeys((*names, "batch_size", "seed")) | {"dataset": "folder"} | options
-        return _settings(**values)
+    def settings(self, dataset: str = "folder", **options: Any) -> Any:
+        return RunOptions(**options).settings(dataset)
 
     @pytest.mark.parametrize(("dataset", "preset"), [("cifar10", "cifar10"), ("celeba", "celeba"), ("folder", "photo")])
     def test_each_data_set_has_its_preset(self, dataset: str, preset: str) -> None:
-        from gmvqzip.training.config import DEFAULT_STARTS, PRESETS
+        from gmvqzip.training.presets import DEFAULT_STARTS, PRESETS
 
         expected = PRESETS[preset].started(DEFAULT_STARTS.get(preset, "none"))
         assert self.settings(dataset=dataset) == expected
 
     def test_a_preset_on_other_data(self) -> None:
-        assert self.settings(dataset="cifar10", preset_name="small").dataset == "cifar10"
+        assert self.settings(dataset="cifar10", preset="small").dataset == "cifar10"
 
     def test_a_quantiser_by_name(self) -> None:
-        from gmvqzip.training.config import PRESETS
         from gmvqzip.training.methods import with_quantizer
+        from gmvqzip.training.presets import PRESETS
 
         assert self.settings(dataset="cifar10", quantizer="gmvq") == PRESETS["paper-cifar10"]
         chosen = self.settings(dataset="cifar10", quantizer="vqvae+l2", steps=7)

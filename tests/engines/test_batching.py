@@ -13,7 +13,7 @@ from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.context import ContextModel
 from gmvqzip.entropy.prior import Piece
 from gmvqzip.errors import ImageError, ModelError
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.setting import Setting
 
 SIZES = [(64, 96), (40, 40), (60, 90), (64, 96), (33, 64), (1, 1), (90, 60)]  # height, width; three share 64x96

@@ -19,7 +19,7 @@ from gmvqzip.entropy import extras
 from gmvqzip.entropy.context import ContextModel
 from gmvqzip.errors import ModelError
 from gmvqzip.format import container
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 
 Counted = Callable[[Any, str], list[None]]
 

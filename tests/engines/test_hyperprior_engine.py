@@ -26,7 +26,7 @@ from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.errors import FormatError, GmvqError, ModelError
 from gmvqzip.format import container
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.models.registry import read_info
 from gmvqzip.npz import dump_npz, load_npz
 from gmvqzip.setting import DEFAULT_QUALITY

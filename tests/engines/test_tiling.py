@@ -22,7 +22,7 @@ from gmvqzip.errors import FormatError, GmvqError, ImageError, ModelError
 from gmvqzip.format import container
 from gmvqzip.format.container import SECTION_TILES
 from gmvqzip.format.tiles import Box, TileGrid, TileIndex, read_index
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.npz import dump_npz, load_npz
 from gmvqzip.setting import Setting
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gmvqzip.entropy import context, layers
+from gmvqzip import blas
+from gmvqzip.entropy import context
 from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.context import PHASES, ContextModel
 from gmvqzip.entropy.layers import IntegerLayer
@@ -95,18 +96,21 @@ class TestLayer:
         with pytest.raises(ModelError, match="might not be exact"):
             IntegerLayer(layer_tensors(-weight, [[0]], [1]), "a", np.full(64, 4096), 1, 1)
 
-    def test_tiles_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_strips_and_threads_change_nothing(self, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
         generator = np.random.default_rng(0)
         tensors = layer_tensors(
             generator.integers(-128, 128, (4, 3, 3, 3)), generator.integers(-999, 999, (1, 4)), [3, 4, 5, 6]
         )
         layer = IntegerLayer(tensors, "a", np.full(3, 255), 4, 3)
-        x = generator.integers(0, 256, (11, 7, 3)).astype(np.float32)
+        x = generator.integers(0, 256, (2, 11, 7, 3)).astype(np.float32)
         whole = layer(x, 1)
-        for sites in (1, 2, 3, 5):
-            monkeypatch.setattr(layers, "_TILE_NUMBERS", 1)
-            monkeypatch.setattr(layers, "_TILE_SITES", sites)
-            assert np.array_equal(layer(x, 1), whole)
+        assert np.array_equal(whole[1], layer(x[1], 1))
+        monkeypatch.setattr(blas, "_most_threads", threads)
+        for numbers in (1, 800, 1600):  # rows of two pictures have 378
+            monkeypatch.setattr(blas, "_STRIP", numbers)
+            with blas.workers() as share:
+                assert np.array_equal(layer(x, 1, share), whole)
 
     @pytest.mark.parametrize(
         ("name", "value", "message"),

@@ -61,7 +61,7 @@ def test_files(name: str) -> None:
 
 
 def test_the_script_makes_these_vectors(tmp_path: Path) -> None:
-    script = runpy.run_path(str(ROOT / "scripts/make_golden.py"))
+    script = runpy.run_path(str(ROOT / "scripts/golden/vectors.py"))
     assert script["coder_vectors"]() == CODER
     assert script["container_vectors"]() == CONTAINER
     path = tmp_path / "golden" / "some.json"

@@ -7,7 +7,8 @@ import pytest
 from made_files import matrix_profile
 from PIL import Image, ImageCms
 
-from gmvqzip.images.picture import read_picture, to_pil
+from gmvqzip.images.picture import read_picture
+from gmvqzip.images.pixels import to_pil
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -20,7 +20,8 @@ from gmvqzip.images import describing
 from gmvqzip.images import exif as exifs
 from gmvqzip.images import metadata as module
 from gmvqzip.images.metadata import exif_of
-from gmvqzip.images.picture import Picture, read_picture, to_pil
+from gmvqzip.images.picture import read_picture
+from gmvqzip.images.pixels import Picture, to_pil
 from gmvqzip.images.writing import picture_bytes
 
 EXIF, GPS = exifs.EXIF_POINTER, exifs.GPS_POINTER

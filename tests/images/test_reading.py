@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from gmvqzip.errors import ImageError
-from gmvqzip.images.picture import Picture, picture_size, read_picture, to_pil
+from gmvqzip.images.picture import picture_size, read_picture
+from gmvqzip.images.pixels import Picture, to_pil
 
 TURN_NAMES = {
     2: "FLIP_LEFT_RIGHT",

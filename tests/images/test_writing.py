@@ -12,7 +12,8 @@ from PIL import Image, ImageCms
 
 from gmvqzip.errors import ImageError
 from gmvqzip.images.outputs import FORMATS, REFUSED, Format, format_of
-from gmvqzip.images.picture import Picture, read_picture
+from gmvqzip.images.picture import read_picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.images.writing import picture_bytes, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

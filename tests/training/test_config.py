@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import RATED, TINY
+from tiny_runs import HYPERPRIOR, RATED, TINY
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.quantizers import GMVQSettings
-from gmvqzip.training.config import PRESETS, config_from_dict, load_config, preset
+from gmvqzip.training.config import config_from_dict
+from gmvqzip.training.presets import PRESETS, load_config, preset
 
 NETWORK = """
 [network]
@@ -38,6 +39,13 @@ class TestRoundTrip:
     @pytest.mark.parametrize("config", [TINY, RATED, *PRESETS.values()])
     def test_through_json(self, config: Any) -> None:
         assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+    def test_fields_of_all_kinds_in_a_checkpoint(self) -> None:
+        both = TINY.to_dict() | HYPERPRIOR.to_dict()
+        assert config_from_dict(both, stored=True) == HYPERPRIOR
+        assert config_from_dict(both | TINY.to_dict(), stored=True) == TINY
+        with pytest.raises(TrainingError, match="the training of a hyperprior model has no codebook_rate, no entropy"):
+            config_from_dict(both)
 
     def test_presets(self) -> None:
         for name, config in PRESETS.items():
@@ -93,6 +101,12 @@ class TestToml:
             ('preset = "small"\nquantizer = 3', "malformed"),
             ('preset = "small"\n[quantizer]\ncolour = 1', "colour"),
             ('preset = "small"\n[network]\nstrides = [3, 5]', "powers of two"),
+            (
+                'preset = "photo"\nhard_after = 0.5\nreseed_every = 3',
+                "hyperprior model has no hard_after, no reseed_every",
+            ),
+            ('preset = "photo"\n[quantizer]\nbeta = 1', "a hyperprior model has no quantizer"),
+            ('preset = "small"\nprior_until = 0.5', "a staged model has no prior_until"),
             ('preset = "small"\nsteps = 10\nepochs = 1', "exactly one of"),
         ],
     )

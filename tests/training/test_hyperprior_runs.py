@@ -19,7 +19,7 @@ from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import verify
 from gmvqzip.training.channels import order_channels
 from gmvqzip.training.config import TrainConfig, config_from_dict
-from gmvqzip.training.hyperprior import CODES, PRIOR, SCALAR, HyperpriorTrainer
+from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.run import train_model
 from gmvqzip.training.splits import DataSplits
@@ -34,7 +34,7 @@ def made(folder: Path, config: TrainConfig = TINY) -> HyperpriorTrainer:
 def run(trainer: HyperpriorTrainer, until: int | None = None) -> list[tuple[float, str]]:
     seen: list[tuple[float, str]] = []
     trainer.run(
-        on_step=lambda record: seen.append((record.values["loss"], trainer.phase)),
+        on_step=lambda record: seen.append((record.values["loss"], trainer.phase.name)),
         on_evaluation=lambda: None,
         stop=lambda: until is not None and trainer.step >= until,
     )
@@ -45,7 +45,7 @@ def test_the_phases_follow_one_another(tmp_path: Path) -> None:
     trainer = made(tmp_path)
     assert not trainer.ready
     phases = [phase for _, phase in run(trainer)]
-    assert phases == [SCALAR] * 6 + [PRIOR] * 3 + [CODES] * 3
+    assert phases == ["scalar"] * 6 + ["prior"] * 3 + ["codes"] * 3
     assert trainer.ready
 
 

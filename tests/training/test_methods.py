@@ -18,10 +18,11 @@ from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.models.plain import plain_network
 from gmvqzip.models.store import load_network
 from gmvqzip.quantizers import FSQSettings, GMVQSettings, GumbelSettings, MVQSettings, SQVAESettings, VQSettings
-from gmvqzip.training.config import TrainConfig, config_from_dict, load_config, preset
+from gmvqzip.training.config import TrainConfig, config_from_dict
 from gmvqzip.training.evaluation import to_tensor
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.methods import CODEBOOK_RATE, NAMES, with_quantizer
+from gmvqzip.training.presets import load_config, preset
 from gmvqzip.training.schedule import quantizer_settings, temperature
 from gmvqzip.training.trainer import Trainer
 

@@ -11,9 +11,10 @@ from tiny_runs import HYPERPRIOR, TINY, Recorder, splits, train
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmvqzip.training import loop
-from gmvqzip.training.config import PRESETS, TrainConfig
+from gmvqzip.training.config import StagedTraining
 from gmvqzip.training.optim import Muon
 from gmvqzip.training.precision import Precision
+from gmvqzip.training.presets import PRESETS
 
 FAST, PLAIN, MIXED = Precision(True, True), Precision(False, False), Precision(True, False)
 RUNS = {"staged": replace(TINY, precision="auto"), "hyperprior": replace(HYPERPRIOR, precision="auto")}
@@ -25,7 +26,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, to: Precision) -> None:
 
 
 def test_it_is_measured_by_default() -> None:
-    assert TrainConfig(TINY.network).precision == "auto"
+    assert StagedTraining(TINY.network).precision == "auto"
     assert {config.precision for config in PRESETS.values()} == {"auto"}
 
 

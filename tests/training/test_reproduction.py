@@ -28,7 +28,7 @@ from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.stopping import Stopping
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "paper"
 ONE = replace(
     TINY,
     network=replace(TINY.network, grids=(GridConfig(stride=4, codes=16, dimensions=4),)),  # type: ignore[type-var]

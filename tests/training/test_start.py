@@ -14,14 +14,16 @@ from tiny_runs import CPU, HYPERPRIOR, RATED, TINY, Recorder, pictures, splits, 
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.hyperconfig import GroupsConfig
 from gmvqzip.models.hyperstore import dump_hyperprior
+from gmvqzip.models.quality import ANCHORS
 from gmvqzip.models.registry import ModelInfo, read_info
 from gmvqzip.models.store import load_tables, read_tensors
 from gmvqzip.training import run
 from gmvqzip.training.choice import choose
-from gmvqzip.training.config import TrainConfig, preset
-from gmvqzip.training.hyperprior import CODES, HyperpriorTrainer
+from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.hyperprior import HyperpriorTrainer
 from gmvqzip.training.imagesets import UniformSet
 from gmvqzip.training.loop import TrainingLoop
+from gmvqzip.training.presets import preset
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.start import described, differences, find_start
 from gmvqzip.training.trainer import Trainer
@@ -42,6 +44,15 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> ModelInfo:
     folder = tmp_path_factory.mktemp("staged")
     assert train(folder, RATED) is not None
     return read_info(folder / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trunk")
+    trainer = loop(folder, replace(HYPERPRIOR, network=replace(HYPERPRIOR.network, distortions=2)))
+    losses(trainer, until=4)
+    trainer.save()
+    return folder / "checkpoint-00000004.pt"
 
 
 def from_(info: ModelInfo, config: TrainConfig = HYPERPRIOR) -> TrainConfig:
@@ -65,7 +76,7 @@ def loop(folder: Path, config: TrainConfig) -> HyperpriorTrainer:
 
 def test_at_its_first_step_a_hyperprior_model_is_that_of_the_file(tmp_path: Path, hyperprior: ModelInfo) -> None:
     trainer = loop(tmp_path, from_(hyperprior))
-    assert trainer.phase == CODES
+    assert trainer.phase.name == "codes"
     assert trainer.ready
     path = tmp_path / "again.safetensors"
     path.write_bytes(dump_hyperprior("again", trainer.exported, {}))
@@ -254,3 +265,46 @@ def test_runs_know_their_start(hyperprior: ModelInfo) -> None:
     assert found.model_id == hyperprior.model_id
     assert splits().test is not None
     assert run.Verdict is Verdict
+
+
+class TestCheckpoints:
+    """Runs that branch from another run's checkpoint."""
+
+    @pytest.mark.parametrize("distortion", ["rgb", "eye"])
+    def test_a_branch_begins_with_the_weights_of_its_distortion(
+        self, tmp_path: Path, trunk: Path, distortion: str
+    ) -> None:
+        network = replace(HYPERPRIOR.network, distortion=distortion)
+        config = replace(HYPERPRIOR, network=network).started(str(trunk))
+        assert 0 < config.scalar_until < config.prior_until
+        trainer = loop(tmp_path, config)
+        trainer.branch()
+        both = torch.load(trunk, weights_only=True)["model"]
+        gain = both["transform.gain.anchors"]
+        expected = gain[:ANCHORS] if distortion == "rgb" else gain[-ANCHORS:]
+        assert torch.equal(trainer.model.transform.gain.anchors, expected)
+        scales = both["context.0.head.conv.bias"].clone()
+        losses(trainer, until=1)
+        moved = (trainer.model.steps()[0].head.conv.bias - scales).abs().max()
+        assert moved < 0.05  # and is not started again
+
+    def test_a_whole_run_from_one(self, tmp_path: Path, trunk: Path) -> None:
+        said = Recorder()
+        config = replace(choose(None, None, str(trunk), "small", said.lines.append), steps=12)
+        assert config.network == HYPERPRIOR.network
+        assert train(tmp_path, config, DATA, recorder=said) is not None
+        card = read_info(tmp_path / "tiny.safetensors").card
+        assert card["started_from"] == {"name": trunk.name}
+        assert card["trained_on"] == "gradients; started from a checkpoint of another run"
+
+    def test_one_that_does_not_fit(self, tmp_path: Path, trunk: Path, staged: ModelInfo) -> None:
+        other = replace(HYPERPRIOR, network=replace(HYPERPRIOR.network, context_width=24))
+        with pytest.raises(TrainingError, match="whose network differs: context_width 16, not 24"):
+            loop(tmp_path, other.started(str(trunk))).branch()
+        with pytest.raises(TrainingError, match="from a model, not from a checkpoint"):
+            Trainer(RATED.started(str(trunk)), DATA.train, tmp_path, CPU).branch()
+        damaged = tmp_path / "damaged.pt"
+        damaged.write_bytes(trunk.read_bytes()[:-100])
+        for path in (damaged, tmp_path / "missing.pt"):
+            with pytest.raises(TrainingError, match="no checkpoint that can be read"):
+                loop(tmp_path, HYPERPRIOR.started(str(path))).branch()

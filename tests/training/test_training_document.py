@@ -12,10 +12,17 @@ import pytest
 
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.quantizers import GMVQSettings
-from gmvqzip.training.config import PRESETS, TrainConfig, load_config
+from gmvqzip.training.config import HyperpriorTraining, StagedTraining
+from gmvqzip.training.presets import PRESETS, load_config
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-PARTS = {"": TrainConfig, "quantizer.": GMVQSettings, "network.": NetworkConfig, "network.grids.": GridConfig}
+PARTS = (
+    ("", StagedTraining),
+    ("", HyperpriorTraining),
+    ("quantizer.", GMVQSettings),
+    ("network.", NetworkConfig),
+    ("network.grids.", GridConfig),
+)
 
 
 def shown(value: Any) -> str:
@@ -30,7 +37,7 @@ def test_the_table_lists_every_field_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| *(.*?) *\|", table, re.MULTILINE))
     expected = {
         prefix + field.name: shown(field.default)
-        for prefix, part in PARTS.items()
+        for prefix, part in PARTS
         for field in fields(part)
         if field.name not in ("network", "quantizer")
     }

@@ -13,7 +13,7 @@ import torch
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.quantizers import GMVQSettings
-from gmvqzip.training.config import TrainConfig
+from gmvqzip.training.config import HyperpriorTraining, StagedTraining, TrainConfig
 from gmvqzip.training.imagesets import Pixels, UniformSet
 from gmvqzip.training.loop import StepRecord
 from gmvqzip.training.run import RunCallbacks, train_model
@@ -25,7 +25,7 @@ SIDE = 16
 CPU = torch.device("cpu")
 
 # Stages open at steps 0 and 3, quantise from steps 3 and 6; the running average begins at step 8.
-TINY = TrainConfig(
+TINY = StagedTraining(
     network=NetworkConfig(
         strides=(4,),
         channels=(16,),
@@ -51,7 +51,7 @@ RATED = replace(
     rate_full=0.8,
     reseed_every=2,
 )
-HYPERPRIOR = TrainConfig(
+HYPERPRIOR = HyperpriorTraining(
     network=HyperpriorConfig(
         strides=(4, 8),
         channels=(16, 16),

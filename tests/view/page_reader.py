@@ -12,7 +12,7 @@ from PIL import Image
 from gmvqzip import inspection
 from gmvqzip.codec import Codec
 from gmvqzip.format.container import unpack
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.view.page import Seen
 
 VOID = {"meta", "img", "input", "br", "path"}

@@ -16,7 +16,7 @@ from page_reader import seen
 from tiny_hyperprior import smooth
 
 from gmvqzip.codec import Codec
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.view.page import page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -13,7 +13,7 @@ from tiny_hyperprior import smooth
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec
 from gmvqzip.errors import ImageError
-from gmvqzip.images.picture import Picture
+from gmvqzip.images.pixels import Picture
 from gmvqzip.view.heat import heat
 from gmvqzip.view.page import BARS, Seen, page, picture_uri
 from gmvqzip.view.parts import parts, steps, together

@@ -1,9 +1,9 @@
 """Make the golden packs in tests/golden/packs: `.gmvqp` files whose pictures must decode to the same codes for ever.
 
-python scripts/make_golden_packs.py           add the packs that are missing
-python scripts/make_golden_packs.py --check   only compare what they hold; exit 1 if one is missing or differs
+python scripts/golden/packs.py           add the packs that are missing
+python scripts/golden/packs.py --check   only compare what they hold; exit 1 if one is missing or differs
 
-The codes are those of scripts/make_golden_files.py, under its model of tables alone. A pack that exists is never
+The codes are those of scripts/golden/files.py, under its model of tables alone. A pack that exists is never
 changed: a new version of the format adds packs of its own. Their bytes are not compared, since another zlib may deflate
 an index to other bytes.
 """
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from make_golden_files import CASES, FILES, MODEL, random_codes
+from files import CASES, FILES, MODEL, random_codes
 
 from gmvqzip.codec import Codec
 from gmvqzip.models.registry import read_info

@@ -1,6 +1,6 @@
 """What each encoder effort gains, and what it takes: BD-rate against effort 1, and time, on the same pictures.
 
-    python scripts/efforts.py PICTURES... [--model photo] [--efforts 1,4,9] [--qualities 15,40,65,90] [--threads 2]
+    python scripts/measure/efforts.py PICTURES... [--efforts 1,4,9] [--qualities 15,40,65,90] [--threads 2]
 
 Prints a Markdown table. Rate is of whole files, PSNR the mean over pictures; the decoder's time is no matter of effort.
 """

@@ -1,6 +1,6 @@
 """Codebooks on equal latents: the criterion triple of Wasserstein VQ beside VQ-VAE's ways of moving codes.
 
-    python scripts/latents.py MODEL --set cifar10 --data DATA --codes 1024 --steps 3000 --results latents.json
+    python scripts/paper/latents.py MODEL --set cifar10 --data DATA --codes 1024 --steps 3000 --results latents.json
 
 The proxies of a trained single-stage model on training pictures are kept fixed; each method moves K codes by its own
 loss alone. Printed and written as JSON, on the proxies of test pictures: quantisation error (mean over sites of the

@@ -1,6 +1,6 @@
 """The lines that reproduce.py wrote, as Markdown tables: means over seeds, the paper's figures beside them.
 
-    python scripts/tables.py runs/table1-cifar10.jsonl [--short]
+    python scripts/paper/tables.py runs/table1-cifar10.jsonl [--short]
 
 Published are the figures of table 1 of arXiv 2410.10180, MSE x 1000 / perplexity; its network and its grids are not
 stated, so they are no targets of this network and this budget.

@@ -1,8 +1,8 @@
 """Train and measure every row of a comparison of quantisers, on one network and under one budget.
 
-    python scripts/reproduce.py table1 --set cifar10 --data DATA --seeds 0 1 --steps 12000
-    python scripts/reproduce.py table1 --set celeba128 --data DATA --rows gmvq vqvae+l2 --time-per-run 15m
-    python scripts/reproduce.py ablations --set cifar10 --data DATA --change quantizer.gamma=0.05
+    python scripts/paper/reproduce.py table1 --set cifar10 --data DATA --seeds 0 1 --steps 12000
+    python scripts/paper/reproduce.py table1 --set celeba128 --data DATA --rows gmvq vqvae+l2 --time-per-run 15m
+    python scripts/paper/reproduce.py ablations --set cifar10 --data DATA --change quantizer.gamma=0.05
 
 Experiments: table1 (the paper's rows, and what came after it), sweeps (settings of each row, measured on validation
 pictures), entropy (the weight of the entropy, figure 4), ablations (of GM-VQ), masks (masked VQ beside VQ-VAE at 64
@@ -55,9 +55,10 @@ from gmvqzip.models import registry
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.training.checkpoint import checkpoints
-from gmvqzip.training.config import TrainConfig, preset
+from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.datasets import load_dataset
 from gmvqzip.training.evaluation import soft_measures
+from gmvqzip.training.presets import preset
 from gmvqzip.training.run import RunCallbacks, train_model
 from gmvqzip.training.splits import DataSplits
 from gmvqzip.training.stopping import Stopping

@@ -1,7 +1,7 @@
 """Bytes per picture: a pack against loose .gmvq files, a zip of JPEGs and a tar of WebPs; and the time to decode one.
 
-    python scripts/pack_sizes.py MODEL --dataset cifar10|celeba --data PATH [--count N] [--threads 1]
-    python scripts/pack_sizes.py MODEL --pictures FILE.npy
+    python scripts/measure/pack_sizes.py MODEL --dataset cifar10|celeba --data PATH [--count N] [--threads 1]
+    python scripts/measure/pack_sizes.py MODEL --pictures FILE.npy
 
 Works on the test part of the data set, or on a uint8 array [N, H, W, 3]. JPEG (optimised) and WebP (method 6) are coded
 at the lowest quality, one for all pictures, whose mean PSNR is not below the model's, or at the lowest that there is;

@@ -1,6 +1,7 @@
 """Files per second over many pictures: one `compress -r`, one process for each file, and Pillow's WebP in a loop.
 
-    python scripts/many_files.py [--pictures PATH ...] [--sizes 32x32=10000 128x128=576 768x512=24] [--model photo]
+    python scripts/measure/many_files.py [--pictures PATH ...] [--sizes 32x32=10000 128x128=576 768x512=24]
+        [--model photo]
 
 PATH is a folder of pictures, cut into tiles of the wanted sizes, or a .npy of uint8 [N, H, W, 3], taken for its own
 size; where neither has any of a size, smooth random pictures are made. The pictures are PNG files in a temporary

@@ -1,7 +1,7 @@
 """Previews of a few hundred bytes, beside other codecs: mean PSNR at a ceiling for the whole file.
 
-    python scripts/tiny_files.py KODAK/*.png --sizes 200 300 500 1000 2000
-    python scripts/tiny_files.py docs/pictures/otter.jpg --sizes 300 --sheet otter-300.png
+    python scripts/measure/tiny_files.py KODAK/*.png --sizes 200 300 500 1000 2000
+    python scripts/measure/tiny_files.py docs/pictures/otter.jpg --sizes 300 --sheet otter-300.png
 
 gmvqzip gets `target_size` alone. Of every other codec the best of many files is taken: the picture at 1, 1/2, 1/4, ...
 of its size, the largest file at each that is not above the ceiling, enlarged again with the same filter, and of these

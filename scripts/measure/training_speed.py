@@ -1,7 +1,7 @@
 """Pictures per second of training steps, and what each part of a step takes; on request beside another checkout.
 
-    python scripts/training_speed.py [--preset photo] [--data DIR] [--steps 30] [--precision auto] [--threads 2]
-    python scripts/training_speed.py --against ../before        # the steps of that tree, by turns with this one's
+    python scripts/measure/training_speed.py [--preset photo] [--data DIR] [--steps 30] [--precision auto] [--threads 2]
+    python scripts/measure/training_speed.py --against ../before        # steps of that tree, by turns with this one's
 
 Steps are those of the middle of a run, from random weights, the running average included; those of a hyperprior
 model once under scalar rounding, once with its codes. Without --data the pictures are made up. Prints one JSON object:
@@ -95,10 +95,10 @@ def made_trainer(options: argparse.Namespace, folder: Path) -> Any:
     import torch
 
     from gmvqzip.models.hyperconfig import HyperpriorConfig
-    from gmvqzip.training.config import preset
     from gmvqzip.training.datasets import load_dataset
     from gmvqzip.training.hyperprior import HyperpriorTrainer
     from gmvqzip.training.imagesets import UniformSet
+    from gmvqzip.training.presets import preset
     from gmvqzip.training.trainer import Trainer
 
     config = preset(options.preset).with_length(steps=20_000, epochs=None, seconds=None)
@@ -122,7 +122,7 @@ def made_trainer(options: argparse.Namespace, folder: Path) -> Any:
 def to_codes(trainer: Any) -> None:
     """From the scalar form to the end of the run, where there are codes; the codebooks stay as they are."""
     trainer.model.set_rounding(True)
-    trainer.phase = "codes"
+    trainer.phase = trainer.phases[-1]
     trainer.step, trainer._typical = 19_000, 0.0  # the loss of such codebooks is no outlier
 
 
@@ -237,13 +237,13 @@ def main() -> None:
     if options.worker:
         work(options)
         return
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).resolve().parents[2]
     sys.path.insert(0, str(here))
     import torch
 
     from gmvqzip.models.hyperconfig import HyperpriorConfig
-    from gmvqzip.training.config import preset
     from gmvqzip.training.precision import training_precision
+    from gmvqzip.training.presets import preset
 
     chosen = training_precision(options.precision, torch.device(options.device))
     workers = {"this": Worker(here, options)}

@@ -7,8 +7,9 @@ from typing import Any
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.models.config import NetworkConfig
-from gmvqzip.training.config import TrainConfig, preset
+from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.methods import with_quantizer
+from gmvqzip.training.presets import preset
 
 PRESETS = {"cifar10": "paper-cifar10", "celeba128": "paper-celeba"}
 PRIOR_IMAGES = {"cifar10": 8192, "celeba128": 512}  # of the training part, 512 codes for each entry of a table

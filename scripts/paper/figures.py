@@ -1,8 +1,8 @@
 """The paper's figures 3 and 4, measured: numbers as JSON, drawn as PNG.
 
-    python scripts/figures.py bias --json bias.json --plot bias.png
-    python scripts/reproduce.py entropy --set cifar10 --data DATA --seeds 0 1 --results runs/entropy.jsonl
-    python scripts/figures.py entropy --json runs/entropy.jsonl --plot entropy.png
+    python scripts/paper/figures.py bias --json bias.json --plot bias.png
+    python scripts/paper/reproduce.py entropy --set cifar10 --data DATA --seeds 0 1 --results runs/entropy.jsonl
+    python scripts/paper/figures.py entropy --json runs/entropy.jsonl --plot entropy.png
 
 bias (figure 3, appendix A.1): a random network f with hidden layers of 50 and 5 takes one of 10 actions as a one-hot
 and gives a number. The exact gradient of E_{c ~ softmax(l)} f(onehot(c)) by l is compared with the mean of 50

@@ -1,7 +1,7 @@
 """Make the golden vectors in tests/golden: what a version of the format wrote must be read, and written, for ever.
 
-python scripts/make_golden.py           add the vectors that are missing
-python scripts/make_golden.py --check   only compare; exit 1 if a vector is missing or would differ
+python scripts/golden/vectors.py           add the vectors that are missing
+python scripts/golden/vectors.py --check   only compare; exit 1 if a vector is missing or would differ
 
 A vector that exists is never changed: if the code would write other bytes, the format has changed, and that takes a
 new version.
@@ -22,7 +22,7 @@ from gmvqzip.entropy import coder
 from gmvqzip.entropy.codes import codes_crc32
 from gmvqzip.format import container
 
-GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 TOTAL = 2**24
 
 Runs = list[list[int]]  # a table as [entry, times] pairs

@@ -1,6 +1,6 @@
 """A short run from a trained model under changed settings, and what it is worth on pictures of another folder.
 
-    python scripts/fine_tuning.py TRAIN TEST --steps 150 --set batch_size=16 crop=64 muon_rate=0.002
+    python scripts/measure/fine_tuning.py TRAIN TEST --steps 150 --set batch_size=16 crop=64 muon_rate=0.002
 
 Prints one JSON object: percent of bytes of the tuned model beside the model started from, and beside WebP, at equal
 PSNR over qualities 20 to 95; processor seconds of the steps; both curves. Files are made without refinement of codes,
@@ -24,9 +24,9 @@ from gmvqzip.images.picture import read_picture
 from gmvqzip.models.hyperstore import dump_hyperprior
 from gmvqzip.models.registry import read_info
 from gmvqzip.setting import rounds_of
-from gmvqzip.training.config import preset
 from gmvqzip.training.folder import list_pictures, load_folder
 from gmvqzip.training.hyperprior import HyperpriorTrainer
+from gmvqzip.training.presets import preset
 from gmvqzip.training.start import find_start
 from gmvqzip.training.verdict import byte_difference, model_curve, rival_curves
 

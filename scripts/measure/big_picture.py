@@ -1,8 +1,8 @@
 """Memory, time and seams of a picture of many megapixels, and what a region of it costs.
 
-    python scripts/big_picture.py PICTURES... [--megapixels 100] [--model photo] [--quality 50] [--effort 4]
+    python scripts/measure/big_picture.py PICTURES... [--megapixels 100] [--model photo] [--quality 50] [--effort 4]
         [--threads 2] [--regions 9] [--seed 0]
-    python scripts/big_picture.py PICTURES... --megapixels 4 --sides 0,256,512,1024 [...]
+    python scripts/measure/big_picture.py PICTURES... --megapixels 4 --sides 0,256,512,1024 [...]
 
 The picture is a mosaic of the given photographs, enlarged, mirrored by turns, and not in step with the tiles. Prints
 one JSON object:

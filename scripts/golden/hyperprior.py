@@ -1,7 +1,7 @@
 """Make the golden files in tests/golden/hyperprior: models and `.gmvq` files that must decode to the same for ever.
 
-python scripts/make_golden_hyperprior.py           add the files that are missing
-python scripts/make_golden_hyperprior.py --check   only compare; exit 1 if a file is missing or would differ
+python scripts/golden/hyperprior.py           add the files that are missing
+python scripts/golden/hyperprior.py --check   only compare; exit 1 if a file is missing or would differ
 
 The models' weights are random, and their files are never made again: another machine might draw others. The codes of
 the pictures are drawn from the models' tables by a generator that is written out here, so that the rest is the same
@@ -27,7 +27,7 @@ from gmvqzip.format.tiles import TileGrid
 from gmvqzip.models.hyperconfig import GroupsConfig, HyperpriorConfig
 from gmvqzip.models.registry import read_info
 
-FILES = Path(__file__).resolve().parent.parent / "tests" / "golden" / "hyperprior"
+FILES = Path(__file__).resolve().parents[2] / "tests" / "golden" / "hyperprior"
 EXPECTED = "expected.json"
 MODELS = {
     "hyperprior-1": HyperpriorConfig(

@@ -1,7 +1,7 @@
 """Make the golden files in tests/golden/files: whole `.gmvq` files that must decode to the same codes for ever.
 
-python scripts/make_golden_files.py           add the files that are missing
-python scripts/make_golden_files.py --check   only compare; exit 1 if a file is missing or would differ
+python scripts/golden/files.py           add the files that are missing
+python scripts/golden/files.py --check   only compare; exit 1 if a file is missing or would differ
 
 The codes are random and do not come out of a network, so that the files are the same on every machine. A file that
 exists is never changed: a new version of the format adds files of its own.
@@ -25,7 +25,7 @@ from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import model_identity
 
-FILES = Path(__file__).resolve().parent.parent / "tests" / "golden" / "files"
+FILES = Path(__file__).resolve().parents[2] / "tests" / "golden" / "files"
 MODEL = "tables-1.safetensors"  # a model of tables alone: decoding codes takes no more
 EXPECTED = "expected.json"
 CONFIG = NetworkConfig(
