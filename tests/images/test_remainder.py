@@ -68,6 +68,8 @@ def test_heic(scene, encoded):
     picture = read_picture(out.getvalue())
     assert np.abs(picture.pixels.astype(int) - pixels).mean() < 4
     assert any("only one of 2 frames" in line for line in picture.dropped)
+    sequence = read_picture(out.getvalue() + box(b"moov", b"a burst"))
+    assert "bytes of a box 'moov' are not kept" in sequence.dropped[0]
     deep = (pixels.astype(np.uint16) << 8).astype("<u2")
     out = io.BytesIO()
     heif.from_bytes(mode="RGB;16", size=(64, 64), data=deep.tobytes()).save(out, quality=95, chroma=444)
