@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import Once, fast_bfloat16, full_precision, image_tensor, torch_device, without_torch
+from gmvqzip.engines.base import (
+    Once,
+    fast_bfloat16,
+    full_precision,
+    image_tensor,
+    threads_for,
+    torch_device,
+    without_torch,
+)
 from gmvqzip.engines.choice import Candidates, choose
 from gmvqzip.engines.search import Search
 from gmvqzip.entropy.blocks import Block
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from gmvqzip.models.distortion import Distortion
     from gmvqzip.models.transform import Transform
 
+_MOVES = 2 / 3  # of a round
 Floats = NDArray[np.float32]
 
 
@@ -57,11 +66,16 @@ class HyperpriorNetwork:
         """At each site the code of the mixture's MAP rule (eq. 16 with the prior).
 
         With `setting.rounds`, a search for codes of less lambda * distortion + bits per pixel follows, the distortion
-        that of the configuration: in each round the targets of the choice move (`Search`), and the MAP codes are taken
-        again. The last codes of several rounds are taken unseen where the round before was a gain.
+        that of the configuration: the targets of the choice move (`Search`), and MAP codes are taken again, twice in
+        three rounds. Nobody looks at the picture of the last codes, where the move before was a gain: that would take
+        half as long as a move, and moves are bounded; in two rounds, the one move is looked at.
 
         Latents of pixels around `inner` are taken as the analysis gives them.
         """
+        with threads_for(pixels.size // 3):
+            return self._analyse(pixels, setting, inner or Box(0, 0, pixels.shape[2], pixels.shape[1]))
+
+    def _analyse(self, pixels: NDArray[np.uint8], setting: Setting, inner: Box) -> list[Piece]:
         import torch
 
         transform, device = self.loaded()
@@ -69,7 +83,6 @@ class HyperpriorNetwork:
         images = image_tensor(pixels, device)
         with torch.inference_mode(), full_precision(device):
             around, hyper_around = transform.analyse(images, position)
-        inner = inner or Box(0, 0, pixels.shape[2], pixels.shape[1])
         latent = _array(around[(..., *inner.cells(self.config.strides[-1]))])
         hyper = _array(hyper_around[(..., *inner.cells(self.config.alignment))])
         memo: Memo = {}
@@ -81,11 +94,12 @@ class HyperpriorNetwork:
         lambda_ = self.config.lambda_of((setting.quality - 1) / (QUALITIES - 1))
         weight = lambda_ * 255**2 / (3 * setting.trade)
         search = Search(latent, self._channel_precisions() / np.float32(weight * setting.trade * math.log(2)))
-        for _ in range(setting.rounds):
+        moves = round(setting.rounds * _MOVES)
+        for _ in range(moves):
             errors, gradient = self._descent(chosen, scene, position)
             search.look(chosen, weight * errors + bits, gradient)
             chosen, bits = self._choose(search.move(), hyper, setting, memo)
-        if setting.rounds > 1:
+        if setting.rounds == 1 or moves > 1:
             return search.last(chosen)
         errors = self._errors(chosen, scene, position)
         return search.better(chosen, weight * errors + bits)

@@ -198,7 +198,7 @@ def _shifts(planes: Tensor, axis: int) -> Tensor:
     """The weighted sums along an axis, which gets shorter by the window's two ends."""
     side = planes.shape[axis] - 2 * _RADIUS
     weights = _gaussian().tolist()
-    total = planes.narrow(axis, 0, side) * weights[0]
+    total: Tensor = planes.narrow(axis, 0, side) * weights[0]
     for place in range(1, 2 * _RADIUS + 1):
         total.add_(planes.narrow(axis, place, side), alpha=weights[place])
     return total
