@@ -37,12 +37,15 @@ from gmvqzip.images.scaling import resize
 from gmvqzip.models import registry
 from gmvqzip.rates import RateOptions, Wish
 from gmvqzip.setting import DEFAULT_EFFORT, Setting, rounds_of
+from gmvqzip.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
+
+sleep_while_waiting()
 
 Region = tuple[int, int, int, int]  # x, y, width and height in pixels
 

@@ -38,6 +38,7 @@ LEVELS = {
     "forks": 0,
     "memory": 0,
     "torchrun": 0,
+    "threads": 0,
 }
 # Rooms of one level that know each other: a model file holds tables, and checks them; a run measures its model at work,
 # as the bench does.
@@ -47,6 +48,7 @@ WITHOUT = {
     "format": {"torch", "numpy", "."},
     "errors.py": {"torch", "numpy", "."},
     "forks.py": {"torch", "numpy", "."},
+    "threads.py": {"torch", "numpy", "."},
     "models/registry.py": {"torch", "numpy", "."},
     "models/config.py": {"torch", "numpy", "."},
     "models/hyperconfig.py": {"torch", "numpy", "."},
@@ -255,3 +257,11 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     script = "import gmvqzip, sys; gmvqzip.GmvqError; print(sorted({'torch', 'numpy', 'typer'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout.strip() == b"[]"
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise() -> None:
+    script = "import os, gmvqzip.codec; print(os.environ['OMP_WAIT_POLICY'])"
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, wanted in (({}, b"PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, b"ACTIVE")):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, env=kept | given)
+        assert done.stdout.strip() == wanted
