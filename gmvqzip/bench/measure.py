@@ -13,7 +13,7 @@ from PIL import Image
 
 from gmvqzip.bench.codecs import BenchCodec
 from gmvqzip.bench.metrics import Pixels, decibels, ms_ssim, no_ssimulacra2, psnr, scales_of, ssimulacra2
-from gmvqzip.errors import GmvqError, ImageError
+from gmvqzip.errors import GmvqError, ImageError, message_of
 from gmvqzip.images.picture import read_picture
 from gmvqzip.images.pixels import Picture, to_pil
 
@@ -59,7 +59,7 @@ def code(codec: BenchCodec, pixels: Pixels, quality: float) -> tuple[bytes, floa
     except (GmvqError, MemoryError):
         raise
     except Exception as error:  # of any codec's library
-        raise ImageError(f"{codec.title} cannot code this picture: {_line(error)}") from error
+        raise ImageError(f"{codec.title} cannot code this picture: {message_of(error)}") from error
     return data, time.perf_counter() - start
 
 
@@ -72,7 +72,7 @@ def look(codec: BenchCodec, pixels: Pixels, quality: float, coded: tuple[bytes, 
     except (GmvqError, MemoryError):
         raise
     except Exception as error:
-        raise ImageError(f"{codec.title} cannot read its own file: {_line(error)}") from error
+        raise ImageError(f"{codec.title} cannot read its own file: {message_of(error)}") from error
     decode_seconds = time.perf_counter() - start
     similarity = ms_ssim(pixels, decoded)
     point = Point(
@@ -117,7 +117,3 @@ def _means(points: Sequence[Point]) -> dict[str, Any]:
     found = {name: [getattr(point, name) for point in points] for name in FIGURES}
     known = {name: [value for value in values if value is not None] for name, values in found.items()}
     return {name: float(np.mean(values)) if values else None for name, values in known.items()}
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,7 +13,6 @@ from gmvqzip.images.colourspace import coded_space
 from gmvqzip.images.notes import Notes
 from gmvqzip.images.ranges import Range, note_ranges
 
-BOXED_FORMATS = ("AVIF", "HEIF")
 LAYERS_NOTE = "the layers are not kept, only the picture that they make"
 _WALKERS: dict[str, Callable[[BinaryIO, dict[str, Any]], Iterator[Range]]] = {
     "AVIF": boxes.boxed_ranges,

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.quantizers.result import QuantizerResult
@@ -86,6 +87,7 @@ class Quantizer(nn.Module, ABC):
     """
 
     settings: Any
+    codebook: Tensor
     neutral: ClassVar[float] = 0.0  # the raw weight where none is given
 
     def __init__(self, codes: int, dimensions: int) -> None:
@@ -167,9 +169,13 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor: ...
 
-    @abstractmethod
+    def codewords(self) -> Tensor:
+        """The codes [K, L] that the decoder reads."""
+        return self.codebook
+
     def _lookup(self, indices: Tensor) -> Tensor:
         """The codewords of indices [N], as [N, L]."""
+        return F.embedding(indices, self.codewords())
 
     def _initialise(self, proxies: Tensor, sharpness: float) -> None:
         """See `initialise`. proxies: [N, P]."""

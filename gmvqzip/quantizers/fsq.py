@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings
@@ -62,7 +61,6 @@ class FSQ(Quantizer):
     settings: FSQSettings
     levels: Tensor
     basis: Tensor
-    codebook: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: FSQSettings | None = None) -> None:
         settings = settings or FSQSettings(_LEVELS_OF.get(codes, RECOMMENDED[1024]))
@@ -110,9 +108,6 @@ class FSQ(Quantizer):
     def passing(self, proxy: Tensor) -> Tensor:
         """f(z) in the units of the codewords, not rounded: [N, L] to [N, L]."""
         return self.bound(proxy) / (self.levels // 2)
-
-    def _lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.codebook)
 
     def thresholds(self, channel: int) -> Tensor:
         """The values [Q - 1] of z in a channel at which its level changes, ascending; float64."""

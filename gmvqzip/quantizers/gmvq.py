@@ -240,9 +240,6 @@ class GMVQ(Quantizer):
             utilisation=utilisation,
         )
 
-    def _lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.codebook)
-
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm | None:
         """None: this is the plain form, unless weights are not learned: then the head gives none."""
         if self.settings.learned_weights:

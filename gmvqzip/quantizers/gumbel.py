@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.quantizers import ranks
@@ -90,9 +89,6 @@ class GumbelVQ(Quantizer):
         """The mean codeword under q(c | x): logits [N, K] to [N, L]."""
         with torch.autocast(proxy.device.type, enabled=False):
             return proxy.softmax(1) @ self.codebook
-
-    def _lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.codebook)
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
         """The logits l_c = W_c h + b_c of hidden features h [N, C], as a mixture in C + L dimensions.

@@ -54,7 +54,6 @@ class LFQ(Quantizer):
     """Quantiser with K = 2^L codes of L dimensions; proxies [N, L], no raw weights. See the module's docstring."""
 
     settings: LFQSettings
-    codebook: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: LFQSettings | None = None) -> None:
         settings = settings or LFQSettings()
@@ -88,9 +87,6 @@ class LFQ(Quantizer):
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         return ((proxy > 0) << torch.arange(self.dimensions, device=proxy.device)).sum(1)
-
-    def _lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.codebook)
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
         """The nearest corner of the cube."""

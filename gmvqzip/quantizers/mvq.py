@@ -117,9 +117,6 @@ class MVQ(Quantizer):
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         return nearest(proxy, self.codewords())
 
-    def _lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.codewords())
-
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
         """The nearest row of the table."""
         return nearest_form(self.codewords().detach(), head_weight, head_bias, project_weight)

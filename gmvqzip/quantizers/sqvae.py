@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.quantizers import ranks
@@ -132,9 +131,6 @@ class SQVAE(Quantizer):
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         return nearest(proxy, self.codebook)
-
-    def _lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.codebook)
 
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
         """The nearest codeword: the posterior's argmax, whatever the variance."""

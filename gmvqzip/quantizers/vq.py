@@ -170,9 +170,6 @@ class VQ(Quantizer):
             words = (1 + scale * self.affine_scale) * words + scale * self.affine_shift
         return self._on_sphere(words)
 
-    def _lookup(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices, self.codewords())
-
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm:
         """The nearest codeword. On the unit sphere it is the same whether z is normalised or not."""
         return nearest_form(self.codewords().detach(), head_weight, head_bias, project_weight)

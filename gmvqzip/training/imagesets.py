@@ -90,19 +90,6 @@ def _dots(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
     return pixels.view("V3")[..., 0]
 
 
-def pad_to(pixels: Pixels, crop: int) -> Pixels:
-    """Replicate the bottom row and the right column until both sides are at least `crop`. [H, W, 3] -> [H', W', 3]"""
-    rows, columns = max(0, crop - pixels.shape[0]), max(0, crop - pixels.shape[1])
-    return np.pad(pixels, ((0, rows), (0, columns), (0, 0)), mode="edge") if rows or columns else pixels
-
-
-def centre_crop(pixels: Pixels, crop: int) -> Pixels:
-    """The middle `crop` x `crop` of a picture [H, W, 3], padded first where it is smaller."""
-    pixels = pad_to(pixels, crop)
-    top, left = (pixels.shape[0] - crop) // 2, (pixels.shape[1] - crop) // 2
-    return pixels[top : top + crop, left : left + crop]
-
-
 def centre_window(pixels: Pixels, crop: int | None) -> Pixels:
     """The middle of a picture [H, W, 3], at most `crop` along each side; all of it for None."""
     if crop is None:

@@ -12,8 +12,6 @@ import torch
 from torch import nn
 
 from gmvqzip import ModelError
-from gmvqzip.entropy import context as context_module
-from gmvqzip.entropy import layers
 from gmvqzip.entropy.tables import frequencies
 from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.cost import cost
@@ -71,6 +69,18 @@ def test_against_the_network(config: NetworkConfig, tmp_path: Path) -> None:
     assert found.decode_kmac == pytest.approx(counter.per_pixel())
 
 
+class Counted(np.ndarray[Any, Any]):
+    """Weights that count the products they are in."""
+
+    products = 0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *inputs: Any, **options: Any) -> Any:
+        plain = [np.asarray(value) for value in inputs]
+        if ufunc is np.matmul:
+            Counted.products += plain[0].size * plain[1].shape[1]
+        return getattr(ufunc, method)(*plain, **options)
+
+
 HYPERPRIORS = [
     tiny_hyperprior.CONFIG,
     HyperpriorConfig(
@@ -98,20 +108,18 @@ def test_a_hyperprior_model(config: HyperpriorConfig, tmp_path: Path, monkeypatc
     weights = sum(value.numel() for value in model.transform.state_dict().values())
     assert found.parameters == weights + sum(value.size for value in integers.values())
 
-    counted = 0
-    multiply = layers.products
-
-    def count(inputs: Any, matrix: Any) -> Any:
-        nonlocal counted
-        counted += len(inputs) * matrix.size
-        return multiply(inputs, matrix)
-
-    for module in (layers, context_module):
-        monkeypatch.setattr(module, "products", count)
     context = load_context(info, config)
+    layers = [context._spread, context._up, context._smooth]
+    layers += [layer for step in context._steps for layer in (step.mix, *step.heads)]
+    for layer in layers:
+        layer.weight = layer.weight.view(Counted)
+    context._of_features = context._of_features.view(Counted)
+    for step in context._steps:
+        step._matrices = [matrix.view(Counted) for matrix in step._matrices]
+    monkeypatch.setattr(Counted, "products", 0)
     rows = SIDE // config.alignment
     context.walk(rows, rows, 50, lambda block: np.zeros(block.pairs.shape, int))
-    contexts = counted / SIDE**2 / 1000
+    contexts = Counted.products / SIDE**2 / 1000
     counter = Counter(model.transform)
     with torch.inference_mode():
         latent, _ = model.transform.analyse(torch.rand(1, 3, SIDE, SIDE), torch.tensor([0.5]))
