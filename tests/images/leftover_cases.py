@@ -152,6 +152,8 @@ def trailers() -> Iterator[Case]:
         ("WEBP", image, {"lossless": True}),
         ("GIF", few, {}),
         ("BMP", image, {}),
+        ("DIB", image, {}),
+        ("DIB", few.quantize(16), {}),
         ("TGA", image, {}),
         ("TGA", image, {"compression": "tga_rle"}),
         ("SGI", image, {}),
