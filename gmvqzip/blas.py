@@ -24,6 +24,7 @@ _lock = fork_lock()
 _inside = 0
 _before = 1
 _STRIP = 1 << 19  # numbers in the matrix of a strip of rows: two megabytes
+_LITTLE = 1 << 17  # numbers of all rows: less is done sooner than another thread begins
 _most_threads: int | None = None
 
 Share = Callable[[Callable[[slice], None], int, int], None]  # work on each strip of rows, rows, numbers of a row
@@ -54,12 +55,11 @@ def workers() -> Iterator[Share]:
     with single_threaded(), ThreadPoolExecutor(threads) as pool:
 
         def share(work: Callable[[slice], None], rows: int, numbers: int) -> None:
-            height = max(1, min(_STRIP // numbers, -(-rows // threads)))
-            strips = [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
-            if threads == 1 or len(strips) == 1:
+            if threads == 1 or rows * numbers < _LITTLE:
                 alone(work, rows, numbers)
-            else:
-                list(pool.map(work, strips))
+                return
+            height = max(1, min(_STRIP // numbers, -(-rows // threads)))
+            list(pool.map(work, [slice(top, min(top + height, rows)) for top in range(0, rows, height)]))
 
         yield share
 

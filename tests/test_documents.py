@@ -91,3 +91,12 @@ def test_a_page_without_its_marks_is_left_alone(documents: ModuleType, tmp_path:
     page.write_text("x\n<!-- a: written by scripts/measure/flagship.py -->\nold\n<!-- a: end -->\ny\n")
     changed = documents.with_block(page, "a", "new\n")
     assert changed == "x\n<!-- a: written by scripts/measure/flagship.py -->\nnew\n<!-- a: end -->\ny\n"
+
+
+def test_what_the_readme_says_of_the_range(documents: ModuleType) -> None:
+    """Its first paragraphs stand outside of the block, and are to change with it."""
+    found = documents.json.loads((ROOT / documents.FIGURES).read_text(encoding="utf-8"))
+    own = [point for point in found["mean"] if point["codec"] == "gmvqzip"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{own[0]['bpp']:.2f} to {own[-1]['bpp']:.1f} bits per pixel" in readme
+    assert f"`photo` ends at {own[-1]['psnr']:.0f} dB" in readme

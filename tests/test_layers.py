@@ -236,7 +236,7 @@ for command in commands:
 
 
 def test_light_commands_load_neither_torch_nor_numpy(packed: Path, small_pack: Path, tiny_path: Path) -> None:
-    """Which is why they start at once; scripts/measure/start_up.py tells how soon."""
+    """Which is why they start at once; scripts/measure/decoding.py tells how soon."""
     files = {"FILE": str(packed), "PACK": str(small_pack), "MODEL": str(tiny_path)}
     commands = [[files.get(part, part) for part in command] for command in LIGHT]
     done = subprocess.run(

@@ -183,8 +183,11 @@ def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
 
 
 def _remove(source: Path, target: Path) -> None:
-    from gmvqzip.images.files import is_stream
+    from gmvqzip.images.files import is_stream, reason
 
     if is_stream(target) or not target.is_file():  # what went into a pipe or a device may be gone
         raise OutputError(f"the source is kept: output {safe_name(target)} is not a regular file")
-    source.unlink()
+    try:
+        source.unlink()
+    except OSError as error:
+        raise OutputError(f"the source cannot be removed ({reason(error)}); its output is written") from error

@@ -20,6 +20,7 @@ from gmvqzip.torchrun import place
 if TYPE_CHECKING:
     import torch
 
+_FEW_PIXELS = 1 << 15  # 181 x 181
 DEVICES = ("auto", "cpu", "cuda")
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")  # of GPUs that torch calls cuda
 
@@ -69,6 +70,22 @@ def set_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     blas.set_threads(threads)
+
+
+@contextmanager
+def threads_for(pixels: int) -> Iterator[None]:
+    """One thread of torch for so few pixels that several would wait for one another longer than they work."""
+    import torch
+
+    before = torch.get_num_threads()
+    if pixels >= _FEW_PIXELS or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import Once, fast_bfloat16, full_precision, image_tensor, torch_device, without_torch
+from gmvqzip.engines.base import (
+    Once,
+    fast_bfloat16,
+    full_precision,
+    image_tensor,
+    threads_for,
+    torch_device,
+    without_torch,
+)
 from gmvqzip.engines.choice import Candidates, choose
+from gmvqzip.engines.search import Search
 from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.context import ContextModel
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import LATENT_UNIT
-from gmvqzip.entropy.prior import Piece
+from gmvqzip.entropy.prior import Memo, Piece
 from gmvqzip.format.tiles import Box
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
@@ -25,19 +34,20 @@ from gmvqzip.setting import Setting
 if TYPE_CHECKING:
     import torch
 
+    from gmvqzip.models.distortion import Distortion
     from gmvqzip.models.transform import Transform
 
-_PULL, _DESCENT = 0.1, 0.12  # of a round of refinement: towards the decoded latent, and down the gradient
+_MOVES = 2 / 3  # of a round
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Scene:
     """What refinement looks at: latents [B, M, h, w] with those of the pixels around, the rows and columns of them that
-    are coded, the rows and columns of their pixels whose error counts, and these pixels of the pictures [B, 3, H, W].
+    are coded, the rows and columns of their pixels whose error counts, and the distortion of these [B, 3, H, W].
     """
 
-    images: torch.Tensor
+    distortion: Distortion
     around: torch.Tensor
     inner: tuple[slice, slice]
     counted: tuple[slice, slice]
@@ -55,13 +65,17 @@ class HyperpriorNetwork:
     def analyse(self, pixels: NDArray[np.uint8], setting: Setting, inner: Box | None = None) -> list[Piece]:
         """At each site the code of the mixture's MAP rule (eq. 16 with the prior).
 
-        With `setting.rounds`, gradient descent on lambda * distortion + bits per pixel follows, the distortion
-        that of the configuration: each round moves the
-        target of the choice against the gradient of the distortion at the decoded latent, and a little towards that
-        latent, and takes the MAP codes again. The best codes of all rounds are kept.
+        With `setting.rounds`, a search for codes of less lambda * distortion + bits per pixel follows, the distortion
+        that of the configuration: the targets of the choice move (`Search`), and MAP codes are taken again, twice in
+        three rounds. Nobody looks at the picture of the last codes, where the move before was a gain: that would take
+        half as long as a move, and moves are bounded; in two rounds, the one move is looked at.
 
         Latents of pixels around `inner` are taken as the analysis gives them.
         """
+        with threads_for(pixels.size // 3):
+            return self._analyse(pixels, setting, inner or Box(0, 0, pixels.shape[2], pixels.shape[1]))
+
+    def _analyse(self, pixels: NDArray[np.uint8], setting: Setting, inner: Box) -> list[Piece]:
         import torch
 
         transform, device = self.loaded()
@@ -69,44 +83,47 @@ class HyperpriorNetwork:
         images = image_tensor(pixels, device)
         with torch.inference_mode(), full_precision(device):
             around, hyper_around = transform.analyse(images, position)
-        inner = inner or Box(0, 0, pixels.shape[2], pixels.shape[1])
         latent = _array(around[(..., *inner.cells(self.config.strides[-1]))])
         hyper = _array(hyper_around[(..., *inner.cells(self.config.alignment))])
-        chosen, bits = self._choose(latent, hyper, setting)
+        memo: Memo = {}
+        chosen, bits = self._choose(latent, hyper, setting, memo)
         if not setting.rounds:
             return chosen
         scene = self._scene(images, around, inner)
         # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
         lambda_ = self.config.lambda_of((setting.quality - 1) / (QUALITIES - 1))
         weight = lambda_ * 255**2 / (3 * setting.trade)
-        steps = self._steps(weight * setting.trade) * np.float32(_DESCENT)
-        best, costs = chosen, np.full(len(pixels), np.inf)
-        for turn in range(setting.rounds + 1):
-            coded = np.stack([piece.latent for piece in chosen])
-            errors, gradient = self._descent(coded, scene, position)
-            cost = weight * errors + bits
-            best = [new if better else known for better, new, known in zip(cost < costs, chosen, best, strict=True)]
-            costs = np.minimum(costs, cost)
-            if turn < setting.rounds:
-                decoded = coded.astype(np.float32) / LATENT_UNIT
-                latent = latent + _PULL * (decoded - latent) - steps * gradient
-                chosen, bits = self._choose(latent, hyper, setting)
-        return best
+        search = Search(latent, self._channel_precisions() / np.float32(weight * setting.trade * math.log(2)))
+        moves = round(setting.rounds * _MOVES)
+        for _ in range(moves):
+            errors, gradient = self._descent(chosen, scene, position)
+            search.look(chosen, weight * errors + bits, gradient)
+            chosen, bits = self._choose(search.move(), hyper, setting, memo)
+        if setting.rounds == 1 or moves > 1:
+            return search.last(chosen)
+        errors = self._errors(chosen, scene, position)
+        return search.better(chosen, weight * errors + bits)
 
     def _scene(self, images: torch.Tensor, around: torch.Tensor, inner: Box) -> Scene:
         """What refinement of the codes of `inner` has to look at, of pictures and their latents [B, M, H, W]."""
         stride, reach = self.config.strides[-1], self.config.synthesis_reach
         seen = inner.grown(reach * stride, Box(0, 0, images.shape[3], images.shape[2]))
         counted = inner.grown(reach // 2 * stride, seen)
+        from gmvqzip.models.distortion import Distortion
+
         return Scene(
-            images[(..., *counted.cells())],
+            Distortion(images[(..., *counted.cells())], self.config.distortion),
             around[(..., *seen.cells(stride))],
             inner.seen_from(seen).cells(stride),
             counted.seen_from(seen).cells(),
         )
 
-    def _choose(self, latents: Floats, hypers: Floats, setting: Setting) -> tuple[list[Piece], NDArray[np.float64]]:
-        """MAP codes of latents [B, H, W, M] and hyper-latents [B, h, w, Z], and the bits of each picture [B]."""
+    def _choose(
+        self, latents: Floats, hypers: Floats, setting: Setting, memo: Memo
+    ) -> tuple[list[Piece], NDArray[np.float64]]:
+        """MAP codes of latents [B, H, W, M] and hyper-latents [B, h, w, Z], and the bits of each picture [B].
+
+        memo: of earlier choices for the same hyper-latents."""
         count, rows, columns, _ = hypers.shape
         precisions = [own / np.float32(setting.trade) for own in self._precisions()]
         bits = np.zeros(count)
@@ -117,29 +134,37 @@ class HyperpriorNetwork:
             bits[:] += cost.sum((0, 2, 3), dtype=np.float64)
             return chosen
 
-        return self._prior().pieces(count, rows, columns, setting.quality, visit), bits
+        return self._prior().pieces(count, rows, columns, setting.quality, visit, memo), bits
 
-    def _descent(
-        self, coded: NDArray[np.int32], scene: Scene, position: torch.Tensor
-    ) -> tuple[NDArray[np.float64], Floats]:
-        """Distortion [B] of pictures of decoded latents [B, H, W, M], as a squared error, and its gradient there."""
+    def _descent(self, chosen: list[Piece], scene: Scene, position: torch.Tensor) -> tuple[NDArray[np.float64], Floats]:
+        """Distortion [B] of the pictures of codes, as a squared error, and its gradient at their decoded latents
+        [B, H, W, M]."""
         import torch
 
-        from gmvqzip.models.distortion import summed_error
-
-        transform, device = self.loaded()
+        _, device = self.loaded()
         with torch.enable_grad(), full_precision(device):
-            latent = _latent_tensor(coded, device).requires_grad_()
-            whole = scene.around.clone()
-            whole[(..., *scene.inner)] = latent
-            pictures = transform.synthesise(whole, position, fast=fast_bfloat16(device))
-            errors = summed_error(pictures[(..., *scene.counted)], scene.images, self.config.distortion)
+            latent = _latent_tensor(np.stack([piece.latent for piece in chosen]), device).requires_grad_()
+            errors = self._seen(latent, scene, position)
             (gradient,) = torch.autograd.grad(errors.sum(), latent)
         return errors.detach().cpu().double().numpy(), gradient.permute(0, 2, 3, 1).cpu().numpy()
 
-    def _steps(self, weight: float) -> Floats:
-        """Step of each latent channel [M] for a gradient of the squared error: weight in nats over w of its group."""
-        return np.float32(weight * math.log(2)) / self._channel_precisions()
+    def _errors(self, chosen: list[Piece], scene: Scene, position: torch.Tensor) -> NDArray[np.float64]:
+        """The distortion alone."""
+        import torch
+
+        _, device = self.loaded()
+        with torch.no_grad(), full_precision(device):
+            latent = _latent_tensor(np.stack([piece.latent for piece in chosen]), device)
+            errors: NDArray[np.float64] = self._seen(latent, scene, position).cpu().double().numpy()
+            return errors
+
+    def _seen(self, latent: torch.Tensor, scene: Scene, position: torch.Tensor) -> torch.Tensor:
+        """The distortion [B] of decoded latents [B, M, h, w] amid those around."""
+        transform, device = self.loaded()
+        whole = scene.around.clone()
+        whole[(..., *scene.inner)] = latent
+        pictures = transform.synthesise(whole, position, fast=fast_bfloat16(device))
+        return scene.distortion(pictures[(..., *scene.counted)])
 
     def _channel_precisions(self) -> Floats:
         """w of the group of each channel [M] of the latent."""

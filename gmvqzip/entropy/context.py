@@ -21,7 +21,7 @@ from gmvqzip.blas import Share, alone, workers
 from gmvqzip.entropy.blocks import EVERYWHERE, Block, Visitor, grouped
 from gmvqzip.entropy.layers import QUALITIES, Floats, IntegerLayer, Integers, Tensors, convolve
 from gmvqzip.entropy.mixture import load_mixtures
-from gmvqzip.entropy.prior import Part, Prior
+from gmvqzip.entropy.prior import Memo, Part, Prior
 from gmvqzip.errors import ModelError
 
 CODED_LIMIT = 1023  # the layers see decoded latents limited to this magnitude, 32 steps
@@ -93,7 +93,7 @@ class _Step:
         it, with a margin of one site [..., 2h + 2, 2w + 2, M].
         """
         row, column = PHASES[quarter ^ self.number]
-        sums = np.ascontiguousarray(features[..., row::2, column::2, :])
+        sums = features[..., row::2, column::2, :].copy()
         if self._taps:
             sums += self._of_latent(quarter, sums.shape[:-1], seen, share)
         hidden = _activation(self.spatial.finish(sums, quality))
@@ -170,7 +170,14 @@ class ContextModel(Prior):
             raise ModelError("tensor 'hyper.classes' has a class that its groups do not know")
 
     def walk(
-        self, rows: int, columns: int, quality: int, visit: Visitor, *, lead: tuple[int, ...] = ()
+        self,
+        rows: int,
+        columns: int,
+        quality: int,
+        visit: Visitor,
+        *,
+        lead: tuple[int, ...] = (),
+        memo: Memo | None = None,
     ) -> NDArray[np.int32]:
         """Visit every part at all its sites in coding order; the visitor gives the indices [G, ..., h, w] of a block.
 
@@ -178,16 +185,19 @@ class ContextModel(Prior):
         [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and points added up.
         """
         hyper = self._walk_hyper((*lead, rows, columns), quality, visit)
+        memo = {} if memo is None else memo
         with workers() as share:
-            return self._walk_latent(hyper, quality, visit, share)
+            if "sums" not in memo:
+                features = self._features(hyper, quality, share)
+                memo["sums"] = convolve(features, self._of_features, share)
+            return self._walk_latent(memo["sums"], quality, visit, share)
 
-    def _walk_latent(self, hyper: NDArray[np.int32], quality: int, visit: Visitor, share: Share) -> NDArray[np.int32]:
-        """The decoded latent after a decoded hyper-latent [..., rows, columns, Z]."""
-        *lead, rows, columns, _ = hyper.shape
-        features = self._features(hyper, quality, share)
-        sums = convolve(features, self._of_features, share)  # [..., 2h, 2w, STEPS * width]
-        coded = np.zeros((*lead, 2 * rows, 2 * columns, self.channels), dtype=np.int32)
-        seen = np.zeros((*lead, 2 * rows + 2, 2 * columns + 2, self.channels), dtype=np.float32)
+    def _walk_latent(self, sums: NDArray[np.float32], quality: int, visit: Visitor, share: Share) -> NDArray[np.int32]:
+        """The decoded latent. sums: what the features add up to in each step's first layer
+        [..., 2 * rows, 2 * columns, STEPS * width]."""
+        *lead, rows, columns, _ = sums.shape
+        coded = np.zeros((*lead, rows, columns, self.channels), dtype=np.int32)
+        seen = np.zeros((*lead, rows + 2, columns + 2, self.channels), dtype=np.float32)
         for number, step in enumerate(self._steps):
             own = sums[..., number * self.width : (number + 1) * self.width]
             predicted = np.stack([step.predict(quarter, own, seen, quality, share) for quarter in range(STEPS)])

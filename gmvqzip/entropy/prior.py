@@ -21,6 +21,7 @@ from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
 from gmvqzip.entropy.codes import frozen
 from gmvqzip.entropy.mixture import Mixtures
 
+Memo = dict[str, Any]  # what walks have computed
 Stages = Sequence[NDArray[Any]]  # index arrays, one a stage in coding order
 
 
@@ -90,14 +91,26 @@ class Prior(ABC):
     parts: tuple[Part, ...]
 
     @abstractmethod
-    def walk(self, rows: int, columns: int, quality: int, visit: Visitor, *, lead: tuple[int, ...] = ()) -> Any:
+    def walk(
+        self,
+        rows: int,
+        columns: int,
+        quality: int,
+        visit: Visitor,
+        *,
+        lead: tuple[int, ...] = (),
+        memo: Memo | None = None,
+    ) -> Any:
         """Visit every part at all its sites in coding order; the visitor gives the indices [G, ..., h, w] of a block.
 
-        lead: (B,) for B pictures together. Returns the decoded latent, of each picture one.
+        lead: (B,) for B pictures together; memo: of walks in which the visitor's codes for what comes first, a
+        hyper-latent, are the same. Returns the decoded latent, of each picture one.
         """
 
-    def pieces(self, count: int, rows: int, columns: int, quality: int, visit: Visitor) -> list[Piece]:
-        """What a visitor gives, of each of `count` pictures."""
+    def pieces(
+        self, count: int, rows: int, columns: int, quality: int, visit: Visitor, memo: Memo | None = None
+    ) -> list[Piece]:
+        """What a visitor gives, of each of `count` pictures. memo: as for `walk`."""
         blocks: list[Block] = []
         arrays = [
             np.zeros((part.groups, count, rows * part.scale, columns * part.scale), dtype=np.int32)
@@ -110,7 +123,7 @@ class Prior(ABC):
             blocks.append(block.without_means())
             return indices
 
-        latents = self.walk(rows, columns, quality, note, lead=(count,))
+        latents = self.walk(rows, columns, quality, note, lead=(count,), memo=memo)
         for array in arrays:
             array.flags.writeable = False
         return [

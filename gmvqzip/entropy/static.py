@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmvqzip.entropy.blocks import EVERYWHERE, NO_MEANS, Block, Visitor
 from gmvqzip.entropy.coder import CodingTable
-from gmvqzip.entropy.prior import Part, Prior
+from gmvqzip.entropy.prior import Memo, Part, Prior
 from gmvqzip.errors import ModelError
 
 _PAIR = 1
@@ -53,7 +53,16 @@ class StaticPrior(Prior):
             Part(len(grid), scale, FixedTables(grid)) for grid, scale in zip(tables, scales, strict=True)
         )
 
-    def walk(self, rows: int, columns: int, quality: int, visit: Visitor, *, lead: tuple[int, ...] = ()) -> Any:
+    def walk(
+        self,
+        rows: int,
+        columns: int,
+        quality: int,
+        visit: Visitor,
+        *,
+        lead: tuple[int, ...] = (),
+        memo: Memo | None = None,
+    ) -> Any:
         """As `Prior.walk`; the latent of a picture is its index arrays."""
         stages: list[NDArray[Any]] = []
         for number, part in enumerate(self.parts):

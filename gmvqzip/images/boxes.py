@@ -21,6 +21,7 @@ _PICTURES = (b"hvc1", b"av01", b"avc1", b"jpeg", b"unci", b"grid", b"iovl", b"id
 _XMP_TYPE = b"application/rdf+xml"
 _KNOWN = frozenset((b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"idat", b"jP  ", b"jp2h", b"jp2c", b"rreq",
                     b"JXL ", b"jxlc", b"jxlp", b"jxll", b"jxli", b"jbrd"))  # fmt: skip
+_SEQUENCE_BRANDS = (b"avif", b"avis")  # of which Pillow counts the frames
 _UUID_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUID_IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
 _UUID_EXIF = b"JpgTiffExif->JP2"
@@ -45,7 +46,7 @@ def describe(file: BinaryIO) -> Description:
             if kind == b"meta" and stop - start <= MAX_META_BYTES:
                 file.seek(start)
                 _look(file.read(stop - start)[4:], found)
-    except (struct.error, ValueError, IndexError):
+    except (struct.error, ValueError, IndexError, OverflowError):
         pass
     return found
 
@@ -53,11 +54,12 @@ def describe(file: BinaryIO) -> Description:
 def boxed_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
     """The boxes of a file. found: XMP, EXIF and IPTC of boxes of their own, a colour profile of JPEG 2000."""
     end = file.seek(0, os.SEEK_END)
-    place = 0
-    codestreams = 0
+    file.seek(8)
+    has_sequences = file.read(4) in _SEQUENCE_BRANDS
+    place = codestreams = 0
     for kind, start, stop in _boxes(file, 0, end):
         codestreams += kind == b"jp2c"
-        known = kind in _KNOWN and (kind != b"jp2c" or codestreams == 1)
+        known = kind in _KNOWN and (kind != b"jp2c" or codestreams == 1) and (kind != b"moov" or has_sequences)
         if kind in (b"xml ", b"uuid", b"Exif") and stop - start <= MAX_META_BYTES:
             file.seek(start)
             known = _keep(kind, file.read(stop - start), found)

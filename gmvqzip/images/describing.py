@@ -47,7 +47,7 @@ def lines(metadata: Metadata) -> list[tuple[str, str]]:
     """The same as title and value of each line, for people."""
     found = described(metadata)
     out = [(f"EXIF {name}", _text(value)) for name, value in found.pop("exif", {}).items()]
-    out += [(f"part {name}", f"{size} bytes") for name, size in found.pop("parts", {}).items()]
+    out += [(f"kept {name}", f"{size} bytes") for name, size in found.pop("parts", {}).items()]
     out += [(f"text {keyword}", _text(text)) for keyword, text in found.pop("texts", {}).items()]
     if "xmp" in found:
         found["xmp"] = f"{len(metadata.xmp)} bytes"

@@ -123,7 +123,7 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
     with calm_pillow(max_pixels), _as_image_error():
         if file is None:
             file = getattr(image, "fp", None)
-            file = None if file is None or file.closed else file
+            file = None if file is None or file.closed else _kept(file)
         header = None
         if file is not None and getattr(image, "tile", None):  # nothing is loaded yet
             if isinstance(image, TiffImageFile):
@@ -151,6 +151,15 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
         orientation = 1 if found.get("is_upright") else _orientation(image, notes)
         unpacked = replace(unpacked, icc=unpacked.icc or found.get("icc_profile"), orientation=orientation)
         return _finished(unpacked, notes, None if strip else metadata_of(image, found, notes), strip=strip)
+
+
+def _kept(file: BinaryIO) -> BinaryIO:
+    """The same file, which stays open when Pillow closes its own, as it does after loading what it opened by a path."""
+    before = file.tell()
+    file.seek(0)
+    whole = io.BytesIO(file.read())
+    file.seek(before)
+    return whole
 
 
 def _orientation(image: Image.Image, notes: Notes) -> int:

@@ -53,7 +53,7 @@ def note_remainder(image: Image.Image, file: BinaryIO | None, notes: Notes) -> d
             looker = _LOOKERS.get(image.format)
             if looker is not None:
                 looker(image, file, found, notes)
-        except (struct.error, ValueError, IndexError):
+        except (struct.error, ValueError, IndexError, OverflowError, OSError):
             pass  # damaged: for the decoder to find
         finally:
             file.seek(before)

@@ -9,6 +9,7 @@ border by reflection. The sixth scale has no weight.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ _ABSORBANCE = (
 _BIAS = 0.0037930732552754493
 _C2 = 0.0009
 _SIGMA, _RADIUS = 1.5, 5  # pixels
+_LONG_SIDE = 96  # pixels, beyond which a processor is faster with shifted sums than with a matrix for each side
 _EPSILON = 1e-16  # under fourth roots, whose slope is infinite at 0
 _GAIN, _CURVE = 0.9562382616834844, (2.326765642916932, -0.020884521182843837, 6.248496625763138e-05)
 _POWER = 0.6276336467831387
@@ -52,18 +54,34 @@ _BLUR = {
 _SCALES = 5
 
 
-def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
-    """The distortion [B] of pictures [B, 3, H, W] that stands for eyes, in squared errors of 8-bit samples."""
-    structural = POINT * (100 - structure(decoded.float(), original))
-    return _COLOUR_SHARE * PEAK**2 * colour_error(decoded, original) + (1 - _COLOUR_SHARE) * structural
+class Distortion:
+    """A configuration's `distortion` of decoded pictures beside originals [B, 3, H, W] in [0, 1].
+
+    What depends on the originals alone is computed once, for as many decoded pictures as are looked at.
+    """
+
+    def __init__(self, original: Tensor, kind: str) -> None:
+        self.original = original
+        self._structure = None if kind == "rgb" else Structure(original)
+
+    def __call__(self, decoded: Tensor) -> Tensor:
+        """[B], as a sum of squares over all samples in [0, 1]; the gradient reaches `decoded`."""
+        if self._structure is None:
+            return (decoded - self.original).square().sum((1, 2, 3))
+        structural = POINT * (100 - self._structure(decoded.float()))
+        squares = _COLOUR_SHARE * PEAK**2 * colour_error(decoded, self.original) + (1 - _COLOUR_SHARE) * structural
+        return squares * (self.original[0].numel() / PEAK**2)
 
 
 def summed_error(decoded: Tensor, original: Tensor, distortion: str) -> Tensor:
     """What a configuration's `distortion` makes of pictures [B, 3, H, W]: [B], as a sum of squares over all samples in
     [0, 1]."""
-    if distortion == "rgb":
-        return (decoded - original).square().sum((1, 2, 3))
-    return eye_distortion(decoded, original) * (original[0].numel() / PEAK**2)
+    return Distortion(original, distortion)(decoded)
+
+
+def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
+    """The distortion [B] of pictures [B, 3, H, W] that stands for eyes, in squared errors of 8-bit samples."""
+    return summed_error(decoded, original, "eye") * (PEAK**2 / original[0].numel())
 
 
 def colour_error(decoded: Tensor, original: Tensor) -> Tensor:
@@ -76,32 +94,42 @@ def colour_error(decoded: Tensor, original: Tensor) -> Tensor:
     return (luma.square() + CHROMA_WEIGHT * chroma).mean((1, 2))
 
 
+class Structure:
+    """SSIMULACRA2 beside originals [B, 3, H, W] in [0, 1]."""
+
+    def __init__(self, original: Tensor) -> None:
+        with torch.no_grad():
+            self._known = []
+            for scale, y in enumerate(_pyramid(_xyb(original.clamp(0, 1)))):
+                channels = [c for c in range(3) if any((scale, c) in table for table in (_SSIM, _RINGING, _BLUR))]
+                own = y[:, channels]
+                mean, square = _blurred(torch.cat([own, own * own])).chunk(2)
+                self._known.append((channels, own, mean, square - mean * mean))
+
+    def __call__(self, decoded: Tensor) -> Tensor:
+        """SSIMULACRA2 [B] of decoded pictures, at most 100; the gradient reaches them."""
+        total = torch.zeros(len(decoded), device=decoded.device)
+        for scale, (x, known) in enumerate(zip(_pyramid(_xyb(decoded.clamp(0, 1))), self._known, strict=True)):
+            total = total + _scale(x[:, known[0]], *known[1:], scale, known[0])
+        total = _GAIN * total
+        linear, square, cube = _CURVE
+        total = linear * total + square * total**2 + cube * total**3
+        return 100 - 10 * (total.clamp_min(0) + 1e-6) ** _POWER
+
+
 def structure(decoded: Tensor, original: Tensor) -> Tensor:
     """SSIMULACRA2 [B] of pictures [B, 3, H, W] in [0, 1], at most 100; the gradient reaches `decoded`."""
-    with torch.no_grad():
-        reference = _pyramid(_xyb(original.clamp(0, 1)))
-    total = torch.zeros(len(decoded), device=decoded.device)
-    for scale, (x, y) in enumerate(zip(_pyramid(_xyb(decoded.clamp(0, 1))), reference, strict=False)):
-        channels = [c for c in range(3) if any((scale, c) in table for table in (_SSIM, _RINGING, _BLUR))]
-        total = total + _scale(x[:, channels], y[:, channels], scale, channels)
-    total = _GAIN * total
-    linear, square, cube = _CURVE
-    total = linear * total + square * total**2 + cube * total**3
-    return 100 - 10 * (total.clamp_min(0) + 1e-6) ** _POWER
+    return Structure(original)(decoded)
 
 
-def _scale(x: Tensor, y: Tensor, scale: int, channels: list[int]) -> Tensor:
+def _scale(x: Tensor, y: Tensor, mean_y: Tensor, variance_y: Tensor, scale: int, channels: list[int]) -> Tensor:
     """The weighted sum [B] of the maps of one scale, of decoded `x` and original `y` [B, C, H, W]."""
-    with torch.no_grad():
-        mean_y = _blurred(y)
-        variance_y = _blurred(y * y) - mean_y * mean_y
-        edge_y = 1 + (y - mean_y).abs()
-    mean_x = _blurred(x)
-    variance_x = _blurred(x * x) - mean_x * mean_x
-    covariance = _blurred(x * y) - mean_x * mean_y
+    mean_x, square_x, product = _blurred(torch.cat([x, x * x, x * y])).chunk(3)
+    variance_x = square_x - mean_x * mean_x
+    covariance = product - mean_x * mean_y
     luminance = 1 - (mean_x - mean_y).square()
     ssim = (1 - luminance * (2 * covariance + _C2) / (variance_y + variance_x + _C2)).clamp_min(0)
-    edge = (1 + (x - mean_x).abs()) / edge_y - 1
+    edge = (1 + (x - mean_x).abs()) / (1 + (y - mean_y).abs()) - 1
     total = torch.zeros(len(x), device=x.device)
     for index, channel in enumerate(channels):
         for table, plane, sign in ((_SSIM, ssim, 1), (_RINGING, edge, 1), (_BLUR, edge, -1)):
@@ -135,20 +163,61 @@ def _pyramid(planes: Tensor) -> list[Tensor]:
 
 
 def _blurred(planes: Tensor) -> Tensor:
-    """The Gaussian mean around each pixel of [B, C, H, W]: a product with a matrix on each side."""
-    rows, columns = (_window(side, planes.device) for side in planes.shape[2:])
-    blurred: Tensor = rows @ planes @ columns.T
+    """The Gaussian mean around each pixel of [B, C, H, W], which the ends of a side reflect."""
+    rows, columns = planes.shape[2:]
+    if planes.device.type == "cpu" and min(rows, columns) > _RADIUS and max(rows, columns) > _LONG_SIDE:
+        blurred: Tensor = _Taps.apply(planes)  # type: ignore[no-untyped-call]
+    else:
+        blurred = _window(rows, planes.device) @ planes @ _window(columns, planes.device).T
     return blurred
+
+
+class _Taps(torch.autograd.Function):
+    """The Gaussian mean as a sum over shifts, and its transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, planes: Tensor) -> Tensor:
+        for axis in (2, 3):
+            first, last = planes.narrow(axis, 0, _RADIUS), planes.narrow(axis, planes.shape[axis] - _RADIUS, _RADIUS)
+            planes = _shifts(torch.cat([first.flip(axis), planes, last.flip(axis)], axis), axis)
+        return planes
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        for axis in (2, 3):
+            side = gradient.shape[axis]
+            beyond = gradient.new_zeros(*gradient.shape[:axis], 2 * _RADIUS, *gradient.shape[axis + 1 :])
+            whole = _shifts(torch.cat([beyond, gradient, beyond], axis), axis)
+            gradient = whole.narrow(axis, _RADIUS, side)
+            gradient.narrow(axis, 0, _RADIUS).add_(whole.narrow(axis, 0, _RADIUS).flip(axis))
+            gradient.narrow(axis, side - _RADIUS, _RADIUS).add_(whole.narrow(axis, _RADIUS + side, _RADIUS).flip(axis))
+        return gradient
+
+
+def _shifts(planes: Tensor, axis: int) -> Tensor:
+    """The weighted sums along an axis, which gets shorter by the window's two ends."""
+    side = planes.shape[axis] - 2 * _RADIUS
+    weights = _gaussian().tolist()
+    total: Tensor = planes.narrow(axis, 0, side) * weights[0]
+    for place in range(1, 2 * _RADIUS + 1):
+        total.add_(planes.narrow(axis, place, side), alpha=weights[place])
+    return total
+
+
+def _gaussian() -> Tensor:
+    """The weights [2 * radius + 1] of the mean along one axis, float64."""
+    weights = torch.exp(-torch.arange(-_RADIUS, _RADIUS + 1).double().square() / (2 * _SIGMA**2))
+    normed: Tensor = weights / weights.sum()
+    return normed
 
 
 @lru_cache(maxsize=64)
 def _window(side: int, device: torch.device) -> Tensor:
     """The matrix [side, side] of the Gaussian mean along one axis, reflected at the ends."""
     offsets = torch.arange(-_RADIUS, _RADIUS + 1)
-    weights = torch.exp(-offsets.double().square() / (2 * _SIGMA**2))
     places = torch.arange(side)[:, None] + offsets
     places = torch.where(places < 0, -1 - places, places)
     places = torch.where(places >= side, 2 * side - 1 - places, places).clamp(0, side - 1)
     matrix = torch.zeros(side, side, dtype=torch.float64)
-    matrix.scatter_add_(1, places, (weights / weights.sum()).expand(side, -1))
+    matrix.scatter_add_(1, places, _gaussian().expand(side, -1))
     return matrix.float().to(device)

@@ -106,7 +106,7 @@ def comparison(found: dict[str, Any]) -> str:
         rates = [_rate(found, anchor, metric) for metric in PLOTTED]
         if anchor in TITLES and any(rates):
             lines.append(f"| {TITLES[anchor]} | {rates[0] or '-'} | {rates[1] or '-'} |")
-    return "\n".join([*lines, "", _span(found), ""])
+    return "\n".join([*lines, "", f"Means over {len(found['images'])} Kodak pictures. {_span(found)}", ""])
 
 
 def everything(found: dict[str, Any]) -> str:
@@ -115,8 +115,8 @@ def everything(found: dict[str, Any]) -> str:
     pictures = f"{len(names)} Kodak pictures, {names[0]} to {names[-1]}"
     model = found["model"]
     lines = [
-        f"Model `{model['id'][:16]}`, {pictures}, effort {found['effort']}. Rate at equal quality, and the range of "
-        "quality that it is the mean over:",
+        f"Model `{model['id'][:16]}`, {pictures}, effort {found['effort']}.",
+        "Rate at equal quality, and the range of quality that it is the mean over:",
         "",
         "| against | SSIMULACRA2 | over | PSNR | over, dB | MS-SSIM | over, dB |",
         "|---|---|---|---|---|---|---|",

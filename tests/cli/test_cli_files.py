@@ -197,6 +197,25 @@ class TestRemoval:
         done = cli("compress", "-v", "--rm", "-f", tmp_path / "doc.tif", tmp_path / "anim.gif")
         assert "2 sources not removed" in done.err
 
+    def test_a_source_with_something_beside_its_picture_stays(
+        self, cli: Cli, tmp_path: Path, pixels: np.ndarray
+    ) -> None:
+        jpeg, credentials = tmp_path / "signed.jpg", b"\xff\xeb\0\x16JP\0\1\0\0\0\1signature..."
+        Image.fromarray(pixels).save(jpeg, extra=credentials)
+        for ending in ("webp", "gif", "bmp", "tga", "qoi", "jp2"):
+            path = tmp_path / f"motion.{ending}"
+            Image.fromarray(pixels).save(path)
+            path.write_bytes(path.read_bytes() + b"a video" * 9)
+            done = cli("compress", "--rm", "-f", path)
+            assert (done.code, path.exists()) == (0, True) and "63 bytes behind the picture are not kept" in done.err
+        done = cli("compress", "--rm", jpeg)
+        assert (done.code, jpeg.exists()) == (0, True) and "JUMBF" in done.err
+        Image.fromarray(pixels).save(jpeg, comment=b"last", extra=b"\xff\xfe\0\x07first\xff\xec\0\x06word")
+        assert cli("compress", "--rm", "-f", jpeg).code == 0 and not jpeg.exists()
+        back = tmp_path / "back.jpg"
+        assert cli("decompress", tmp_path / "signed.gmvq", "-o", back).err == ""
+        assert all(word in back.read_bytes() for word in (b"last", b"first", b"word"))
+
     def test_a_file_that_is_not_decompressed_whole_stays(self, cli: Cli, tmp_path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(np.dstack([pixels, pixels[:, :, 0]])).save(tmp_path / "a.png")
         cli("compress", tmp_path / "a.png")

@@ -113,7 +113,7 @@ def test_a_batch_is_packed_without_another_walk(hyper: Codec, monkeypatch: pytes
 
     monkeypatch.setattr(ContextModel, "walk", noted)
     hyper.compress_pictures([Picture(smooth(64, 64, seed)) for seed in range(6)], effort=2)
-    assert walks == [{"lead": (6,)}] * 2
+    assert [options["lead"] for options in walks] == [(6,)] * 2
 
 
 def test_targets_are_reached_by_each_picture(hyper: Codec, shots: list[np.ndarray]) -> None:

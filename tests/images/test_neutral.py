@@ -24,7 +24,8 @@ def shades(height: int = 90, width: int = 130) -> np.ndarray:
 
 
 def noisy(noise: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(shades())[..., None] + noise, 0, 255).astype(np.uint8)
+    size = noise.shape[:2] if noise.ndim == 3 else (90, 130)
+    return np.clip(np.rint(shades(*size))[..., None] + noise, 0, 255).astype(np.uint8)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -36,9 +37,11 @@ def test_within_two_levels_nothing_is_more_than_one_off(width, height, seed):
     assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 0] == gray[..., 2]).all()
 
 
-@pytest.mark.parametrize("size", [(90, 130, 3)])
+@pytest.mark.parametrize("size", [(90, 130), (97, 161), (530, 33)])
 def test_noise_is_no_colour(size):
-    for noise in (RNG.integers(-1, 2, size), RNG.integers(-2, 3, size), RNG.normal(0, 1, size), RNG.normal(0, 2, size)):
+    size = (*size, 3)
+    draws = [RNG.integers(-1, 2, size), RNG.integers(-2, 3, size), *(RNG.normal(0, sigma, size) for sigma in (1, 2, 3))]
+    for noise in draws:
         pixels = noisy(noise)
         gray = as_gray(pixels)
         assert gray is not None
@@ -53,6 +56,17 @@ def test_noise_is_no_colour(size):
 def test_a_tint_is_colour(tint):
     assert as_gray(noisy(np.array(tint))) is None
     assert as_gray(noisy(np.array(tint) + RNG.normal(0, 1, (90, 130, 3)))) is None
+
+
+def test_a_tint_at_the_border_is_colour():
+    for rows, columns in (
+        (slice(None, 7), slice(None)),
+        (slice(-7, None), slice(None)),
+        (slice(None), slice(-9, None)),
+    ):
+        pixels = noisy(np.zeros((97, 161, 3)))
+        pixels[rows, columns] += np.array((0, 0, 8), np.uint8)
+        assert as_gray(pixels) is None
 
 
 def test_a_small_coloured_thing_is_colour():

@@ -90,9 +90,27 @@ def test_an_image_that_pillow_has_opened_is_read_the_same(part):
                 assert (picture.dropped, picture.metadata) == (again.dropped, again.metadata), case.name
 
 
+@pytest.mark.parametrize("part", EVERY_PART, ids=lambda part: part.__name__)
+def test_an_image_opened_by_its_path_is_read_again_and_again(tmp_path, part):
+    """Pillow closes the file that it opened itself as soon as the pixels are loaded."""
+    for case in part():
+        path = tmp_path / "picture"
+        path.write_bytes(case.data)
+        try:
+            image = Image.open(path)
+        except Exception:  # Pillow's own matter
+            continue
+        with image:
+            if case.pixels is None or image.tell() or "preview" in case.name:
+                continue
+            first, again = read_picture(image), read_picture(image)
+            assert np.array_equal(first.pixels, read_picture(path).pixels), case.name
+            assert first.pixels.shape[:2] == again.pixels.shape[:2], case.name
+
+
 def test_damaged_files_end_in_one_line_or_a_picture():
     rng = np.random.default_rng(3)
-    for case in all_cases()[::4]:
+    for case in [*all_cases()[::4], *(case for part in LEFTOVERS for case in part())]:
         for _ in range(3):
             data = bytearray(case.data)
             for place in rng.integers(0, min(len(data), 400), 2):

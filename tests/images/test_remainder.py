@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-from gmvqzip.images import boxes
+from gmvqzip.images import boxes, jxl
+from gmvqzip.images.notes import Notes
 from gmvqzip.images.picture import read_picture
 
 
@@ -66,9 +68,78 @@ def test_heic(scene, encoded):
     picture = read_picture(out.getvalue())
     assert np.abs(picture.pixels.astype(int) - pixels).mean() < 4
     assert any("only one of 2 frames" in line for line in picture.dropped)
+    sequence = read_picture(out.getvalue() + box(b"moov", b"a burst"))
+    assert "bytes of a box 'moov' are not kept" in sequence.dropped[0]
     deep = (pixels.astype(np.uint16) << 8).astype("<u2")
     out = io.BytesIO()
     heif.from_bytes(mode="RGB;16", size=(64, 64), data=deep.tobytes()).save(out, quality=95, chroma=444)
     picture = read_picture(out.getvalue())
     assert any("bits per channel reduced to 8" in line for line in picture.dropped)
     assert np.abs(picture.pixels.astype(int) - pixels).mean() < 4
+
+
+def jxl_head(*fields: tuple[int, int]) -> bytes:
+    """A codestream's head of numbers, each with its bits, the lowest first."""
+    number = place = 0
+    for value, bits in ((0x0AFF, 16), (1, 1), (0, 5), (1, 3), *fields):
+        number |= value << place
+        place += bits
+    return number.to_bytes(-(-place // 8), "little") + bytes(8)
+
+
+ORIENTED = ((0, 1), (1, 1), (5, 3), (0, 1), (0, 1), (0, 1))  # not as usual; orientation 6, no other sizes, no animation
+ANIMATED = ((0, 1), (1, 1), (0, 3), (0, 1), (0, 1), (1, 1), (0, 2), (0, 2), (0, 2), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (((1, 1),), jxl.CodestreamHead()),
+        ((*ORIENTED, (0, 1), (0, 2), (1, 1), (0, 2)), jxl.CodestreamHead(orientation=6)),
+        ((*ANIMATED, (0, 1), (1, 2), (1, 1), (0, 2)), jxl.CodestreamHead(animated=True, bits=10)),
+        (((0, 1), (0, 1), (0, 1), (3, 2), (15, 6), (0, 1), (0, 2)), jxl.CodestreamHead(bits=16)),
+        (((0, 1), (0, 1), (1, 1), (0, 2), (7, 4), (0, 1), (0, 2)), jxl.CodestreamHead(bits=32, is_float=True)),
+        (((0, 1), (0, 1), (0, 1), (0, 2), (1, 1), (1, 2), (1, 1)), jxl.CodestreamHead()),  # alpha
+        (((0, 1), (0, 1), (0, 1), (0, 2), (1, 1), (2, 2), (0, 4), (1, 1)), jxl.CodestreamHead(further_channels=1)),
+        (((0, 1), (0, 1), (0, 1), (0, 2), (1, 1), (1, 2), (0, 1), (1, 2)), jxl.CodestreamHead(further_channels=1)),
+    ],
+)
+def test_heads_of_jpeg_xl(fields, expected):
+    head = jxl_head(*fields)
+    assert jxl.read_codestream_head(io.BytesIO(head)) == expected
+    whole = box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl ") + box(b"jxlc", head)
+    assert jxl.read_codestream_head(io.BytesIO(whole)) == expected
+    parts = box(b"JXL ", b"\r\n\x87\n") + box(b"jxlp", bytes(4) + head)
+    assert jxl.read_codestream_head(io.BytesIO(parts)) == expected
+    with pytest.raises(ValueError, match="cut"):
+        jxl.read_codestream_head(io.BytesIO(head[:3]))
+    notes = Notes()
+    jxl.note_codestream(expected, notes)
+    assert bool(notes.dropped) == (replace(expected, orientation=1) != jxl.CodestreamHead())
+
+
+def test_jpeg_xl(scene, encoded):
+    pytest.importorskip("pillow_jxl")
+    pixels = scene(64, 48)
+    image, xmp = Image.fromarray(pixels), b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    naked = encoded(image, "JXL", lossless=True)
+    assert not read_picture(naked).dropped
+    assert read_picture(naked + b"more").dropped == ["bytes behind the picture are not kept"]
+    boxed = encoded(image, "JXL", lossless=True, use_container=True, xmp=xmp)
+    picture = read_picture(boxed)
+    assert np.array_equal(picture.pixels, pixels) and not picture.dropped
+    assert picture.metadata is not None and picture.metadata.xmp == xmp
+    assert "a box 'jumb'" in read_picture(boxed + box(b"jumb", b"abc")).dropped[0]
+    assert "behind the picture" in read_picture(boxed + b"abc").dropped[0]
+
+
+def test_items_of_heif():
+    def item(kind: bytes, more: bytes = b"\0") -> bytes:
+        return box(b"infe", b"\2\0\0\0\0\1\0\0" + kind + more)
+
+    known = item(b"hvc1") + item(b"grid") + item(b"Exif") + item(b"mime", b"\0application/rdf+xml\0")
+    assert described(items=known).extras == []
+    assert described(items=known + item(b"mime", b"\0text/plain\0") + item(b"rgan")).extras == [
+        "item 'mime'",
+        "item 'rgan'",
+    ]

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gmvqzip.bench.metrics import ssimulacra2
+from gmvqzip.models import distortion
 from gmvqzip.models.distortion import CHROMA_WEIGHT, colour_error, eye_distortion, structure, summed_error
 
 
@@ -37,6 +38,24 @@ def test_it_is_ssimulacra2(quality: int) -> None:
     decoded = np.asarray(Image.open(buffer).convert("RGB"))
     # Small weights are left out, and borders are reflected where the package pads with black.
     assert float(structure(tensor(decoded), tensor(original))) == pytest.approx(ssimulacra2(original, decoded), abs=2.5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(131, 97), (40, 300), (8, 200)])
+def test_sums_of_shifts_are_the_product_with_a_matrix(height: int, width: int) -> None:
+    planes = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    rows, columns = (distortion._window(side, planes.device) for side in (height, width))
+    wanted = rows @ planes @ columns.T
+    found = distortion._blurred(planes)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    weights = torch.rand(wanted.shape, generator=torch.Generator().manual_seed(1))
+    slopes = [torch.autograd.grad((blurred * weights).sum(), planes)[0] for blurred in (found, wanted)]
+    assert torch.allclose(*slopes, atol=1e-5)
+
+
+def test_originals_are_looked_at_once() -> None:
+    original, decoded = tensor(scene(64, 96, 1)), [tensor(scene(64, 96, seed)) for seed in (2, 3)]
+    known = distortion.Distortion(original, "eye")
+    assert [known(d).item() for d in decoded] == [summed_error(d, original, "eye").item() for d in decoded]
 
 
 def test_equal_pictures() -> None:

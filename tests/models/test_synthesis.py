@@ -112,6 +112,8 @@ def test_decoding_does_not_import_torch(kind: str, tiny: Codec, hyper: Codec, tm
         ["decompress", "--scale", "1/2", "--region", "8,8,24,24", str(path), "-o", str(out / "b.png"), *device],
         ["test", str(path)],
         ["info", "-v", str(path)],
+        ["codes", str(path), "-o", str(out / "a.npz"), "--model", str(codec.info.path)],
+        ["view", str(path), "-o", str(out / "a.html"), *device],
     ]
     subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(commands), str(path)],
@@ -119,7 +121,7 @@ def test_decoding_does_not_import_torch(kind: str, tiny: Codec, hyper: Codec, tm
         capture_output=True,
         env={**os.environ, "GMVQZIP_MODELS": str(codec.info.path.parent)},
     )
-    assert len(list(out.iterdir())) == 2
+    assert len(list(out.iterdir())) == 4
 
 
 def test_torch_decodes_the_same(hyper: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
