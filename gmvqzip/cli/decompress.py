@@ -22,7 +22,7 @@ from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, check_ove
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, front_fields, input_name, output_name
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
-from gmvqzip.images.outputs import OTHER_ENDINGS, Format, format_of, refusal
+from gmvqzip.images.outputs import OTHER_ENDINGS, REFUSED, Format, format_of, refusal
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec, Region
@@ -239,7 +239,8 @@ def chosen_format(wanted: Format | None, output: str | None) -> Format:
     if by_name is not None:
         return by_name
     if suffix:
-        raise UsageError(f"{safe_name(output or '')}: {refusal(suffix)}; or name it with --format")
+        hint = "" if suffix.lower().removeprefix(".") in REFUSED else "; or name it with --format"
+        raise UsageError(f"{safe_name(output or '')}: {refusal(suffix)}{hint}")
     return Format.PNG
 
 

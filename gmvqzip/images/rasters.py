@@ -16,7 +16,8 @@ from gmvqzip.images.ranges import Range
 
 _BMP_RLE = (1, 2)
 _BMP_PROFILE_EMBEDDED = b"DEBM"
-_BMP_V5 = 124  # bytes of the header that may have a profile
+_BMP_V3, _BMP_V5 = 40, 124  # bytes of the usual header, and of that which may have a profile
+_BEYOND = 1 << 62  # beyond any file's end
 _TGA_FOOTER, _TGA_MARK = 26, b"TRUEVISION-XFILE."
 _TGA_RLE = 8
 _SGI_HEAD = 512
@@ -26,9 +27,12 @@ _PSD_EXIF, _PSD_XMP = 1058, 1060
 
 
 def bmp_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
-    """A bitmap, with its file's head. found: its colour profile."""
+    """A bitmap, with its file's head or without (DIB). found: its colour profile."""
     head = _read(file, 0, 14 + _BMP_V5)
     size, start, header = struct.unpack_from("<I4xI", head, 2) + struct.unpack_from("<I", head, 14)
+    if head[:2] != b"BM":
+        yield from _dib_ranges(head)
+        return
     if header == 12:
         width, height, _, bits = struct.unpack_from("<HhHH", head, 18)
         compression = data_size = 0
@@ -43,6 +47,21 @@ def bmp_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
         offset, length = struct.unpack_from("<II", head, 14 + 112)
         found["icc_profile"] = _read(file, 14 + offset, length)
         yield Range(14 + offset, 14 + offset + length)
+
+
+def _dib_ranges(head: bytes) -> Iterator[Range]:
+    header, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", head)
+    if header < _BMP_V3:  # of OS/2: not looked at
+        yield Range(0, _BEYOND)
+        return
+    (colours,) = struct.unpack_from("<I", head, 32)
+    palette = 4 * (colours or (1 << bits if bits <= 8 else 0))
+    masks = 12 if compression == 3 and header == _BMP_V3 else 0
+    if compression not in _BMP_RLE:
+        yield Range(0, header + masks + palette + (width * bits + 31) // 32 * 4 * abs(height))
+    else:
+        (size,) = struct.unpack_from("<I", head, 20)
+        yield Range(0, header + palette + size)
 
 
 def tga_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:

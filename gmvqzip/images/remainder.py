@@ -17,6 +17,7 @@ LAYERS_NOTE = "the layers are not kept, only the picture that they make"
 _WALKERS: dict[str, Callable[[BinaryIO, dict[str, Any]], Iterator[Range]]] = {
     "AVIF": boxes.boxed_ranges,
     "BMP": rasters.bmp_ranges,
+    "DIB": rasters.bmp_ranges,
     "GIF": containers.gif_ranges,
     "HEIF": boxes.boxed_ranges,
     "ICNS": rasters.icns_ranges,

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from made_files import matrix_profile, png
+from odd_cases import HEIGHT, WIDTH, Case, drawn, levels, three
 from PIL import Image
-from real_cases import HEIGHT, WIDTH, Case, drawn, from_p3, levels, saved, three
+from real_cases import from_p3, saved
 
 from gmvqzip.format.metadata import JPEG_SEGMENT, PNG_CHUNK, Part
 
@@ -152,6 +153,8 @@ def trailers() -> Iterator[Case]:
         ("WEBP", image, {"lossless": True}),
         ("GIF", few, {}),
         ("BMP", image, {}),
+        ("DIB", image, {}),
+        ("DIB", few.quantize(16), {}),
         ("TGA", image, {}),
         ("TGA", image, {"compression": "tga_rle"}),
         ("SGI", image, {}),

@@ -7,8 +7,9 @@ import io
 import numpy as np
 import pytest
 from leftover_cases import LEFTOVERS
+from odd_cases import Case
 from PIL import Image
-from real_cases import PARTS, Case, all_cases
+from real_cases import PARTS, all_cases
 
 from gmvqzip.codec import Codec
 from gmvqzip.errors import ImageError

@@ -68,6 +68,7 @@ def start(folder: Path, names: Sequence[str], count: int = 2) -> list[subprocess
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    shared["PYTHONFAULTHANDLER"] = "1"  # a process that aborts says where, on standard error
     return [
         subprocess.Popen(
             [sys.executable, __file__, str(folder / str(rank)), *names],

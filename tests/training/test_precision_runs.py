@@ -10,7 +10,7 @@ import torch
 from tiny_runs import HYPERPRIOR, TINY, Recorder, splits, train
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmvqzip.training import loop
+from gmvqzip.training import hyperprior, loop
 from gmvqzip.training.config import StagedTraining
 from gmvqzip.training.optim import Muon
 from gmvqzip.training.precision import Precision
@@ -18,6 +18,12 @@ from gmvqzip.training.presets import PRESETS
 
 FAST, PLAIN, MIXED = Precision(True, True), Precision(False, False), Precision(True, False)
 RUNS = {"staged": replace(TINY, precision="auto"), "hyperprior": replace(HYPERPRIOR, precision="auto")}
+
+
+@pytest.fixture(autouse=True)
+def few_residuals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codebooks start from a few batches: k-means is most of a tiny run, and none of what is looked at here."""
+    monkeypatch.setattr(hyperprior, "_COLLECTED", 2)
 
 
 def resolved(monkeypatch: pytest.MonkeyPatch, to: Precision) -> None:
