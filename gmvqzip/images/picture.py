@@ -51,7 +51,12 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pillow(source, None, Notes(), strip=strip, max_pixels=max_pixels)
+        try:
+            return _from_pillow(source, None, Notes(), strip=strip, max_pixels=max_pixels)
+        except ImageError:
+            if _is_closed(source):
+                raise ImageError("the image is closed: give it while it is open") from None
+            raise
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
@@ -151,6 +156,18 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
         orientation = 1 if found.get("is_upright") else _orientation(image, notes)
         unpacked = replace(unpacked, icc=unpacked.icc or found.get("icc_profile"), orientation=orientation)
         return _finished(unpacked, notes, None if strip else metadata_of(image, found, notes), strip=strip)
+
+
+def _is_closed(image: Image.Image) -> bool:
+    """Whether the pixels are gone, or were not read before the file was closed. Asked after a failure."""
+    try:
+        image.im  # noqa: B018
+        return False
+    except ValueError:  # what Pillow puts in the place of the pixels of a closed image
+        return True
+    except Exception:  # not loaded yet
+        file = getattr(image, "fp", None)
+        return bool(getattr(image, "tile", None)) and (file is None or file.closed)
 
 
 def _kept(file: BinaryIO) -> BinaryIO:

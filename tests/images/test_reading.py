@@ -214,6 +214,23 @@ def test_pillow_images_are_left_as_they_were(scene, encoded):
     image.close()
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "GIF"])
+def test_closed_images_are_not_called_damaged(scene, encoded, tmp_path, file_format):
+    path = tmp_path / "picture"
+    path.write_bytes(encoded(Image.fromarray(scene(40, 30)), file_format))
+    with Image.open(path) as left:
+        pass
+    unread, loaded, copied = Image.open(path), Image.open(path), Image.new("RGB", (3, 2))
+    loaded.load()
+    for image in (unread, loaded, copied):
+        image.close()
+    for image in (left, unread, loaded, copied):
+        assert line_of(image) == "the image is closed: give it while it is open"
+    cut = Image.open(io.BytesIO(path.read_bytes()[:-200]))
+    assert "closed" not in line_of(cut)
+    cut.close()
+
+
 def test_to_pil_is_the_inverse(scene):
     rgb = scene(9, 7)
     alpha = np.arange(63, dtype=np.uint8).reshape(7, 9)
