@@ -24,8 +24,8 @@ def read_prepared(source: Source, *, strip: bool = False, max_pixels: int = MAX_
 def read_all_prepared(images: Iterable[Source], *, strip: bool, max_pixels: int) -> list[Picture]:
     """As `read_prepared`, of several."""
     try:
-        if hasattr(images, "read"):  # the lines of a file are none
-            raise TypeError
+        if hasattr(images, "read") or isinstance(images, str | bytes | bytearray | memoryview):
+            raise TypeError  # the lines of a file and the letters of a name are none
         sources = iter(images)
     except TypeError:
         raise ImageError(f"{one_line(images)} are no pictures: give a sequence of them") from None

@@ -17,6 +17,7 @@ from PIL import Image
 from gmvqzip.errors import ImageError
 from gmvqzip.images.picture import picture_size, read_picture
 from gmvqzip.images.pixels import Picture, to_pil
+from gmvqzip.images.preparing import read_all_prepared
 
 TURN_NAMES = {
     2: "FLIP_LEFT_RIGHT",
@@ -229,6 +230,12 @@ def test_closed_images_are_not_called_damaged(scene, encoded, tmp_path, file_for
     cut = Image.open(io.BytesIO(path.read_bytes()[:-200]))
     assert "closed" not in line_of(cut)
     cut.close()
+
+
+@pytest.mark.parametrize("images", ["a.png", b"a.png", io.BytesIO(b"a.png"), None, 5])
+def test_one_name_is_no_sequence_of_pictures(images):
+    with pytest.raises(ImageError, match=r"are no pictures: give a sequence of them$"):
+        read_all_prepared(images, strip=False, max_pixels=100)
 
 
 def test_to_pil_is_the_inverse(scene):
