@@ -39,7 +39,7 @@ CALM = {"sharpness": 0.1, "adam_rate": 5e-4, "optimizer": "adamw", "evaluate_eve
 CONFIGS: dict[str, TrainConfig] = {
     "entropy": replace(TINY, quantizer=GMVQSettings(gamma=0.1), steps=26, **CALM),
     "rated": replace(RATED, steps=26, **CALM),
-    "hyperprior": replace(HYPERPRIOR, steps=26, **CALM),
+    "hyperprior": replace(HYPERPRIOR, steps=26, **{key: CALM[key] for key in CALM if key != "sharpness"}),
     "endless": replace(TINY, steps=1_000_000),
     "odd": replace(TINY, batch_size=5),
     **{name: replace(with_quantizer(TINY, name), steps=12, **CALM) for name in RIVALS},
