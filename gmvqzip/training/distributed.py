@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.quantizers.ranks import exchange
-from gmvqzip.torchrun import place
+from gmvqzip.torchrun import Company, place
 
 PATIENCE = timedelta(minutes=30)  # others wait so long for a process: an evaluation by rank 0 must be done in it
 _Result = TypeVar("_Result")
@@ -45,6 +45,7 @@ def joined(device: str) -> Iterator[torch.device]:
     except (RuntimeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(f"cannot join the other processes: {reason}") from None
+    Company.joined = True
     try:
         yield own
     finally:

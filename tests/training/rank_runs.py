@@ -16,6 +16,7 @@ from tiny_runs import HYPERPRIOR, RATED, TINY, Recorder, splits, train
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.quantizers import GMVQSettings
+from gmvqzip.torchrun import end_at_once
 from gmvqzip.training import distributed
 from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.methods import with_quantizer
@@ -97,5 +98,6 @@ if __name__ == "__main__":
                 file.write(os.environ["RANK"])
             for wanted in sys.argv[2:]:
                 run(Path(sys.argv[1]), wanted)
+        end_at_once(0)
     except TrainingError as error:
         sys.exit(f"TrainingError: {error}")
