@@ -9,75 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from leftover_cases import bitmaps, kept_parts, psd
-from made_files import matrix_profile
+from made_metadata import EXIF, GPS, IPTC, PIXELS, XMP, phone_exif, saved, tags, with_thumbnail
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from gmvqzip.format import metadata as formats
-from gmvqzip.format.metadata import Metadata, Part, Text, iptc_resource
-from gmvqzip.images import describing
+from gmvqzip.format.metadata import Metadata, Text, iptc_resource
 from gmvqzip.images import exif as exifs
 from gmvqzip.images import metadata as module
 from gmvqzip.images.metadata import exif_of
 from gmvqzip.images.picture import read_picture
 from gmvqzip.images.pixels import Picture, to_pil
 from gmvqzip.images.writing import picture_bytes
-
-EXIF, GPS = exifs.EXIF_POINTER, exifs.GPS_POINTER
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" xmp:Rating="5"/></x:xmpmeta>'
-IPTC = b"\x1c\x02\x05\x00\x05Lake\x00\x1c\x02\x50\x00\x08Jane Roe"
-PIXELS = np.random.default_rng(2).integers(0, 256, (6, 10, 3), dtype=np.uint8)
-
-
-def phone_exif(orientation: int = 6) -> Image.Exif:
-    """What a telephone writes."""
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0110], exif[0x0112] = "ACME", "Phone 3", orientation
-    exif[0x0132], exif[0x8298] = "2024:05:06 07:08:09", "(c) Jane Roe 2024"
-    exif.get_ifd(EXIF).update(
-        {
-            0x829A: IFDRational(1, 120),
-            0x9003: "2024:05:06 07:08:09",
-            0x927C: b"maker\0note\1\2\3",
-            0xA002: 10,
-            0xA003: 6,
-        }
-    )
-    exif.get_ifd(GPS).update({1: "N", 2: (37.0, 25.0, 19.5), 3: "W", 4: (122.0, 5.0, 6.25)})
-    return exif
-
-
-def with_thumbnail(order: str, orientation: int = 6) -> tuple[bytes, bytes]:
-    """A block with a second directory and a thumbnail: (the block, its thumbnail)."""
-    thumbnail = bytes(range(1, 200))
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
-    first = struct.pack(f"{order}H", 2)
-    first += struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
-    first += struct.pack(f"{order}HHII", 0x010F, 2, 5, 38)
-    first += struct.pack(f"{order}I", 44)
-    second = struct.pack(f"{order}H", 3)
-    second += struct.pack(f"{order}HHII", 0x0201, 4, 1, 86)
-    second += struct.pack(f"{order}HHII", 0x0202, 4, 1, len(thumbnail))
-    second += struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
-    second += struct.pack(f"{order}I", 0)
-    block = head + first + b"ACME\0\0" + second + thumbnail
-    assert block.index(b"ACME") == 38 and block.index(thumbnail) == 86
-    return block, thumbnail
-
-
-def saved(kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(PIXELS).save(file, kind, **options)
-    return file.getvalue()
-
-
-def tags(exif: Image.Exif) -> dict[Any, Any]:
-    """Every tag that is not about encoding."""
-    found = {tag: exif[tag] for tag in exif if tag not in (EXIF, GPS, 0x0112, 0x0100, 0x0101)}
-    for pointer in (EXIF, GPS):
-        found |= {(pointer, tag): value for tag, value in exif.get_ifd(pointer).items() if tag not in (0xA002, 0xA003)}
-    return found
 
 
 class TestExif:
@@ -358,83 +301,3 @@ def test_what_the_metadata_of_a_telephone_cost(order: str, xmp: bytes, note: boo
     assert tags(exif_of(metadata)) == tags(exif_of(Metadata(exif=exifs.bare(block))))
     added = len(formats.write_metadata(metadata)) + 4  # type and length of the section, and the end of all
     assert added <= 0.6 * (len(block) + len(xmp)), added / (len(block) + len(xmp))
-
-
-@pytest.mark.parametrize(("name", "data", "parts"), list(kept_parts()), ids=["png", "jpg"])
-def test_parts_without_a_place_of_their_own_are_kept(name: str, data: bytes, parts: tuple[Part, ...]) -> None:
-    picture = read_picture(data)
-    assert picture.metadata is not None and picture.metadata.parts == parts
-    assert read_picture(to_pil(picture)).metadata == picture.metadata  # by way of Pillow, too
-    again, notes = picture_bytes(picture, name)
-    assert notes == [] and read_picture(again).metadata == picture.metadata
-    for other in {"png", "jpg", "webp", "tif"} - {name}:
-        assert "has no place for" in picture_bytes(picture, other)[1][0]
-    assert any(title.startswith("kept ") for title, _ in describing.lines(picture.metadata))
-
-
-def test_texts_of_one_keyword() -> None:
-    chunks = PngImagePlugin.PngInfo()
-    for text in ("one", "two", "one"):
-        chunks.add_text("Comment", text)
-    chunks.add_itxt("comment", "größer", "de", "Bemerkung")
-    chunks.add_text("xmp", "no packet")
-    metadata = read_picture(saved("PNG", pnginfo=chunks)).metadata
-    assert metadata is not None
-    expected = [("Comment", "one"), ("Comment", "two"), ("Comment", "one"), ("comment", "größer"), ("xmp", "no packet")]
-    assert [(text.keyword, text.text) for text in metadata.texts] == expected
-    assert (metadata.comment, metadata.xmp) == (b"", b"")
-    again = read_picture(picture_bytes(Picture(PIXELS, metadata=metadata), "png")[0])
-    assert again.metadata == metadata
-
-
-class TestPlacesThatPillowPassesOver:
-    def test_gif(self) -> None:
-        gif = saved("GIF", comment=b"first")
-        packet = b"\x21\xff\x0bXMP DataXMP" + XMP + b"\1" + bytes(range(255, -1, -1)) + b"\0"
-        metadata = read_picture(gif[:-1] + packet + b"\x21\xfe\5later\0;").metadata
-        assert metadata == Metadata(xmp=XMP.replace(b'"6"', b'"1"'), comment=b"first\nlater")
-
-    def test_jpeg_2000(self) -> None:
-        exif = exifs.tidied(exifs.bare(phone_exif().tobytes()))
-        uuids = {
-            "be7acfcb97a942e89c71999491e3afac": XMP,
-            b"JpgTiffExif->JP2".hex(): exif,
-            "33c7a4d2b81d4723a0baf1a3e097ad38": IPTC,
-        }
-        data = saved("JPEG2000", irreversible=False)
-        for name, content in uuids.items():
-            data += struct.pack(">I", 24 + len(content)) + b"uuid" + bytes.fromhex(name) + content
-        metadata = read_picture(data).metadata
-        assert metadata is not None
-        assert (metadata.exif, metadata.xmp, metadata.iptc) == (exif, XMP.replace(b'"6"', b'"1"'), IPTC)
-
-    def test_photoshop(self) -> None:
-        exif = exifs.tidied(exifs.bare(phone_exif().tobytes()))
-        dpi = struct.pack(">IHHIHH", 300 << 16, 1, 1, 150 << 16, 1, 1)
-        named = b"8BIM\x07\xd0\4path\0" + bytes((0, 0, 0, 2)) + b"xy"
-        blocks = iptc_resource(IPTC) + named
-        taken = ((0x03ED, dpi), (0x0422, exif), (0x0424, XMP), (0x040C, b"thumbnail"))
-        resources = blocks + b"".join(formats.write_resource(kind, content) for kind, content in taken)
-        metadata = read_picture(psd(PIXELS, resources=resources)).metadata
-        assert metadata == Metadata(exif, XMP.replace(b'"6"', b'"1"'), blocks, (300, 150))
-
-    def test_names_of_tga_and_sgi(self) -> None:
-        assert read_picture(saved("TGA", id_section=b"a name")).metadata == Metadata(comment=b"a name")
-        sgi = bytearray(saved("SGI"))
-        sgi[24:33] = b"the beach"
-        assert read_picture(bytes(sgi)).metadata == Metadata(comment=b"the beach")
-
-    def test_pnm(self) -> None:
-        data = b"P6\n# by hand\n10 6 # wide\n255\n" + PIXELS.tobytes()
-        assert read_picture(data).metadata == Metadata(comment=b"by hand\nwide")
-
-    def test_profiles(self) -> None:
-        wide = matrix_profile(2.2, "p3")
-        jp2 = saved("JPEG2000", irreversible=False)
-        start = jp2.index(b"colr") - 4
-        colr = struct.pack(">I", 11 + len(wide)) + b"colr\2\0\0" + wide
-        head = jp2.index(b"jp2h") - 4
-        size = struct.unpack_from(">I", jp2, head)[0] - 15 + len(colr)
-        data = jp2[:head] + struct.pack(">I", size) + jp2[head + 4 : start] + colr + jp2[start + 15 :]
-        assert read_picture(data).icc == wide
-        assert read_picture(next(bitmaps(PIXELS)).data).icc == wide
