@@ -33,7 +33,6 @@ PAGE_PICTURES = 8
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(k|M|bpp)?")
 _BYTES = {None: 1, "k": 1000, "M": 1_000_000}
 _SPAN = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
-_MEASURE_PANEL = "What is measured"
 
 
 @dataclass(frozen=True)
@@ -42,40 +41,31 @@ class Measured:
 
     codecs: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.MEASURE.option(
             "--codecs",
             metavar="NAME,...",
             help="Codecs to compare with: jpeg, jpegli, webp, avif (4:4:4, tuned for PSNR), avif-iq (4:4:4, tuned for "
             "the eye), avif-420 (as Pillow does by default), jxl. Default: all but avif-iq.",
-            rich_help_panel=_MEASURE_PANEL,
         ),
     ] = None
     qualities: Annotated[
-        str,
-        typer.Option(
-            "--qualities",
-            metavar="N,...",
-            help="Qualities of every codec, 1 to 100.",
-            rich_help_panel=_MEASURE_PANEL,
-        ),
+        str, options.Panel.MEASURE.option("--qualities", metavar="N,...", help="Qualities of every codec, 1 to 100.")
     ] = QUALITIES
     bpp: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.MEASURE.option(
             "--bpp",
             metavar="LOW-HIGH",
             help="At equal PSNR and MS-SSIM, compare rates within these bits per pixel only.",
-            rich_help_panel=_MEASURE_PANEL,
         ),
     ] = None
     ssimulacra2: Annotated[
         str,
-        typer.Option(
+        options.Panel.MEASURE.option(
             "--ssimulacra2",
             metavar="LOW-HIGH",
             help="At equal SSIMULACRA2, compare rates over this range of it. Near 30 is low quality, 50 medium, 70 "
             "high, 90 not told from the original.",
-            rich_help_panel=_MEASURE_PANEL,
         ),
     ] = SSIMULACRA2
 
@@ -104,49 +94,35 @@ class Written:
 
     json_file: Annotated[
         str | None,
-        typer.Option(
-            "--json",
-            metavar="FILE",
-            help="Write all figures of each picture; - is standard output.",
-            rich_help_panel=options.OUTPUT_PANEL,
+        options.Panel.OUTPUT.option(
+            "--json", metavar="FILE", help="Write all figures of each picture; - is standard output."
         ),
     ] = None
     plot_file: Annotated[
         str | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE.png",
-            help="Draw the mean rate-distortion curves.",
-            rich_help_panel=options.OUTPUT_PANEL,
-        ),
+        options.Panel.OUTPUT.option("--plot", metavar="FILE.png", help="Draw the mean rate-distortion curves."),
     ] = None
     html_file: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.OUTPUT.option(
             "--html",
             metavar="FILE.html",
             help="Write one page with a slider between each picture and each codec at one size.",
-            rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None
     at: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.OUTPUT.option(
             "--at",
             metavar="BYTES|BPP",
             help="The size for --html, such as 20000, 20k or 0.25bpp. "
             "Default: that of gmvqzip's file at quality 50, or of its single rate.",
-            rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None
     page_pictures: Annotated[
         int,
-        typer.Option(
-            "--html-pictures",
-            min=1,
-            metavar="N",
-            help="How many pictures, the first, --html shows.",
-            rich_help_panel=options.OUTPUT_PANEL,
+        options.Panel.OUTPUT.option(
+            "--html-pictures", min=1, metavar="N", help="How many pictures, the first, --html shows."
         ),
     ] = PAGE_PICTURES
     force: options.Force = False
@@ -204,12 +180,11 @@ def bench(
     models: options.Models,
     threads: Annotated[
         int,
-        typer.Option(
+        options.Panel.RUN.option(
             "-T",
             "--threads",
             min=1,
             help="Processor threads of each codec that can use several; one, so that times compare.",
-            rich_help_panel=options.RUN_PANEL,
         ),
     ] = 1,
     verbose: options.Verbose = 0,

@@ -10,8 +10,6 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import LeftAlone, deliver, prepare, read_source, read_stdin, refuse_stream, threads_for_jobs
 from gmvqzip.cli.naming import check_ending, namer
@@ -42,66 +40,34 @@ if TYPE_CHECKING:
 
 TargetBpp = Annotated[
     float | None,
-    typer.Option(
-        "--target-bpp",
-        metavar="BPP",
-        help="At most this many bits per pixel, of each whole file.",
-        rich_help_panel=options.RATE_PANEL,
+    options.Panel.RATE.option(
+        "--target-bpp", metavar="BPP", help="At most this many bits per pixel, of each whole file."
     ),
 ]
 TargetSize = Annotated[
     str | None,
-    typer.Option(
+    options.Panel.RATE.option(
         "--target-size",
         metavar="BYTES",
         help="At most this size of each file, such as 300, 20k or 1.5M (or 20kB, 2MiB).",
-        rich_help_panel=options.RATE_PANEL,
     ),
 ]
 TargetPsnr = Annotated[
     float | None,
-    typer.Option(
-        "--target-psnr",
-        metavar="DB",
-        help="At least this PSNR of each picture, over RGB.",
-        rich_help_panel=options.RATE_PANEL,
-    ),
+    options.Panel.RATE.option("--target-psnr", metavar="DB", help="At least this PSNR of each picture, over RGB."),
 ]
 MinPsnr = Annotated[
     float | None,
-    typer.Option(
-        "--min-psnr",
-        metavar="DB",
-        help="Leave pictures alone that come out below this PSNR.",
-        rich_help_panel=options.RATE_PANEL,
-    ),
+    options.Panel.RATE.option("--min-psnr", metavar="DB", help="Leave pictures alone that come out below this PSNR."),
 ]
 OnlyIfSmaller = Annotated[
-    bool,
-    typer.Option(
-        "--only-if-smaller",
-        help="Leave pictures alone whose file would not get smaller.",
-        rich_help_panel=options.RATE_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.RATE.flag("--only-if-smaller", help="Leave pictures alone whose file would not get smaller.")
 ]
 Psnr = Annotated[
-    bool,
-    typer.Option(
-        "--psnr",
-        help="Decode each file again and tell its PSNR, with -v and --json.",
-        rich_help_panel=options.RATE_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.RATE.flag("--psnr", help="Decode each file again and tell its PSNR, with -v and --json.")
 ]
 Ssimulacra2 = Annotated[
-    bool,
-    typer.Option(
-        "--ssimulacra2",
-        help="Likewise its SSIMULACRA2, with the package ssimulacra2.",
-        rich_help_panel=options.RATE_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.RATE.flag("--ssimulacra2", help="Likewise its SSIMULACRA2, with the package ssimulacra2.")
 ]
 
 

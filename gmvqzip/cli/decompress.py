@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, refuse_stream
 from gmvqzip.cli.naming import check_ending, namer
@@ -33,10 +31,8 @@ _BATCH_PIXELS = 1 << 18  # of pictures that are held at once by one job, and wri
 
 FormatOption = Annotated[
     Format | None,
-    typer.Option(
-        "--format",
-        help="Picture format; by default the ending of -o decides, or it is png. npy is a uint8 array.",
-        rich_help_panel=options.OUTPUT_PANEL,
+    options.Panel.OUTPUT.option(
+        "--format", help="Picture format; by default the ending of -o decides, or it is png. npy is a uint8 array."
     ),
 ]
 
@@ -52,18 +48,14 @@ class Scale(StrEnum):
 
 RegionOption = Annotated[
     str | None,
-    typer.Option(
+    options.Panel.OUTPUT.option(
         "--region",
         metavar="X,Y,W,H",
         help="Only W x H pixels from column X and row Y on; of a file with tiles, only what they need is read.",
-        rich_help_panel=options.OUTPUT_PANEL,
     ),
 ]
 ScaleOption = Annotated[
-    Scale,
-    typer.Option(
-        "--scale", help="Size of the result; squares of pixels become their mean.", rich_help_panel=options.OUTPUT_PANEL
-    ),
+    Scale, options.Panel.OUTPUT.option("--scale", help="Size of the result; squares of pixels become their mean.")
 ]
 _REGION = re.compile(r"(\d{1,7}),(\d{1,7}),(\d{1,7}),(\d{1,7})", re.ASCII)
 

@@ -36,13 +36,7 @@ _NOTHING = "no picture could be packed: there is no pack"
 
 Sources = Annotated[list[str] | None, typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
 Append = Annotated[
-    bool,
-    typer.Option(
-        "--append",
-        help="Add to the pack if it exists; what it holds is never touched.",
-        rich_help_panel=options.OUTPUT_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.OUTPUT.flag("--append", help="Add to the pack if it exists; what it holds is never touched.")
 ]
 Finished = Annotated[
     bool, typer.Option("--gmvq", help="Take finished .gmvq files instead of pictures.", show_default=False)
@@ -51,10 +45,7 @@ Merge = Annotated[
     bool, typer.Option("--merge", help="Take finished packs: their records are copied as they are.", show_default=False)
 ]
 PackOutput = Annotated[
-    str | None,
-    typer.Option(
-        "-o", "--output", metavar="FILE", help="The pack; by default DIR.gmvqp.", rich_help_panel=options.OUTPUT_PANEL
-    ),
+    str | None, options.Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="The pack; by default DIR.gmvqp.")
 ]
 
 

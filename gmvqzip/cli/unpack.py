@@ -40,10 +40,9 @@ Numbers = Annotated[
 ]
 FormatOption = Annotated[
     UnpackFormat | None,
-    typer.Option(
+    options.Panel.OUTPUT.option(
         "--format",
         help="Picture format; by default the ending of -o decides, or it is png. gmvq keeps the codes as they are.",
-        rich_help_panel=options.OUTPUT_PANEL,
     ),
 ]
 
