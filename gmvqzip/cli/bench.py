@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import prepare, read_source, read_stdin, write_stdout
+from gmvqzip.cli.batch import prepare, read_source, write_stdout
 from gmvqzip.cli.plan import STREAM, Task, image_suffixes, inputs
 from gmvqzip.cli.records import input_name
 from gmvqzip.cli.report import Report, safe_name
@@ -289,5 +289,4 @@ def size_limit(text: str) -> SizeLimit:
 def _read(task: Task, max_pixels: int) -> Pixels:
     from gmvqzip.bench.measure import read_pixels
 
-    source = read_stdin() if task.source is None else read_source(task.source)
-    return read_pixels(source, max_pixels=max_pixels)
+    return read_pixels(read_source(task), max_pixels=max_pixels)

@@ -11,16 +11,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import LeftAlone, deliver, prepare, read_source, read_stdin, refuse_stream, threads_for_jobs
+from gmvqzip.cli.batch import LeftAlone, check_cuda, deliver, prepare, read_picture, refuse_stream, threads_for_jobs
 from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
     KEEP_HINT,
     SUFFIX,
-    Destination,
     Task,
-    check_overwriting,
     image_suffixes,
     image_to_gmvq,
     plan,
@@ -179,12 +177,10 @@ def compress(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
-    from gmvqzip.engines.base import check_device
     from gmvqzip.engines.batching import batch_pixels
 
     codec = codecs.load(models.model or DEFAULT_MODEL, device=models.device.value)
-    if models.device is options.Device.CUDA:
-        check_device(models.device.value)
+    check_cuda(models.device)
     if not codec.qualities and rate.quality is not None:
         report.note(f"model {codec.name} has a single rate: --quality {rate.quality} changes nothing")
 
@@ -228,24 +224,19 @@ def _plan(
     paths: Sequence[str], recursive: bool, outputs: options.Outputs, keep_ending: bool, report: Report
 ) -> tuple[list[Task], int]:
     """The tasks, and how many inputs there were. Raises UsageError where the options contradict each other."""
-    check_overwriting(force=outputs.force, skip_existing=outputs.skip_existing)
+    outputs.check()
     check_ending(outputs.output, GMVQ_SUFFIXES, "a .gmvq file")
     rename = namer(
         image_to_gmvq, SUFFIX[1:], outputs.output_name, output=outputs.output, keep_ending=keep_ending
     )  # fmt: skip
-    destination = Destination(outputs.output, outputs.output_dir, outputs.stdout, outputs.remove)
     hint = KEEP_HINT if outputs.output_name is None and not keep_ending else ""
-    return plan(paths, destination, report, recursive=recursive, suffixes=image_suffixes(), rename=rename, hint=hint)
+    return plan(paths, outputs, report, recursive=recursive, suffixes=image_suffixes(), rename=rename, hint=hint)
 
 
 def _read(task: Task, *, outputs: options.Outputs, strip: bool, max_pixels: int, report: Report) -> _Read:
-    from gmvqzip.images.preparing import read_prepared
-
     start = time.perf_counter()
     prepare(task, force=outputs.force, make_directory=outputs.output_dir is not None)
-    source = read_stdin() if task.source is None else read_source(task.source)
-    in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
-    picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
+    picture, in_bytes = read_picture(task, strip=strip, max_pixels=max_pixels)
     for warning in picture.warnings:
         if not (outputs.remove and warning in picture.dropped):  # what keeps a source is said when it is kept
             report.warn(task.name, warning)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, refuse_stream
+from gmvqzip.cli.batch import check_cuda, decoding_threads, deliver, prepare, read_gmvq, refuse_stream
 from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, check_overwriting, plan, swap_suffix, undone
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Task, plan, swap_suffix, undone
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, front_fields, input_name, output_name
 from gmvqzip.cli.report import Report, safe_name
 from gmvqzip.cli.run import UsageError
@@ -118,10 +118,8 @@ def decompress(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
-    from gmvqzip.engines.base import check_device
 
-    if models.device is options.Device.CUDA:
-        check_device(models.device.value)
+    check_cuda(models.device)
     load = partial(codecs.load_for, model=models.model, device=models.device.value)
     decoding = _Decoding(outputs, load, models.max_pixels, part, rendering.factor, chosen, report)
     run_steps(
@@ -240,11 +238,10 @@ def _plan(
     paths: Sequence[str], recursive: bool, outputs: options.Outputs, chosen: Format, report: Report
 ) -> tuple[list[Task], int]:
     """The tasks, and how many inputs there were. Raises UsageError where the options contradict each other."""
-    check_overwriting(force=outputs.force, skip_existing=outputs.skip_existing)
+    outputs.check()
     usual = swap_suffix(SUFFIX, f".{chosen.value}")
     rename = namer(usual, chosen.value, outputs.output_name, output=outputs.output)
-    destination = Destination(outputs.output, outputs.output_dir, outputs.stdout, outputs.remove)
-    return plan(paths, destination, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
+    return plan(paths, outputs, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
 
 
 def _region(text: str) -> Region:

@@ -146,16 +146,27 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Destination:
     """Where outputs go, and what becomes of what is there."""
 
     output: Output = None
     output_dir: OutputDir = None
-    output_name: OutputName = None
     stdout: Stdout = False
     force: Force = False
-    skip_existing: SkipExisting = False
     remove: Remove = False
+
+
+@dataclass(frozen=True)
+class Outputs(Destination):
+    """The same, with names of their own, and of many files those that are there left out."""
+
+    output_name: OutputName = None
+    skip_existing: SkipExisting = False
+
+    def check(self) -> None:
+        """Raise UsageError where the options contradict each other."""
+        if self.force and self.skip_existing:
+            raise UsageError("--force and --skip-existing contradict each other: give one")
 
 
 @dataclass(frozen=True)
