@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from gmvqzip.cli.options import Device
 from gmvqzip.cli.plan import AlreadyThere, Task, check_target
 from gmvqzip.cli.records import Fields
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import FormatError, ImageError, OutputError
+from gmvqzip.errors import FormatError, ImageError, OutputError, safe_name
 from gmvqzip.format.source import read_bounded
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from gmvqzip.cli import options
 from gmvqzip.cli.batch import prepare, read_source, write_stdout
 from gmvqzip.cli.plan import STREAM, Task, image_suffixes, inputs
 from gmvqzip.cli.records import input_name
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import safe_name
 from gmvqzip.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:

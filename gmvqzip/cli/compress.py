@@ -25,8 +25,9 @@ from gmvqzip.cli.plan import (
     undone,
 )
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import safe_name
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.rates import MAX_PSNR, RateOptions
 from gmvqzip.setting import DEFAULT_EFFORT

@@ -18,8 +18,9 @@ from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Task, plan, swap_suffix, undone
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, front_fields, input_name, output_name
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import safe_name
 from gmvqzip.images.outputs import OTHER_ENDINGS, REFUSED, Format, format_of, refusal
 
 if TYPE_CHECKING:

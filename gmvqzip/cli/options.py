@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gmvqzip.cli.report import Report, describe, safe_name
+from gmvqzip.cli.report import Report, describe
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import safe_name
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.setting import EFFORTS, QUALITIES
 

@@ -28,9 +28,9 @@ from gmvqzip.cli.plan import (
     members,
 )
 from gmvqzip.cli.records import Fields
-from gmvqzip.cli.report import Report, json_name, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import FormatError, OutputError
+from gmvqzip.errors import FormatError, OutputError, json_name, safe_name
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.torchrun import Place, place

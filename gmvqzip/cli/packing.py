@@ -11,8 +11,8 @@ from gmvqzip.cli.batch import read_picture
 from gmvqzip.cli.pipeline import Steps
 from gmvqzip.cli.plan import Member, Task
 from gmvqzip.cli.records import Fields
-from gmvqzip.cli.report import Report, json_name
-from gmvqzip.errors import OutputError
+from gmvqzip.cli.report import Report
+from gmvqzip.errors import OutputError, json_name
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmvqzip.cli.options import Destination
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.cli.walking import walk
-from gmvqzip.errors import OutputError
+from gmvqzip.errors import OutputError, safe_name
 from gmvqzip.images.files import descriptor_of, is_stream
 from gmvqzip.images.formats import ADDED_ENDINGS, ENDINGS, picture_endings
 

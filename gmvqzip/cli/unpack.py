@@ -18,9 +18,9 @@ from gmvqzip.cli.naming import check_ending
 from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIX, STREAM, SUFFIX, Task, check_destination
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
-from gmvqzip.cli.report import Report, json_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, json_name
 from gmvqzip.images.outputs import Format
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from gmvqzip.cli.batch import prepare, read_gmvq, write_stdout
 from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, STREAM, SUFFIX, Task, plan, swap_suffix
 from gmvqzip.cli.records import Fields, input_name, output_name, shown_input
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, safe_name
 
 if TYPE_CHECKING:
     from gmvqzip.images.pixels import Picture
