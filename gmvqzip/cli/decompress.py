@@ -21,7 +21,7 @@ from gmvqzip.cli.records import Fields, conversion_shower, file_fields, front_fi
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import safe_name
-from gmvqzip.images.outputs import OTHER_ENDINGS, REFUSED, Format, format_of, refusal
+from gmvqzip.images.outputs import OTHER_ENDINGS, REFUSED, Format, by_ending, refusal
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec, Region
@@ -222,7 +222,7 @@ class _Decoding:
 def chosen_format(wanted: Format | None, output: str | None) -> Format:
     """The format that --format or the ending of an output asks for; png where nothing does. Raises UsageError."""
     suffix = Path(output).suffix if output is not None else ""
-    by_name = format_of(Path(output)) if output is not None else None
+    by_name = by_ending(suffix)
     if wanted is not None:
         right = {f".{ending}" for ending, name in OTHER_ENDINGS.items() if name == wanted} | {f".{wanted.value}"}
         check_ending(output, frozenset(right), f"--format {wanted.value}")

@@ -33,12 +33,10 @@ _RAW_EXIF = frozenset({"Raw profile type exif", "Raw profile type APP1", _XMP_KE
 _NOT_KEPT = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424})
 """Image resources that say again what is elsewhere (resolution, profile, EXIF, XMP), and thumbnails."""
 _RESOLUTION_RESOURCE = 0x03ED
-_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377  # of TIFF
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH, _CENTIMETRE = 282, 283, 296, 2, 3
 _TIFF_ENCODING = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
     | {292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341}
-    | {342, 347, *range(512, 522), 529, 530, 531, 532, _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG, 34675}
+    | {342, 347, *range(512, 522), 529, 530, 531, 532, exifs.XMP_TAG, exifs.IPTC_TAG, exifs.RESOURCES_TAG, 34675}
 )
 """Tags of a TIFF file that say how its samples lie, and those that are taken otherwise."""
 
@@ -77,13 +75,13 @@ def tiff_metadata(file: BinaryIO, offset: int, notes: Notes) -> Metadata | None:
         exif.load_from_fp(file, offset)
         block = _block_of(exif)
         tidy = exifs.tidied(block) if block else b""
-        xmp, blocks, records = (_bytes(exif.get(tag)) for tag in (_XMP_TAG, _RESOURCES_TAG, _IPTC_TAG))
-        unit, across, down = (exif.get(tag) for tag in (_RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION))
+        xmp, blocks, records = (_bytes(exif.get(tag)) for tag in (exifs.XMP_TAG, exifs.RESOURCES_TAG, exifs.IPTC_TAG))
+        unit, across, down = (exif.get(tag) for tag in (exifs.RESOLUTION_UNIT, exifs.X_RESOLUTION, exifs.Y_RESOLUTION))
     except Exception:  # damaged directories make Pillow raise almost anything
         notes.drop("the metadata of the TIFF are damaged: dropped")
         return None
     resources = _joined(blocks, records, notes)
-    factor = {None: 1.0, _INCH: 1.0, _CENTIMETRE: 2.54}.get(unit)
+    factor = {None: 1.0, exifs.INCH: 1.0, exifs.CENTIMETRE: 2.54}.get(unit)
     dpi = None if factor is None else _resolution((across, down), factor)
     return _bounded(Metadata(tidy, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp), resources, dpi), notes)
 
