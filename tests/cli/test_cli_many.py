@@ -24,7 +24,7 @@ from gmvqzip.codec import Codec
 from gmvqzip.engines.staged import StagedNetwork
 
 Cli = Callable[..., Any]
-COUNT = 60
+COUNT = 44
 
 
 def shot(number: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def compressed(tiny: Codec) -> dict[int, bytes]:
     """What the pictures of `tree` are in .gmvq files."""
-    return {number: tiny.compress(shot(number)) for number in range(COUNT)}
+    return {number: tiny.compress(shot(number), effort=1) for number in range(COUNT)}
 
 
 def outputs(folder: Path) -> dict[int, bytes]:
@@ -58,7 +58,7 @@ class TestBatches:
     @pytest.mark.parametrize("jobs", [1, 3])
     def test_a_tree(self, cli: Cli, tree: Path, tiny: Codec, compressed: dict[int, bytes], jobs: int) -> None:
         out = tree.with_name("out")
-        done = cli("compress", "-r", tree, "--output-dir", out, "-j", jobs, "--json")
+        done = cli("compress", "-r", tree, "-e", 1, "--output-dir", out, "-j", jobs, "--json")
         assert done.code == 0
         assert outputs(out) == compressed
         fields = [json.loads(line) for line in done.out.splitlines()]
@@ -95,7 +95,7 @@ class TestBatches:
         expected = {number: data for number, data in compressed.items() if number not in (11, 12)}
         (tree / "a" / "12.png").write_text("no picture")
         monkeypatch.setattr(StagedNetwork, "analyse", small)
-        done = cli("compress", "-r", tree, "-j", 2)
+        done = cli("compress", "-r", tree, "-e", 1, "-j", 2)
         assert done.code == 1
         assert outputs(tree) == expected
         lines = done.err.splitlines()
@@ -185,7 +185,7 @@ class TestGoingOn:
         self, tree: Path, compressed: dict[int, bytes], tiny_path: Path, number: int
     ) -> None:
         out = tree.with_name("out")
-        arguments = ["compress", "-r", str(tree), "--output-dir", str(out), "--jobs", "2"]
+        arguments = ["compress", "-r", str(tree), "-e", "1", "--output-dir", str(out), "--jobs", "2"]
         environment = {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent)}
         command = [sys.executable, "-c", INTERRUPTED, str(int(number)), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
