@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
-from PIL import Image, features
-
 from gmvqzip.bench.codecs import BenchCodec
-from gmvqzip.bench.measure import ssimulacra2_text
+from gmvqzip.bench.measure import Found, ssimulacra2_text
 from gmvqzip.bench.metrics import Pixels
-from gmvqzip.bench.search import Found
+from gmvqzip.images.pixels import Picture
+from gmvqzip.images.writing import data_uri
 
 _SECTION = Template(
     """<section class="picture">
@@ -57,7 +54,7 @@ class Page:
                 height=height,
                 limit=f"{limit:,}",
                 bpp=f"{8 * limit / (width * height):.3f}",
-                original=data_uri(original),
+                original=data_uri(Picture(original)),
                 buttons="".join(_button(codec, number == 0) for number, (codec, _) in enumerate(found)),
                 images="\n".join(_image(codec, one, limit, number == 0) for number, (codec, one) in enumerate(found)),
                 rows="\n".join(_row(codec, one, limit) for codec, one in found),
@@ -69,13 +66,6 @@ class Page:
         lines = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes)
         frame = resources.files("gmvqzip.bench").joinpath("page.html").read_text(encoding="utf-8")
         return Template(frame).substitute(notes=lines, sections="\n".join(self._sections))
-
-
-def data_uri(pixels: Pixels) -> str:
-    """The pixels [H, W, 3] without loss as a data URI: WebP, which is the smaller, where Pillow has it, else PNG."""
-    file, kind = io.BytesIO(), "webp" if features.check("webp") and max(pixels.shape) <= 16_383 else "png"
-    Image.fromarray(pixels).save(file, kind.upper(), **({"lossless": True} if kind == "webp" else {}))
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def figures_text(codec: BenchCodec, found: Found, limit: int) -> str:
@@ -100,7 +90,7 @@ def _image(codec: BenchCodec, found: Found, limit: int, chosen: bool) -> str:
     hidden = "" if chosen else " hidden"
     return (
         f'<img class="coded" data-codec="{codec.name}" data-title="{html.escape(codec.title)}" '
-        f'data-figures="{figures}" alt="{figures}" src="{data_uri(found.pixels)}"{hidden}>'
+        f'data-figures="{figures}" alt="{figures}" src="{data_uri(Picture(found.pixels))}"{hidden}>'
     )
 
 

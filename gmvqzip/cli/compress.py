@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ from gmvqzip.cli.plan import (
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import safe_name
+from gmvqzip.errors import ModelError, safe_name
 from gmvqzip.models.registry import DEFAULT_MODEL
-from gmvqzip.rates import MAX_PSNR, RateOptions
+from gmvqzip.rates import MAX_PSNR, RateOptions, Wish
 from gmvqzip.setting import DEFAULT_EFFORT
 
 if TYPE_CHECKING:
@@ -82,7 +82,23 @@ class Rate:
 
     def wish(self) -> RateOptions:
         """As the library takes it. Raises UsageError."""
-        return rate_options(self.quality, self.target_bpp, self.target_size, self.target_psnr, self.effort)
+        size = None if self.target_size is None else options.byte_count(self.target_size)
+        if self.target_size is not None and not size:
+            shown = safe_name(self.target_size)
+            raise UsageError(f"--target-size {shown}: give bytes, such as 300, 20k, 20kB or 1.5M")
+        wanted = RateOptions(
+            quality=self.quality,
+            target_bpp=self.target_bpp,
+            target_size=size,
+            target_psnr=self.target_psnr,
+            effort=self.effort,
+        )
+        try:
+            Wish(**wanted)
+        except ModelError as error:
+            names = re.sub(r"\b(?:quality|target_\w+)\b", lambda m: "--" + m[0].replace("_", "-"), str(error))
+            raise UsageError(names) from None
+        return wanted
 
     @property
     def has_target(self) -> bool:
@@ -281,26 +297,3 @@ def _write(
         **product.measures,
         "seconds": product.seconds + time.perf_counter() - start,
     }
-
-
-def rate_options(
-    quality: int | None, target_bpp: float | None, target_size: str | None, target_psnr: float | None, effort: int
-) -> RateOptions:
-    """The options that choose the rate, as the library takes them. Raises UsageError."""
-    wanted = {
-        "--quality": quality,
-        "--target-bpp": target_bpp,
-        "--target-size": target_size,
-        "--target-psnr": target_psnr,
-    }
-    given = [option for option, value in wanted.items() if value is not None]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} contradict each other: give one")
-    if target_bpp is not None and not 0 < target_bpp < math.inf:
-        raise UsageError(f"--target-bpp {target_bpp:g}: give bits per pixel, more than 0")
-    if target_psnr is not None and not 0 < target_psnr <= MAX_PSNR:
-        raise UsageError(f"--target-psnr {target_psnr:g}: give dB, more than 0 and at most {MAX_PSNR:g}")
-    size = None if target_size is None else options.byte_count(target_size)
-    if target_size is not None and not size:
-        raise UsageError(f"--target-size {safe_name(target_size)}: give bytes, such as 300, 20k, 20kB or 1.5M")
-    return RateOptions(quality=quality, target_bpp=target_bpp, target_size=size, target_psnr=target_psnr, effort=effort)

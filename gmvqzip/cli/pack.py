@@ -203,9 +203,8 @@ def _part(target: Path, here: Place) -> Path:
 
 def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, force: bool) -> int:
     """Copy the records of packs; a pack that cannot be read, and a picture that is damaged, are left out and named."""
-    from gmvqzip.pack.appending import Appender
+    from gmvqzip.pack.appending import Appender, add_pack
     from gmvqzip.pack.file import PackFile
-    from gmvqzip.pack.merging import add_pack
 
     tasks, total = inputs(files, report, recursive=True, suffixes=PACK_SUFFIXES)
     with ExitStack() as stack:

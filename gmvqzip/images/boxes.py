@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from gmvqzip.images.ranges import Range
+from gmvqzip.images.notes import Range
 
 MAX_META_BYTES = 2**24  # of the box that describes the pictures; more is not looked at
 _EXTRAS = {b"hdrgainmap": "gain map", b"tmap": "gain map", b"auxid:2": "depth map", b"disparity": "depth map",

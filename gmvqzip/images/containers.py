@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from gmvqzip.images.ranges import Range
+from gmvqzip.images.notes import Range
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)  # in entropy-coded data, whatever is no data
 _START_OF_SCAN, _END_OF_IMAGE, _COMMENT = 0xDA, 0xD9, 0xFE

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from gmvqzip.errors import ImageError
 from gmvqzip.format.metadata import read_resources
-from gmvqzip.images.ranges import Range
+from gmvqzip.images.notes import Range
 
 _BMP_RLE = (1, 2)
 _BMP_PROFILE_EMBEDDED = b"DEBM"

@@ -10,8 +10,7 @@ from PIL import Image
 
 from gmvqzip.images import boxes, containers, jxl, png, rasters
 from gmvqzip.images.colourspace import coded_space
-from gmvqzip.images.notes import Notes
-from gmvqzip.images.ranges import Range, note_ranges
+from gmvqzip.images.notes import Notes, Range, note_ranges
 
 LAYERS_NOTE = "the layers are not kept, only the picture that they make"
 _WALKERS: dict[str, Callable[[BinaryIO, dict[str, Any]], Iterator[Range]]] = {

@@ -15,9 +15,8 @@ from PIL import Image
 
 from gmvqzip.errors import ImageError
 from gmvqzip.images.colour import Unpacked, to_8_bit
-from gmvqzip.images.notes import Notes
+from gmvqzip.images.notes import Notes, note_behind
 from gmvqzip.images.pixels import Pixels
-from gmvqzip.images.ranges import note_behind
 from gmvqzip.images.tiffdirectory import Directory, Page, Tag
 from gmvqzip.images.tiffsamples import (
     FLOAT,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from gmvqzip.format.limits import MAX_ALL_INDEX_BYTES, MAX_INDEX_BYTES, MAX_SEGM
 from gmvqzip.format.packheader import PACK_HEADER_BYTES, Slot, empty_header, slot_offset
 from gmvqzip.format.packindex import Index, Kind, check_name, pack_names, write_index
 from gmvqzip.images.files import NewFile, reason
-from gmvqzip.pack.file import PackFile
+from gmvqzip.pack.file import Entry, PackFile
 
 _WRITE_BYTES = 1 << 20  # so many are gathered before they are written
 _Result = TypeVar("_Result")
@@ -168,6 +168,22 @@ class Appender:
             return action()
         except OSError as error:
             raise OutputError(f"cannot write {safe_name(self.path)}: {reason(error)}") from error
+
+
+def add_pack(appender: Appender, pack: PackFile) -> Iterator[tuple[str, Entry, FormatError | None]]:
+    """Add a pack's pictures in their order; yield the name of each, what it was there, and why it was not added.
+
+    A record whose own check fails is left out, and so is a picture whose name is there. Raises OutputError where the
+    new pack cannot be written, OSError where the old one cannot be read, FormatError where its names are damaged.
+    """
+    for number, name in enumerate(pack.names):
+        entry = pack.entry(number)
+        try:
+            appender.add(name, entry.kind, pack.stored(number))
+        except FormatError as error:
+            yield name, entry, error
+        else:
+            yield name, entry, None
 
 
 def _locked(path: Path) -> int:
