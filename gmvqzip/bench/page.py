@@ -10,8 +10,8 @@ from string import Template
 from gmvqzip.bench.codecs import BenchCodec
 from gmvqzip.bench.measure import Found, ssimulacra2_text
 from gmvqzip.bench.metrics import Pixels
+from gmvqzip.images.page import data_uri, framed
 from gmvqzip.images.pixels import Picture
-from gmvqzip.images.writing import data_uri
 
 _SECTION = Template(
     """<section class="picture">
@@ -33,6 +33,10 @@ $rows
 </tbody></table>
 </section>"""
 )
+
+
+_HELP = """Drag over a picture: the original is left of the line, the codec right of it. Of the files that a codec can
+make, each is the largest that is not above the size named."""
 
 
 class Page:
@@ -63,9 +67,9 @@ class Page:
 
     def html(self, notes: Sequence[str]) -> str:
         """The whole page. notes: lines above the pictures."""
-        lines = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes)
-        frame = resources.files("gmvqzip.bench").joinpath("page.html").read_text(encoding="utf-8")
-        return Template(frame).substitute(notes=lines, sections="\n".join(self._sections))
+        own = resources.files("gmvqzip.bench").joinpath("page.html").read_text(encoding="utf-8")
+        body = Template(own).substitute(sections="\n".join(self._sections))
+        return framed("gmvqzip bench: equal sizes", "gmvqzip bench: what one size holds", [_HELP, *notes], body)
 
 
 def figures_text(codec: BenchCodec, found: Found, limit: int) -> str:

@@ -72,11 +72,26 @@ class Measured:
 
     def ladder(self) -> list[float]:
         """The qualities. Raises UsageError."""
-        return numbers(self.qualities)
+        parts = self.qualities.split(",")
+        if not all(re.fullmatch(r"\d{1,3}", part.strip()) and 1 <= int(part) <= 100 for part in parts):
+            raise UsageError(f"--qualities {self.qualities}: give numbers from 1 to 100, such as 10,50,90")
+        return [float(part) for part in parts]
 
     def window(self) -> tuple[float, float] | None:
         """The bits per pixel. Raises UsageError."""
-        return rates(self.bpp) if self.bpp is not None else None
+        if self.bpp is None:
+            return None
+        low, high = _span(self.bpp)
+        if not 0 < low < high:
+            raise UsageError(f"--bpp {self.bpp}: give a range of bits per pixel such as 0.1-0.5")
+        return low, high
+
+    def scores(self) -> tuple[float, float]:
+        """The range of SSIMULACRA2, within 0 to 100: below, it ranks little. Raises UsageError."""
+        low, high = _span(self.ssimulacra2)
+        if not low < high <= 100:
+            raise UsageError(f"--ssimulacra2 {self.ssimulacra2}: give a range within 0 to 100 such as {SSIMULACRA2}")
+        return low, high
 
     def rivals(self, threads: int) -> dict[str, BenchCodec]:
         """The codecs by name. Raises UsageError where one is not known."""
@@ -130,10 +145,17 @@ class Written:
 
     def limit(self) -> SizeLimit | None:
         """The size for the page. Raises UsageError."""
-        limit = size_limit(self.at) if self.at is not None else None
-        if self.at is not None and self.html_file is None:
+        from gmvqzip.bench.compare import SizeLimit
+
+        if self.at is None:
+            return None
+        match = _SIZE.fullmatch(self.at)
+        if not match or float(match[1]) <= 0:
+            raise UsageError(f"--at {self.at}: give bytes or bits per pixel, such as 20000, 20k or 0.25bpp")
+        if self.html_file is None:
             raise UsageError("--at is the size for --html: name a file for that")
-        return limit
+        per_pixel = match[2] == "bpp"
+        return SizeLimit(float(match[1]) * (1 if per_pixel else _BYTES[match[2]]), per_pixel)
 
     def check(self, tasks: Sequence[Task]) -> None:
         """Refuse, before any work, outputs that cannot be written or that would meet each other or an input."""
@@ -198,7 +220,7 @@ def bench(
     whole files. A codec whose encoder is missing is named, and so are pictures that SSIMULACRA2 cannot measure.
     """
     report = Report(verbose=verbose, quiet=quiet, progress=not no_progress)
-    ladder, window, scores = measured.ladder(), measured.window(), score_range(measured.ssimulacra2)
+    ladder, window, scores = measured.ladder(), measured.window(), measured.scores()
     limit = written.limit()
     tasks, total = inputs(images, report, recursive=recursive, suffixes=image_suffixes())
     written.check(tasks)
@@ -246,45 +268,10 @@ def bench(
     return report.finish(total)
 
 
-def numbers(text: str) -> list[float]:
-    """Qualities such as 1,10,50. Raises UsageError."""
-    parts = text.split(",")
-    if not all(re.fullmatch(r"\d{1,3}", part.strip()) and 1 <= int(part) <= 100 for part in parts):
-        raise UsageError(f"--qualities {text}: give numbers from 1 to 100, such as 10,50,90")
-    return [float(part) for part in parts]
-
-
-def rates(text: str) -> tuple[float, float]:
-    """A range of bits per pixel such as 0.1-0.5. Raises UsageError."""
-    low, high = _span(text)
-    if not 0 < low < high:
-        raise UsageError(f"--bpp {text}: give a range of bits per pixel such as 0.1-0.5")
-    return low, high
-
-
-def score_range(text: str) -> tuple[float, float]:
-    """A range of SSIMULACRA2 such as 30-80, within 0 to 100: below, it ranks little. Raises UsageError."""
-    low, high = _span(text)
-    if not low < high <= 100:
-        raise UsageError(f"--ssimulacra2 {text}: give a range within 0 to 100 such as {SSIMULACRA2}")
-    return low, high
-
-
 def _span(text: str) -> tuple[float, float]:
     """Two numbers such as 0.1-0.5; two zeros where the text is none."""
     match = _SPAN.fullmatch(text)
     return (float(match[1]), float(match[2])) if match else (0.0, 0.0)
-
-
-def size_limit(text: str) -> SizeLimit:
-    """A size such as 20000, 20k, 1.5M or 0.25bpp. Raises UsageError."""
-    from gmvqzip.bench.compare import SizeLimit
-
-    match = _SIZE.fullmatch(text)
-    if not match or float(match[1]) <= 0:
-        raise UsageError(f"--at {text}: give bytes or bits per pixel, such as 20000, 20k or 0.25bpp")
-    per_pixel = match[2] == "bpp"
-    return SizeLimit(float(match[1]) * (1 if per_pixel else _BYTES[match[2]]), per_pixel)
 
 
 def _read(task: Task, max_pixels: int) -> Pixels:

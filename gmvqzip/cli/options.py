@@ -142,8 +142,27 @@ class Inputs:
     null: Null = False
 
     def paths(self, files: Sequence[str] | None) -> list[str]:
-        """The names on the command line, and those in the list. Raises UsageError where there are none of either."""
-        return listed_paths(files, self.filelist, null=self.null)
+        """The names on the command line, and those in the list. Raises UsageError where there are none."""
+        given = list(files or [])
+        if self.filelist is None:
+            if self.null:
+                raise UsageError("-0 says how --filelist is to be read: give that, too")
+            if not given:
+                raise UsageError("name a file, or give --filelist")
+            return given
+        if self.filelist == "-" and "-" in given:
+            raise UsageError("standard input can be read only once")
+        try:
+            if self.filelist != "-":
+                data = Path(self.filelist).read_bytes()
+            elif sys.stdin is None:
+                raise UsageError("standard input is closed: name the list")
+            else:
+                data = sys.stdin.buffer.read()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the list {safe_name(self.filelist)} cannot be read: {describe(error)}") from None
+        names = data.split(b"\0") if self.null else data.replace(b"\r\n", b"\n").split(b"\n")
+        return given + [os.fsdecode(name) for name in names if name]
 
 
 @dataclass(frozen=True)
@@ -193,30 +212,6 @@ class Running:
     def report(self) -> Report:
         """Messages as the options want them."""
         return Report(verbose=self.verbose, quiet=self.quiet, as_json=self.as_json, progress=not self.no_progress)
-
-
-def listed_paths(files: Sequence[str] | None, filelist: str | None, *, null: bool = False) -> list[str]:
-    """The given names, and those in a list, one a line or ended by zero bytes. Raises UsageError."""
-    given = list(files or [])
-    if filelist is None:
-        if null:
-            raise UsageError("-0 says how --filelist is to be read: give that, too")
-        if not given:
-            raise UsageError("name a file, or give --filelist")
-        return given
-    if filelist == "-" and "-" in given:
-        raise UsageError("standard input can be read only once")
-    try:
-        if filelist != "-":
-            data = Path(filelist).read_bytes()
-        elif sys.stdin is None:
-            raise UsageError("standard input is closed: name the list")
-        else:
-            data = sys.stdin.buffer.read()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the list {safe_name(filelist)} cannot be read: {describe(error)}") from None
-    names = data.split(b"\0") if null else data.replace(b"\r\n", b"\n").split(b"\n")
-    return given + [os.fsdecode(name) for name in names if name]
 
 
 def byte_count(text: str) -> int | None:

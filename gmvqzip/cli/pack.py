@@ -98,7 +98,7 @@ def pack(
     --merge makes one of them.
     """
     report = running.report()
-    paths = options.listed_paths(files, filelist, null=null)
+    paths = options.Inputs(filelist=filelist, null=null).paths(files)
     target = _target(paths, packed.output)
     here = place()
     packed.check(models.model, here)

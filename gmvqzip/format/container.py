@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from gmvqzip.errors import FormatError, whole_number
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.limits import MAX_HALVINGS, MAX_HEADER_BYTES, MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
-from gmvqzip.format.packheader import PACK_MAGIC
+from gmvqzip.format.packheader import PACK_MAGIC, check_version
 from gmvqzip.format.sections import (
     SECTION_ALPHA,
     SECTION_ICC,
@@ -262,11 +262,7 @@ def _read_flags(data: bytes) -> int:
     if len(data) <= _FLAGS:
         raise FormatError(f"cut after {len(data)} bytes, inside the header: get the file again")
     flags = data[_FLAGS]
-    version = flags >> _VERSION_SHIFT
-    if version > VERSION:
-        raise FormatError(f"format version {version}; this gmvqzip reads version {VERSION}: use a newer one")
-    if version < VERSION:
-        raise FormatError(f"format version {version} does not exist: the file is damaged")
+    check_version(flags >> _VERSION_SHIFT, VERSION, "format")
     if flags & RESERVED_FLAGS:
         raise FormatError("reserved bits are set: the file is damaged, or made by a newer gmvqzip")
     if len(data) <= _FIELDS_START:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from gmvqzip.errors import ImageError
 from gmvqzip.images.formats import ADD_ONS
@@ -69,14 +68,6 @@ def picture_bytes(picture: Picture, file_format: str) -> tuple[bytes, list[str]]
     file = io.BytesIO()
     notes = write_picture(picture, file, file_format)
     return file.getvalue(), notes
-
-
-def data_uri(picture: Picture) -> str:
-    """The picture without loss, transparency and profile included, as a data URI: WebP, or PNG where WebP cannot."""
-    small = max(picture.width, picture.height) <= (FORMATS[Format.WEBP].side or 0)
-    kind = "webp" if features.check("webp") and small and not (picture.one_channel and picture.icc) else "png"
-    data, _ = picture_bytes(picture, kind)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _save(picture: Picture, file: BinaryIO, name: Format, options: dict[str, Any]) -> None:

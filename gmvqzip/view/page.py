@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.errors import ImageError
+from gmvqzip.images.page import data_uri, framed
 from gmvqzip.images.pixels import Picture
-from gmvqzip.images.writing import data_uri
 from gmvqzip.inspection import Info
 from gmvqzip.models.config import GridConfig
 from gmvqzip.models.kinds import Config
@@ -70,11 +70,9 @@ def page(seen: Seen) -> str:
     books, coding = parts(seen.config, seen.site_bits), steps(seen.config, seen.site_bits)
     first = len(seen.config.hyper) or len(books)
     coded, latent = [*books[:first], *coding], books[first:]  # what was coded, once; and the latent's share another way
-    frame = resources.files("gmvqzip.view").joinpath("page.html").read_text(encoding="utf-8")
+    own = resources.files("gmvqzip.view").joinpath("page.html").read_text(encoding="utf-8")
     everything = [Part("all parts", together(books), range(0), sum(part.codes for part in books))]
-    return Template(frame).substitute(
-        title=html.escape(seen.name),
-        summary="\n".join(f"<p>{html.escape(line)}</p>" for line in _summary(seen)),
+    body = Template(own).substitute(
         picture=_picture(seen),
         gradient=gradient(),
         maps=_maps([*everything, *coded] if len(coded) > 1 else coded, seen),
@@ -83,6 +81,7 @@ def page(seen: Seen) -> str:
         bytes=_bytes(seen, coded),
         latent_bytes=_latent_bytes(latent) if latent else "",
     )
+    return framed(f"{seen.name} - gmvqzip view", seen.name, _summary(seen), body)
 
 
 def _summary(seen: Seen) -> Iterator[str]:

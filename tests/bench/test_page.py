@@ -17,8 +17,8 @@ from gmvqzip.bench.measure import Point, fit, measure
 from gmvqzip.bench.page import Page
 from gmvqzip.bench.plot import COLOURS, HEIGHT, WIDTH, plot, quality_ticks
 from gmvqzip.bench.results import PictureResult, Results
+from gmvqzip.images.page import data_uri
 from gmvqzip.images.pixels import Picture
-from gmvqzip.images.writing import data_uri
 
 VOID = {"meta", "img", "input", "br", "link"}
 

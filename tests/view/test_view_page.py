@@ -13,8 +13,8 @@ from tiny_hyperprior import smooth
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec
 from gmvqzip.errors import ImageError
+from gmvqzip.images.page import data_uri
 from gmvqzip.images.pixels import Picture
-from gmvqzip.images.writing import data_uri
 from gmvqzip.view.page import BARS, Seen, page
 from gmvqzip.view.parts import heat, parts, steps, together
 
