@@ -144,7 +144,7 @@ def _pack(
         new = [member for member in found if not _is_there(writer, member, report)]
         advance = stack.enter_context(report.progress(len(new), "packing"))
         if packed.finished:
-            files = [partial(read_gmvq, member) for member in new]
+            files = (partial(read_gmvq, member) for member in new)
             every = added(new, files, partial(add_finished, writer, models.model), report)
         else:
             codec = codecs.load(models.model or DEFAULT_MODEL, device=device)

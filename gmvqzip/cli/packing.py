@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -71,7 +71,7 @@ def encoding_steps(
 
 def added(
     found: Sequence[Member],
-    results: Sequence[Callable[[], Result]],
+    results: Iterable[Callable[[], Result]],
     add: Callable[[Member, Result], Fields],
     report: Report,
 ) -> Iterator[Fields | None]:

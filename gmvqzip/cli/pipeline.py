@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -85,8 +86,8 @@ def run_tasks(
 @contextmanager
 def results(
     tasks: Sequence[Task], steps: Steps[Item, Product, Result], jobs: int, in_thread: Callable[[], None]
-) -> Iterator[Sequence[Callable[[], Result]]]:
-    """Yield, for each task, what gives the result of its steps, or raises why there is none; to be called in order.
+) -> Iterator[Iterator[Callable[[], Result]]]:
+    """Yield, for each task in order, what gives the result of its steps, which nobody else keeps, or raises its error.
 
     jobs: batches that are worked on at once; another one is read meanwhile, so that the items of jobs + 1 batches are
     held at most. in_thread: called first in each thread that works. What is not written when the block ends stays
@@ -94,24 +95,24 @@ def results(
     """
     if len(tasks) < 2 or not all(task.source is not None and task.source.is_file() for task in tasks):
         in_thread()
-        yield [partial(steps.one, task) for task in tasks]  # in this thread, where a signal ends the wait for a pipe
+        yield (partial(steps.one, task) for task in tasks)  # in this thread, where a signal ends the wait for a pipe
     else:
         with _Pipeline(tasks, steps, jobs).running(in_thread) as futures:
-            yield [future.result for future in futures]
+            yield (futures.popleft().result for _ in tasks)
 
 
 class _Pipeline(Generic[Item, Product, Result]):
     def __init__(self, tasks: Sequence[Task], steps: Steps[Item, Product, Result], jobs: int) -> None:
         self._steps = steps
-        self._futures: list[Future[Result]] = [Future() for _ in tasks]
-        self._queue = iter(list(zip(tasks, self._futures, strict=True)))
+        self._futures: deque[Future[Result]] = deque(Future() for _ in tasks)
+        self._queue = deque(zip(tasks, self._futures, strict=True))
         self._workers = min(jobs + 1, len(tasks))
         self._working = threading.Semaphore(jobs)
         self._taking = threading.Lock()
         self._stopped = threading.Event()
 
     @contextmanager
-    def running(self, in_thread: Callable[[], None]) -> Iterator[list[Future[Result]]]:
+    def running(self, in_thread: Callable[[], None]) -> Iterator[deque[Future[Result]]]:
         """Yield the results to come, one for each task."""
         with ThreadPoolExecutor(_WRITERS) as writers, ThreadPoolExecutor(self._workers, initializer=in_thread) as pool:
             try:
@@ -143,11 +144,10 @@ class _Pipeline(Generic[Item, Product, Result]):
         batch: list[tuple[Task, Future[Result], Item]] = []
         pixels = 0
         with self._taking:
-            while len(batch) < _BATCH and pixels < self._steps.most_pixels and not self._stopped.is_set():
-                following = next(self._queue, None)
-                if following is None:
+            while self._queue and len(batch) < _BATCH and pixels < self._steps.most_pixels:
+                if self._stopped.is_set():
                     break
-                task, future = following
+                task, future = self._queue.popleft()
                 try:
                     item = self._steps.read(task)
                     pixels += self._steps.pixels(item)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmvqzip.cli.pipeline import Steps, run_steps
+from gmvqzip.cli.pipeline import Steps, results, run_steps
 from gmvqzip.cli.plan import Task
 from gmvqzip.cli.report import MANY, Report
 from gmvqzip.codec import Codec
@@ -159,6 +160,27 @@ class TestHeld:
         assert batch <= most <= (jobs + 1) * batch
         assert most_working <= jobs
         assert (held, report.failures) == (0, 0)
+
+
+class Product:
+    """Something that a weak reference can watch."""
+
+
+def test_results_are_let_go(tmp_path: Path) -> None:
+    """Whoever takes them one by one holds few, however many there are."""
+    files = [tmp_path / f"{number:03}" for number in range(100)]
+    for path in files:
+        path.touch()
+    tasks = [Task(path.name, path, None) for path in files]
+    steps = Steps[Task, Product, Product](
+        lambda task: task, lambda _: 1, 1, lambda batch: [Product() for _ in batch], lambda _, product: product
+    )
+    taken: list[weakref.ref[Product]] = []
+    with results(tasks, steps, 2, lambda: None) as found:
+        for result in found:
+            taken.append(weakref.ref(result()))
+    assert len(taken) == 100
+    assert sum(reference() is not None for reference in taken[:-1]) <= 8
 
 
 # A signal comes at a sync in the middle. Each file takes two, and at most 16 files are at it; those behind it are slow.
