@@ -52,12 +52,15 @@ class IntegerLayer:
         self._shift = shift.astype(np.int64)
         most = sums + np.abs(self._bias).max(0) + (1 << (self._shift - 1))
         self._type = np.float32 if most.max() < _EXACT else np.float64
+        self._scale: Floats = (0.5**self._shift).astype(self._type)
+        self._offsets: dict[int, Floats] = {}  # by quality
 
     def outputs(self, chosen: Integers) -> IntegerLayer:
         """The same layer with these output channels only."""
         part = copy.copy(self)
         part.weight = np.ascontiguousarray(self.weight[..., chosen])
-        part._bias, part._shift = self._bias[:, chosen], self._shift[chosen]
+        part._bias, part._shift, part._scale = self._bias[:, chosen], self._shift[chosen], self._scale[chosen]
+        part._offsets = {}
         return part
 
     def __call__(self, x: Floats, quality: int, share: Share = alone) -> Floats:
@@ -67,8 +70,12 @@ class IntegerLayer:
     def finish(self, sums: NDArray[np.float32], quality: int) -> Floats:
         """From sums of products [..., O], which are overwritten, to outputs at a quality of 1 to 100."""
         out: Floats = sums.astype(self._type, copy=False)
-        np.add(out, (at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(self._type), out=out)
-        np.multiply(out, (0.5**self._shift).astype(self._type), out=out)
+        offset = self._offsets.get(quality)
+        if offset is None:
+            offset = (at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(self._type)
+            self._offsets[quality] = offset
+        np.add(out, offset, out=out)
+        np.multiply(out, self._scale, out=out)
         return np.floor(out, out)
 
 
