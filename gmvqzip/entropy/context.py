@@ -8,7 +8,7 @@ size go together. docs/format.md specifies all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any
@@ -29,6 +29,7 @@ PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of the four phases o
 STEPS = len(PHASES)
 MAX_ENTRIES = 1 << 25  # of the tables of all groups under all class pairs, which are kept once they are made
 _KERNEL = 3  # of a step's first layer
+_KEPT_FEATURES = 1 << 24  # numbers, up to which what they add up to is computed for all steps at once: 32 megapixels
 
 
 @dataclass(frozen=True)
@@ -192,19 +193,31 @@ class ContextModel(Prior):
         hyper = self._walk_hyper((*lead, rows, columns), quality, visit)
         memo = {} if memo is None else memo
         with workers() as share:
-            if "sums" not in memo:
-                features = self._features(hyper, quality, share)
-                memo["sums"] = convolve(features, self._of_features, share)
-            return self._walk_latent(memo["sums"], quality, visit, share)
+            if "features" not in memo:
+                memo["features"] = self._features(hyper, quality, share)
+            features = memo["features"]
+            if features.size <= _KEPT_FEATURES:
+                if "sums" not in memo:
+                    memo["sums"] = convolve(features, self._of_features, share)
+                sums = np.split(memo["sums"], STEPS, -1)
+                return self._walk_latent(sums, features.shape[:-1], quality, visit, share)
+            later = (convolve(features, step.of_features, share) for step in self._steps)
+            return self._walk_latent(later, features.shape[:-1], quality, visit, share)
 
-    def _walk_latent(self, sums: NDArray[np.float32], quality: int, visit: Visitor, share: Share) -> NDArray[np.int32]:
-        """The decoded latent. sums: what the features add up to in each step's first layer
-        [..., 2 * rows, 2 * columns, STEPS * width]."""
-        *lead, rows, columns, _ = sums.shape
+    def _walk_latent(
+        self,
+        sums: Iterable[NDArray[np.float32]],
+        shape: tuple[int, ...],
+        quality: int,
+        visit: Visitor,
+        share: Share,
+    ) -> NDArray[np.int32]:
+        """The decoded latent. sums: what the features add up to in each step's first layer [..., width]; shape: of the
+        sites of all [..., 2 * rows, 2 * columns]."""
+        *lead, rows, columns = shape
         coded = np.zeros((*lead, rows, columns, self.channels), dtype=np.int32)
         seen = np.zeros((*lead, rows + 2, columns + 2, self.channels), dtype=np.float32)
-        for number, step in enumerate(self._steps):
-            own = sums[..., number * self.width : (number + 1) * self.width]
+        for number, (step, own) in enumerate(zip(self._steps, sums, strict=True)):
             for block in self._blocks(number, step.predict(own, seen, quality, share)):
                 block.put_channels(coded, block.means + block.mixtures.points(visit(block)))
             if number < STEPS - 1:

@@ -41,13 +41,12 @@ class IntegerLayer:
             raise ModelError(f"context layer {name!r} has tensors of wrong shapes")
         if weight.dtype != np.int8 or bias.dtype != np.int32 or shift.dtype != np.int8:
             raise ModelError(f"context layer {name!r} has tensors of wrong types")
-        sizes = np.abs(weight.astype(np.int16)).reshape(out_channels, len(limits), -1)
-        sums = sizes.sum(2, dtype=np.int64) @ limits
+        self.weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0), dtype=np.float32)  # [k, k, I, O]
+        sums = limits @ np.abs(self.weight).sum((0, 1)).astype(np.int64)
         if sums.max() >= _EXACT or np.abs(bias.astype(np.int64)).max() >= 1 << 29:
             raise ModelError(f"context layer {name!r} might not be exact: its weights are too large")
         if shift.min() < 1 or shift.max() > 24:
             raise ModelError(f"context layer {name!r} has a shift outside 1 to 24")
-        self.weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0), dtype=np.float32)  # [k, k, I, O]
         self._bias = bias.astype(np.int64)
         self._shift = shift.astype(np.int64)
         most = sums + np.abs(self._bias).max(0) + (1 << (self._shift - 1))

@@ -138,7 +138,6 @@ class _Weights:
             for name in {key.split(".spatial.")[0].rpartition(".")[0] for key in tensors if ".spatial." in key}
         }
 
-
     def transformed(self, layer: str) -> Floats:
         """A convolution's weights as `winograd.convolved` takes them."""
         if layer not in self._transformed:

@@ -9,6 +9,8 @@ the largest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ _INPUTS = [
     [0, 2, -1, -2, 1, 0],
     [0, 4, 0, -5, 0, 1],
 ]
-_WEIGHTS = [
+_WEIGHTS: list[list[float]] = [
     [1 / 4, 0, 0],
     [-1 / 6, -1 / 6, -1 / 6],
     [-1 / 6, 1 / 6, -1 / 6],
@@ -35,9 +37,9 @@ _WEIGHTS = [
 _OUTPUTS = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
 
-def _square(rows: list[list[float]]) -> Floats:
-    matrix: Floats = np.kron(rows, rows).astype(np.float32)
-    return matrix
+def _square(rows: Sequence[Sequence[float]]) -> Floats:
+    matrix = np.array(rows, dtype=np.float64)
+    return np.kron(matrix, matrix).astype(np.float32)
 
 
 _OF_INPUTS, _OF_WEIGHTS, _OF_OUTPUTS = _square(_INPUTS), _square(_WEIGHTS), _square(_OUTPUTS)
@@ -75,4 +77,5 @@ def convolved(around: Floats, strip: slice, weights: Floats) -> Floats:
     inputs = _OF_INPUTS @ np.ascontiguousarray(seen).reshape(len(_OF_INPUTS), -1)
     products = inputs.reshape(len(weights), high * wide, -1) @ weights
     out = (_OF_OUTPUTS @ products.reshape(len(weights), -1)).reshape(SIDE, SIDE, high, wide, -1)
-    return np.ascontiguousarray(out.transpose(2, 0, 3, 1, 4)).reshape(SIDE * high, SIDE * wide, -1)
+    placed: Floats = np.ascontiguousarray(out.transpose(2, 0, 3, 1, 4))
+    return placed.reshape(SIDE * high, SIDE * wide, -1)
