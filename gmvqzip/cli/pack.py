@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gmvqzip.pack.writer import PackWriter
 
 _NOTHING = "no picture could be packed: there is no pack"
+_NO_SOURCE = "nothing to pack was found, and no pack is written: name pictures, or folders that hold some"
 
 Sources = Annotated[list[str] | None, typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
 Append = Annotated[
@@ -106,6 +107,8 @@ def pack(
         return _merge(paths, target, report, append=packed.append, force=packed.force)
     suffixes = GMVQ_SUFFIXES if packed.finished else image_suffixes()
     found, total = members(paths, report, suffixes=suffixes, keep_ending=packed.keep_ending)
+    if not total:
+        raise OutputError(_NO_SOURCE)
     if here.world > 1:
         found, target = _share(found, here), _part(target, here)
         total = len(found)
@@ -225,6 +228,8 @@ def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, 
                     both = f"{safe_name(homes[name])} and {safe_name(task.name)}"
                     raise UsageError(f"{both} both have a picture named {safe_name(name)}: nothing was done")
                 homes[name] = task.name
+        if not packs and not report.failures:
+            raise OutputError(_NO_SOURCE)
         if not packs:
             return report.finish(total)
         total = report.failures + len(homes)

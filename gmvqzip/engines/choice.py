@@ -9,6 +9,7 @@ to the residual, from a table by its rounded value, and code 0.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ _REACH = 8  # cells on each side of zero: of a step, and of 2, 4, ... steps wher
 _SIDE = 2 * _REACH + 1
 _LEVELS = 8
 _ROWS = 1 << 14  # residuals looked at together, whose candidates the processor's cache holds
+_SCORES = 1 << 22  # of all codes for the residuals looked at together
 _NAT = np.float32(math.log(2))  # of a bit
 Floats = NDArray[np.float32]
 
@@ -62,22 +64,17 @@ def choose(
     residual = target - block.means.astype(np.float32) / np.float32(LATENT_UNIT)
     pairs = np.ascontiguousarray(block.pairs)
     indices, bits = np.zeros(pairs.shape, dtype=np.int32), np.zeros(pairs.shape, dtype=np.float32)
-    per_group = pairs[0].size
     flat, found, lengths = residual.reshape(-1, residual.shape[-1]), indices.reshape(-1), bits.reshape(-1)
-    rows = pairs.reshape(-1)
-    if candidates is not None:
-        live = np.flatnonzero(rows)  # of the others the index is 0
-        for start in range(0, len(live), _ROWS):
-            at = live[start : start + _ROWS]
-            own: Floats = weights[at // per_group]
-            found[at], lengths[at] = _among(flat[at], rows[at], own, block.mixtures, candidates)
-        return indices, bits
-    for group, weight in enumerate(weights):
-        live = group * per_group + np.flatnonzero(rows[group * per_group : (group + 1) * per_group])
-        book = 0 if block.mixtures.shared else group
-        for start in range(0, len(live), _ROWS):
-            at = live[start : start + _ROWS]
-            found[at], lengths[at] = _among_all(flat[at], rows[at], weight, block.mixtures, book)
+    rows, mixtures = pairs.reshape(-1), block.mixtures
+    live = np.flatnonzero(rows)  # of the others the index is 0
+    groups = live // pairs[0].size
+    most = _ROWS if candidates is not None else max(1, _SCORES // mixtures.codes)
+    for start in range(0, len(live), most):
+        at, group = live[start : start + most], groups[start : start + most]
+        if candidates is not None:
+            found[at], lengths[at] = _among(flat[at], rows[at], weights[group], mixtures, candidates)
+        else:
+            found[at], lengths[at] = _among_all(flat[at], rows[at], group, weights, mixtures)
     return indices, bits
 
 
@@ -85,14 +82,15 @@ def _among(
     residual: Floats, pairs: NDArray[Any], weights: Floats, mixtures: GroupMixtures, candidates: Candidates
 ) -> tuple[NDArray[np.int64], Floats]:
     """Indices [N] among the candidates of residuals [N, 2], and their bits."""
-    bits, rows = _bits(mixtures, 0, pairs)
-    lengths = bits[rows, 0]  # of code 0, which no other code can beat where it costs less than the bits of any other
+    known = mixtures.lengths(pairs)
+    rows = known.rows[pairs]
+    lengths = known.bits[rows, 0]  # of code 0, which no other code can beat where it costs less than the bits of these
     chosen = np.zeros(len(residual), dtype=np.int64)
     half = weights / 2
     zero = half * np.square(residual).sum(1) + lengths * _NAT
-    at = np.flatnonzero(zero > bits[:, 1:].min(1)[rows] * _NAT)
+    at = np.flatnonzero(zero > known.least[rows] * _NAT)
     codes = candidates.of(residual[at])
-    costs = bits.reshape(-1)[(rows[at] * np.int32(mixtures.codes))[:, None] + codes]
+    costs = known.bits.reshape(-1)[(rows[at] * np.int64(mixtures.codes))[:, None] + codes]
     score = np.zeros(codes.shape, dtype=np.float32)
     reach = candidates.reach[codes] if mixtures.wide else None
     for axis in range(2):
@@ -121,22 +119,22 @@ def _with_points(
 
 
 def _among_all(
-    residual: Floats, pairs: NDArray[Any], weight: float, mixtures: GroupMixtures, book: int
+    residual: Floats, pairs: NDArray[Any], groups: NDArray[Any], weights: Floats, mixtures: GroupMixtures
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Indices [N] among all codes of a codebook of residuals [N, L], and their bits."""
-    words = mixtures.codebook[book].astype(np.float32) / LATENT_UNIT
-    bits, rows = _bits(mixtures, book, pairs)
-    score = (bits * _NAT + (np.float32(weight) / 2) * (words * words).sum(1))[rows]
-    score -= residual @ (np.float32(weight) * words).T
+    """Indices [N] among all codes of their group's codebook of residuals [N, L], and their bits. groups: [N], in
+    order."""
+    books = np.zeros_like(groups) if mixtures.shared else groups
+    keys = books * mixtures.classes**2 + pairs
+    known = mixtures.lengths(keys)
+    rows = known.rows[keys]
+    words = mixtures.codebook.astype(np.float32) / LATENT_UNIT
+    norms = np.square(words).sum(2)
+    score = known.bits[rows]
+    score *= _NAT
+    ends = np.flatnonzero(np.diff(groups, append=-1)) + 1
+    for start, end in pairwise([0, *ends.tolist()]):
+        book, weight = books[start], weights[groups[start]]
+        score[start:end] += weight / 2 * norms[book]
+        score[start:end] -= weight * residual[start:end] @ words[book].T
     chosen = score.argmin(1)
-    return chosen, bits[rows, chosen]
-
-
-def _bits(mixtures: GroupMixtures, book: int, pairs: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
-    """Bits [P, K] of each index of each code under the class pairs that occur, and the row of each of `pairs`."""
-    present = np.bincount(pairs, minlength=mixtures.classes**2)
-    found = np.flatnonzero(present)
-    rows = np.cumsum(present > 0, dtype=np.int32)[pairs] - 1
-    tables = mixtures.coding_tables(book, found)
-    bits = np.stack([table.bits for table in tables]) if tables else np.empty((0, mixtures.codes), np.float32)
-    return bits + mixtures.point_bits.astype(np.float32), rows
+    return chosen, known.bits[rows, chosen]

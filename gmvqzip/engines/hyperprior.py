@@ -38,16 +38,19 @@ if TYPE_CHECKING:
     from gmvqzip.models.transform import Transform
 
 _MOVES = 2 / 3  # of a round
+_FEW_PIXELS = 1 << 14
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Scene:
     """What refinement looks at: latents [B, M, h, w] with those of the pixels around, the rows and columns of them that
-    are coded, the rows and columns of their pixels whose error counts, and the distortion of these [B, 3, H, W].
+    are coded, the rows and columns of their pixels whose error counts, the distortion of these [B, 3, H, W], and what
+    makes pictures of latents.
     """
 
     distortion: Distortion
+    synthesise: Callable[[torch.Tensor], torch.Tensor]
     around: torch.Tensor
     inner: tuple[slice, slice]
     counted: tuple[slice, slice]
@@ -89,30 +92,42 @@ class HyperpriorNetwork:
         chosen, bits = self._choose(latent, hyper, setting, memo)
         if not setting.rounds:
             return chosen
-        scene = self._scene(images, around, inner)
+        scene = self._scene(images, around, inner, setting.quality)
         # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
         lambda_ = self.config.lambda_of((setting.quality - 1) / (QUALITIES - 1))
         weight = lambda_ * 255**2 / (3 * setting.trade)
         search = Search(latent, self._channel_precisions() / np.float32(weight * setting.trade * math.log(2)))
         moves = round(setting.rounds * _MOVES)
         for _ in range(moves):
-            errors, gradient = self._descent(chosen, scene, position)
+            errors, gradient = self._descent(chosen, scene)
             search.look(chosen, weight * errors + bits, gradient)
             chosen, bits = self._choose(search.move(), hyper, setting, memo)
         if setting.rounds == 1 or moves > 1:
             return search.last(chosen)
-        errors = self._errors(chosen, scene, position)
+        errors = self._errors(chosen, scene)
         return search.better(chosen, weight * errors + bits)
 
-    def _scene(self, images: torch.Tensor, around: torch.Tensor, inner: Box) -> Scene:
+    def _scene(self, images: torch.Tensor, around: torch.Tensor, inner: Box, quality: int) -> Scene:
         """What refinement of the codes of `inner` has to look at, of pictures and their latents [B, M, H, W]."""
         stride, reach = self.config.strides[-1], self.config.synthesis_reach
         seen = inner.grown(reach * stride, Box(0, 0, images.shape[3], images.shape[2]))
         counted = inner.grown(reach // 2 * stride, seen)
+        import torch
+
         from gmvqzip.models.distortion import Distortion
 
+        transform, device = self.loaded()
+        few = len(images) * seen.width * seen.height < _FEW_PIXELS  # which take less time than their weights' rounding
+        fast = not few and fast_bfloat16(device)
+
+        def make() -> Callable[[torch.Tensor], torch.Tensor]:
+            with torch.inference_mode(False), torch.no_grad():
+                return transform.synthesiser(_position(quality, device), fast=fast)
+
+        synthesise = self._once.get(f"synthesiser {quality} {fast}", make)
         return Scene(
             Distortion(images[(..., *counted.cells())], self.config.distortion),
+            synthesise,
             around[(..., *seen.cells(stride))],
             inner.seen_from(seen).cells(stride),
             counted.seen_from(seen).cells(),
@@ -129,14 +144,19 @@ class HyperpriorNetwork:
         bits = np.zeros(count)
 
         def visit(block: Block) -> NDArray[np.int32]:
-            target = block.cut_channels(hypers if block.part < len(self.config.hyper) else latents)
-            chosen, cost = choose(target, block, precisions[block.part], self._candidates(block.part))
+            known = f"codes {block.part}"
+            hyper = block.part < len(self.config.hyper)
+            if not hyper or known not in memo:
+                target = block.cut_channels(hypers if hyper else latents)
+                memo[known] = choose(target, block, precisions[block.part], self._candidates(block.part))
+            chosen: NDArray[np.int32]
+            chosen, cost = memo[known]
             bits[:] += cost.sum((0, 2, 3), dtype=np.float64)
             return chosen
 
         return self._prior().pieces(count, rows, columns, setting.quality, visit, memo), bits
 
-    def _descent(self, chosen: list[Piece], scene: Scene, position: torch.Tensor) -> tuple[NDArray[np.float64], Floats]:
+    def _descent(self, chosen: list[Piece], scene: Scene) -> tuple[NDArray[np.float64], Floats]:
         """Distortion [B] of the pictures of codes, as a squared error, and its gradient at their decoded latents
         [B, H, W, M]."""
         import torch
@@ -144,27 +164,27 @@ class HyperpriorNetwork:
         _, device = self.loaded()
         with torch.enable_grad(), full_precision(device):
             latent = _latent_tensor(np.stack([piece.latent for piece in chosen]), device).requires_grad_()
-            errors = self._seen(latent, scene, position)
+            errors = self._seen(latent, scene)
             (gradient,) = torch.autograd.grad(errors.sum(), latent)
         return errors.detach().cpu().double().numpy(), gradient.permute(0, 2, 3, 1).cpu().numpy()
 
-    def _errors(self, chosen: list[Piece], scene: Scene, position: torch.Tensor) -> NDArray[np.float64]:
+    def _errors(self, chosen: list[Piece], scene: Scene) -> NDArray[np.float64]:
         """The distortion alone."""
         import torch
 
         _, device = self.loaded()
         with torch.no_grad(), full_precision(device):
             latent = _latent_tensor(np.stack([piece.latent for piece in chosen]), device)
-            errors: NDArray[np.float64] = self._seen(latent, scene, position).cpu().double().numpy()
+            errors: NDArray[np.float64] = self._seen(latent, scene).cpu().double().numpy()
             return errors
 
-    def _seen(self, latent: torch.Tensor, scene: Scene, position: torch.Tensor) -> torch.Tensor:
+    def _seen(self, latent: torch.Tensor, scene: Scene) -> torch.Tensor:
         """The distortion [B] of decoded latents [B, M, h, w] amid those around."""
-        transform, device = self.loaded()
-        whole = scene.around.clone()
-        whole[(..., *scene.inner)] = latent
-        pictures = transform.synthesise(whole, position, fast=fast_bfloat16(device))
-        return scene.distortion(pictures[(..., *scene.counted)])
+        whole = latent
+        if latent.shape != scene.around.shape:
+            whole = scene.around.clone()
+            whole[(..., *scene.inner)] = latent
+        return scene.distortion(scene.synthesise(whole)[(..., *scene.counted)])
 
     def _channel_precisions(self) -> Floats:
         """w of the group of each channel [M] of the latent."""

@@ -19,7 +19,6 @@ from gmvqzip.errors import FormatError, ModelError
 
 VARIABLE = "GMVQZIP_CODER"
 NAMES = ("auto", "constriction", "python")
-_BLOCK = 2**20  # symbols in one call of a compiled decoder, which aborts the process if it cannot allocate them
 
 Symbols = NDArray[np.int32]
 
@@ -33,12 +32,15 @@ class Encoder(Protocol):
     def interval(self) -> tuple[bytes, int, int]:
         """The bytes written so far, and low and range of the interval after them, 64 bits each."""
 
+    def written(self) -> int:
+        """How many bytes are written so far."""
+
 
 class Decoder(Protocol):
     """Decodes symbols under models of the same backend."""
 
     def decode(self, count: int, model: Any) -> Symbols:
-        """The next symbols [count]. Raises FormatError where none fits."""
+        """The next symbols [count], which there must be memory for. Raises FormatError where none fits."""
 
 
 class Backend(Protocol):
@@ -83,6 +85,9 @@ class _PythonEncoder:
 
     def interval(self) -> tuple[bytes, int, int]:
         return self._twin.interval()
+
+    def written(self) -> int:
+        return self._twin.written()
 
 
 class _PythonDecoder:
@@ -139,6 +144,10 @@ class _ConstrictionEncoder:
             prefix = (int.from_bytes(prefix, "big") - 1).to_bytes(cut, "big")
         return prefix, int(low), int(width)
 
+    def written(self) -> int:
+        words: int = self._encoder.pos()[0]
+        return words * WORD_BITS // 8
+
 
 class _ConstrictionDecoder:
     def __init__(self, decoder: Any) -> None:
@@ -146,15 +155,9 @@ class _ConstrictionDecoder:
 
     def decode(self, count: int, model: Any) -> Symbols:
         try:
-            if count <= _BLOCK:
-                return np.asarray(self._decoder.decode(model, count), dtype=np.int32)
-            symbols = np.empty(count, dtype=np.int32)
-            for start in range(0, count, _BLOCK):
-                block = symbols[start : start + _BLOCK]
-                block[:] = self._decoder.decode(model, block.size)
+            return np.asarray(self._decoder.decode(model, count), dtype=np.int32)
         except AssertionError:  # how constriction says that no symbol fits
             raise FormatError("the payload is damaged: no code fits it; get the file again") from None
-        return symbols
 
 
 def backend() -> Backend:

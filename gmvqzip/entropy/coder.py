@@ -20,6 +20,8 @@ from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format.limits import MAX_CODES
 
 _STATE_BYTES = 8
+_BLOCK = 1 << 16  # symbols that are decoded before it looks whether there can be more
+_BEYOND = 64  # bytes that a decoder reads after the payload's last one before it looks whether that was the end
 
 
 def encode(parts: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> bytes:
@@ -130,11 +132,26 @@ class StreamDecoder:
         start = 0
         for end, table in zip(ends, tables, strict=True):
             model = table.model(self._coder)
-            if model is not None and end > start:
-                symbols[start:end] = run = self._decoder.decode(end - start, model)
-                self._again.encode(run, model)
+            for first in range(start, end if model is not None else start, _BLOCK):
+                block = symbols[first : min(first + _BLOCK, end)]
+                block[:] = self._decoder.decode(block.size, model)
+                self._again.encode(block, model)
+                self._check_end()
             start = end
         return symbols
+
+    def _check_end(self) -> None:
+        """Raise FormatError where the payload ended long ago, but cannot have been meant to.
+
+        An encoder's bytes are the shortest whose value lies in the interval of all its symbols. Where that interval
+        has become narrower than 2^-512 beyond the last byte, it begins at this very value, and all that follows is the
+        first symbol of its table; only one of 2^512 intervals that end there would do, too.
+        """
+        if self._again.written() <= len(self._payload) + _BEYOND:
+            return
+        words, low, _ = self._again.interval()
+        if low or words.rstrip(b"\0") != self._payload:
+            raise FormatError("the payload is cut or damaged: it ends long before its codes do; get the file again")
 
     def finish(self) -> None:
         """Raise FormatError unless the payload is, byte for byte, what an encoder makes of all that was taken."""

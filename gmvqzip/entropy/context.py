@@ -8,10 +8,9 @@ size go together. docs/format.md specifies all of it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of the four phases o
 STEPS = len(PHASES)
 MAX_ENTRIES = 1 << 25  # of the tables of all groups under all class pairs, which are kept once they are made
 _KERNEL = 3  # of a step's first layer
+_KEPT_FEATURES = 1 << 24  # numbers, up to which what they add up to is computed for all steps at once: 32 megapixels
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class _Step:
         head = IntegerLayer(tensors, f"step.{number}.head", active, sum(map(len, heads)), 1)
         self.heads = [head.outputs(chosen) for chosen in heads]
         self.of_features = self.spatial.weight[:, :, :width]  # [3, 3, width, width]
-        share = (len(limits) - width) // STEPS
-        self._taps: list[list[tuple[slice, slice, slice]]] = []  # of each quarter: where its known inputs lie
+        self._share = share = (len(limits) - width) // STEPS
+        self._taps: list[list[tuple[int, int, int]]] = []  # of each quarter: row, column and channels of known inputs
         self._matrices: list[NDArray[np.float32]] = []
         for quarter in range(STEPS) if number else ():
             taps, rows = [], []
@@ -73,52 +73,58 @@ class _Step:
             for i, j in product(range(_KERNEL), repeat=2):
                 phase = PHASES.index(((row + i - 1) % 2, (column + j - 1) % 2))
                 for known in (phase ^ earlier for earlier in range(number)):
-                    own = slice(known * share, (known + 1) * share)
-                    taps.append((slice(row + i, None, 2), slice(column + j, None, 2), own))
-                    rows.append(self.spatial.weight[i, j, width:][own])
+                    taps.append((row + i, column + j, known))
+                    rows.append(self.spatial.weight[i, j, width:][known * share : (known + 1) * share])
             self._taps.append(taps)
             self._matrices.append(np.concatenate(rows))
 
     def predict(
-        self,
-        quarter: int,
-        features: NDArray[np.float32],
-        seen: NDArray[np.float32],
-        quality: int,
-        share: Share = alone,
+        self, features: NDArray[np.float32], seen: NDArray[np.float32], quality: int, share: Share = alone
     ) -> NDArray[np.int32]:
-        """The head's outputs [..., h, w, O] of a quarter.
+        """The head's outputs of each quarter [4, ..., h, w, O].
 
         features: sums of products of the features at all sites [..., 2h, 2w, width]; seen: the latent as the layers see
         it, with a margin of one site [..., 2h + 2, 2w + 2, M].
         """
-        row, column = PHASES[quarter ^ self.number]
-        sums = features[..., row::2, column::2, :].copy()
-        if self._taps:
-            sums += self._of_latent(quarter, sums.shape[:-1], seen, share)
-        hidden = _activation(self.spatial.finish(sums, quality))
-        hidden = _activation(self.mix(hidden, quality, share))
-        return self.heads[quarter](hidden, quality, share).astype(np.int32)
+        phases = [PHASES[quarter ^ self.number] for quarter in range(STEPS)]
+        sums = np.stack([features[..., row::2, column::2, :] for row, column in phases])
+        for quarter, matrix in enumerate(self._matrices):
+            self._add_latent(sums[quarter], seen, self._taps[quarter], matrix, share)
+        hidden = _activation(self.mix(_activation(self.spatial.finish(sums, quality)), quality, share))
+        out = [head(own, quality, share) for head, own in zip(self.heads, hidden, strict=True)]
+        return np.stack(out, dtype=np.int32, casting="unsafe")
 
-    def _of_latent(
-        self, quarter: int, shape: tuple[int, ...], seen: NDArray[np.float32], share: Share
-    ) -> NDArray[np.float32]:
-        """The sums of products of what is known of the latent at a quarter's sites [..., h, w, width]."""
-        taps, matrix = self._taps[quarter], self._matrices[quarter]
-        channels = len(matrix) // len(taps)
-        *lead, rows, columns = shape
-        out = np.empty((*shape, matrix.shape[1]), dtype=np.float32)
-        known = [seen[(..., *tap)][..., :rows, :columns, :] for tap in taps]
+    def _add_latent(
+        self,
+        sums: NDArray[np.float32],
+        seen: NDArray[np.float32],
+        taps: list[tuple[int, int, int]],
+        matrix: NDArray[np.float32],
+        share: Share,
+    ) -> None:
+        """Add the sums of products of what is known of the latent to those at a quarter's sites [..., h, w, width]."""
+        high, wide = seen.shape[-3:-1]
+        channels = seen.reshape(-1, self._share)  # of a quarter, at each site
+        flat = sums.reshape(-1, *sums.shape[-3:])
+        rows, columns = flat.shape[1:3]
+        inside = [  # of tiny pictures, most taps lie beyond the edge
+            row + 2 * (rows - 1) > 0 and row < high - 1 and column + 2 * (columns - 1) > 0 and column < wide - 1
+            for row, column, _ in taps
+        ]
+        runs = [list(run) for used, run in groupby(range(len(taps)), inside.__getitem__) if used]
+        offsets = np.array([(row * wide + column) * STEPS + known for row, column, known in taps])
+        first = np.arange(len(flat))[:, None, None] * (high * wide)
 
         def work(strip: slice) -> None:
-            target = out[..., strip, :, :]
-            patches = np.empty((*target.shape[:-1], len(taps), channels), dtype=np.float32)
-            for number, tap in enumerate(known):
-                patches[..., number, :] = tap[..., strip, :, :]
-            target[:] = (patches.reshape(-1, len(matrix)) @ matrix).reshape(target.shape)
+            sites = first + np.arange(strip.start, strip.stop)[:, None] * (2 * wide) + np.arange(columns) * 2
+            target = flat[:, strip]
+            for run in runs:
+                places = sites[..., None] * STEPS + offsets[run[0] : run[-1] + 1]
+                own = matrix[run[0] * self._share : (run[-1] + 1) * self._share]
+                patches = channels.take(places, axis=0, mode="clip").reshape(-1, len(own))
+                target += (patches @ own).reshape(target.shape)
 
-        share(work, rows, math.prod(lead) * columns * len(matrix))
-        return out
+        share(work, rows, len(flat) * columns * len(matrix))
 
 
 class ContextModel(Prior):
@@ -187,21 +193,32 @@ class ContextModel(Prior):
         hyper = self._walk_hyper((*lead, rows, columns), quality, visit)
         memo = {} if memo is None else memo
         with workers() as share:
-            if "sums" not in memo:
-                features = self._features(hyper, quality, share)
-                memo["sums"] = convolve(features, self._of_features, share)
-            return self._walk_latent(memo["sums"], quality, visit, share)
+            if "features" not in memo:
+                memo["features"] = self._features(hyper, quality, share)
+            features = memo["features"]
+            if features.size <= _KEPT_FEATURES:
+                if "sums" not in memo:
+                    memo["sums"] = convolve(features, self._of_features, share)
+                sums = np.split(memo["sums"], STEPS, -1)
+                return self._walk_latent(sums, features.shape[:-1], quality, visit, share)
+            later = (convolve(features, step.of_features, share) for step in self._steps)
+            return self._walk_latent(later, features.shape[:-1], quality, visit, share)
 
-    def _walk_latent(self, sums: NDArray[np.float32], quality: int, visit: Visitor, share: Share) -> NDArray[np.int32]:
-        """The decoded latent. sums: what the features add up to in each step's first layer
-        [..., 2 * rows, 2 * columns, STEPS * width]."""
-        *lead, rows, columns, _ = sums.shape
+    def _walk_latent(
+        self,
+        sums: Iterable[NDArray[np.float32]],
+        shape: tuple[int, ...],
+        quality: int,
+        visit: Visitor,
+        share: Share,
+    ) -> NDArray[np.int32]:
+        """The decoded latent. sums: what the features add up to in each step's first layer [..., width]; shape: of the
+        sites of all [..., 2 * rows, 2 * columns]."""
+        *lead, rows, columns = shape
         coded = np.zeros((*lead, rows, columns, self.channels), dtype=np.int32)
         seen = np.zeros((*lead, rows + 2, columns + 2, self.channels), dtype=np.float32)
-        for number, step in enumerate(self._steps):
-            own = sums[..., number * self.width : (number + 1) * self.width]
-            predicted = np.stack([step.predict(quarter, own, seen, quality, share) for quarter in range(STEPS)])
-            for block in self._blocks(number, predicted):
+        for number, (step, own) in enumerate(zip(self._steps, sums, strict=True)):
+            for block in self._blocks(number, step.predict(own, seen, quality, share)):
                 block.put_channels(coded, block.means + block.mixtures.points(visit(block)))
             if number < STEPS - 1:
                 seen[..., 1:-1, 1:-1, :] = _seen(coded)

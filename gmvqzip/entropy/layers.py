@@ -41,23 +41,25 @@ class IntegerLayer:
             raise ModelError(f"context layer {name!r} has tensors of wrong shapes")
         if weight.dtype != np.int8 or bias.dtype != np.int32 or shift.dtype != np.int8:
             raise ModelError(f"context layer {name!r} has tensors of wrong types")
-        sizes = np.abs(weight.astype(np.int16)).reshape(out_channels, len(limits), -1)
-        sums = sizes.sum(2, dtype=np.int64) @ limits
+        self.weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0), dtype=np.float32)  # [k, k, I, O]
+        sums = limits @ np.abs(self.weight).sum((0, 1)).astype(np.int64)
         if sums.max() >= _EXACT or np.abs(bias.astype(np.int64)).max() >= 1 << 29:
             raise ModelError(f"context layer {name!r} might not be exact: its weights are too large")
         if shift.min() < 1 or shift.max() > 24:
             raise ModelError(f"context layer {name!r} has a shift outside 1 to 24")
-        self.weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0), dtype=np.float32)  # [k, k, I, O]
         self._bias = bias.astype(np.int64)
         self._shift = shift.astype(np.int64)
         most = sums + np.abs(self._bias).max(0) + (1 << (self._shift - 1))
         self._type = np.float32 if most.max() < _EXACT else np.float64
+        self._scale: Floats = (0.5**self._shift).astype(self._type)
+        self._offsets: dict[int, Floats] = {}  # by quality
 
     def outputs(self, chosen: Integers) -> IntegerLayer:
         """The same layer with these output channels only."""
         part = copy.copy(self)
         part.weight = np.ascontiguousarray(self.weight[..., chosen])
-        part._bias, part._shift = self._bias[:, chosen], self._shift[chosen]
+        part._bias, part._shift, part._scale = self._bias[:, chosen], self._shift[chosen], self._scale[chosen]
+        part._offsets = {}
         return part
 
     def __call__(self, x: Floats, quality: int, share: Share = alone) -> Floats:
@@ -67,8 +69,12 @@ class IntegerLayer:
     def finish(self, sums: NDArray[np.float32], quality: int) -> Floats:
         """From sums of products [..., O], which are overwritten, to outputs at a quality of 1 to 100."""
         out: Floats = sums.astype(self._type, copy=False)
-        np.add(out, (at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(self._type), out=out)
-        np.multiply(out, (0.5**self._shift).astype(self._type), out=out)
+        offset = self._offsets.get(quality)
+        if offset is None:
+            offset = (at_quality(self._bias, quality) + (1 << (self._shift - 1))).astype(self._type)
+            self._offsets[quality] = offset
+        np.add(out, offset, out=out)
+        np.multiply(out, self._scale, out=out)
         return np.floor(out, out)
 
 

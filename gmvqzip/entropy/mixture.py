@@ -61,6 +61,19 @@ class Mixtures(Protocol):
         """Raise ModelError unless there are all these indices, of any shape."""
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """What codes cost under class pairs. A pair t_0 * T + t_1 of codebook b has the key b T^2 + t_0 * T + t_1.
+
+    rows: [B T^2], the row of each key, -1 where it is not known; bits: [P, K], of each code and its point's number;
+    least: [P], of the cheapest code but 0.
+    """
+
+    rows: NDArray[np.int32]
+    bits: NDArray[np.float32]
+    least: NDArray[np.float32]
+
+
 @dataclass(eq=False)
 class GroupMixtures:
     """B codebooks of a part, one for each of its groups or a single one that they share.
@@ -82,6 +95,8 @@ class GroupMixtures:
         self.point_bits = self.dimensions * self.extra  # [K], of a code's point number
         self._words = self.codebook.reshape(-1, self.dimensions).astype(np.int32)
         self._square, self._absolute = self._sides()
+        nothing = np.empty((0, self.codes), dtype=np.float32)
+        self._lengths = Lengths(np.full(self.books * self.classes**2, -1, dtype=np.int32), nothing, nothing[:, 0])
 
     @property
     def classes(self) -> int:
@@ -135,6 +150,22 @@ class GroupMixtures:
             for pair, row in zip(missing, self._compute(book, np.array(missing, dtype=np.int64)), strict=True):
                 self._tables[book, pair] = CodingTable(row)
         return [self._tables[book, pair] for pair in wanted]
+
+    def lengths(self, keys: NDArray[Any]) -> Lengths:
+        """What codes cost under these keys [N] at least; kept once computed."""
+        known = self._lengths  # replaced as a whole: other threads go on with what they have
+        unknown = np.unique(keys[known.rows[keys] < 0])
+        if unknown.size:
+            tables = []
+            for book in np.unique(unknown // self.classes**2).tolist():
+                own = unknown[unknown // self.classes**2 == book] - book * self.classes**2
+                tables += self.coding_tables(book, own)
+            bits = np.stack([table.bits for table in tables]) + self.point_bits.astype(np.float32)
+            rows = known.rows.copy()
+            rows[unknown] = np.arange(len(bits)) + len(known.bits)
+            least = np.concatenate([known.least, bits[:, 1:].min(1)])
+            self._lengths = known = Lengths(rows, np.concatenate([known.bits, bits]), least)
+        return known
 
     def _compute(self, book: int, pairs: Integers) -> Integers:
         score = np.zeros((len(pairs), self.codes), dtype=np.int64)

@@ -39,10 +39,12 @@ def order(mixtures: Mixtures, pairs: NDArray[Any]) -> Order:
     keys, span, books = flat[places], mixtures.classes**2, mixtures.books
     if books > 1:
         keys = keys + places // (flat.size // len(pairs)) * span
-    if books * span <= 1 << 16:
-        keys = keys.astype(np.uint16)  # which NumPy sorts by digits
-    sorting = np.argsort(keys, kind="stable")
-    places, keys = places[sorting], keys[sorting].astype(np.int64)
+    if (keys[1:] < keys[:-1]).any():
+        if books * span <= 1 << 16:
+            keys = keys.astype(np.uint16)  # which NumPy sorts by digits
+        sorting = np.argsort(keys, kind="stable")
+        places, keys = places[sorting], keys[sorting]
+    keys = keys.astype(np.int64)
     last = np.flatnonzero(np.diff(keys, append=-1))
     found = keys[last]
     bounds = np.searchsorted(found, np.arange(books + 1) * span)

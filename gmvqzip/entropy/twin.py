@@ -48,6 +48,10 @@ class TwinEncoder:
         """The bytes written so far, low (64 bits, the digits after them) and range."""
         return b"".join(word.to_bytes(4, "big") for word in self._words), self._low, self._range
 
+    def written(self) -> int:
+        """How many bytes are written so far."""
+        return len(self._words) * WORD_BITS // 8
+
     def _carry(self) -> None:
         """Add one to the words written so far; there is always a word that takes it."""
         position = len(self._words) - 1

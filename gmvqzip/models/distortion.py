@@ -8,6 +8,8 @@ border by reflection. The sixth scale has no weight.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +30,15 @@ _ABSORBANCE = (
     (0.24342268924547819, 0.20476744424496821, 0.5518098665095536),
 )
 _BIAS = 0.0037930732552754493
+_TOE = 0.04045  # of sRGB's curve, below which it is straight
+_OPPONENT = (7.0, -7.0, 0.0), (0.5, 0.5, 0.0), (-0.5, -0.5, 1.0)  # XYB of cube roots, which the bias' is taken from
+_SHIFT = (0.42,), (0.01 - _BIAS ** (1 / 3),), (0.55,)
+_LUMA = (0.299, 0.587, 0.114)
+_LUMA_CHROMA = (
+    _LUMA,
+    tuple(0.564 * math.sqrt(CHROMA_WEIGHT) * (one - own) for one, own in zip((0, 0, 1), _LUMA, strict=True)),
+    tuple(0.713 * math.sqrt(CHROMA_WEIGHT) * (one - own) for one, own in zip((1, 0, 0), _LUMA, strict=True)),
+)  # Y, and Cb and Cr by the root of their weight
 _C2 = 0.0009
 _SIGMA, _RADIUS = 1.5, 5  # pixels
 _LONG_SIDE = 96  # pixels, beyond which a processor is faster with shifted sums than with a matrix for each side
@@ -87,11 +98,7 @@ def eye_distortion(decoded: Tensor, original: Tensor) -> Tensor:
 def colour_error(decoded: Tensor, original: Tensor) -> Tensor:
     """Squared error [B] of pictures [B, 3, H, W] in [0, 1]: Y + CHROMA_WEIGHT (Cb + Cr), as large as that of RGB where
     all three channels err alike."""
-    error = decoded - original
-    red, green, blue = error.unbind(1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    chroma = (0.564 * (blue - luma)).square() + (0.713 * (red - luma)).square()
-    return (luma.square() + CHROMA_WEIGHT * chroma).mean((1, 2))
+    return _mixed(_matrix(_LUMA_CHROMA, decoded.device, decoded.dtype), decoded - original).square().sum(1).mean((1, 2))
 
 
 class Structure:
@@ -99,22 +106,50 @@ class Structure:
 
     def __init__(self, original: Tensor) -> None:
         with torch.no_grad():
-            self._known = []
-            for scale, y in enumerate(_pyramid(_xyb(original.clamp(0, 1)))):
-                channels = [c for c in range(3) if any((scale, c) in table for table in (_SSIM, _RINGING, _BLUR))]
-                own = y[:, channels]
-                mean, square = _blurred(torch.cat([own, own * own])).chunk(2)
-                self._known.append((channels, own, mean, square - mean * mean))
+            self._scales = [_Scale(y, scale) for scale, y in enumerate(_pyramid(_xyb(original.clamp(0, 1))[0]))]
 
     def __call__(self, decoded: Tensor) -> Tensor:
         """SSIMULACRA2 [B] of decoded pictures, at most 100; the gradient reaches them."""
-        total = torch.zeros(len(decoded), device=decoded.device)
-        for scale, (x, known) in enumerate(zip(_pyramid(_xyb(decoded.clamp(0, 1))), self._known, strict=True)):
-            total = total + _scale(x[:, known[0]], *known[1:], scale, known[0])
-        total = _GAIN * total
+        score: Tensor = _Differentiated.apply(decoded, self._score)  # type: ignore[no-untyped-call]
+        return score
+
+    def _score(self, decoded: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        """The score, and its gradient where that is wanted."""
+        clamped = decoded.clamp(0, 1)
+        xyb, to_image = _xyb(clamped)
+        pyramid = _pyramid(xyb)
+        looks = [scale(x) for scale, x in zip(self._scales, pyramid, strict=True)]
+        total = _GAIN * torch.stack([value for value, _ in looks]).sum(0)
         linear, square, cube = _CURVE
-        total = linear * total + square * total**2 + cube * total**3
-        return 100 - 10 * (total.clamp_min(0) + 1e-6) ** _POWER
+        curve = linear * total + square * total**2 + cube * total**3
+        raised = curve.clamp_min(0) + 1e-6
+        score = 100 - 10 * raised**_POWER
+        if not wanted:
+            return score, None
+        slope = (linear + 2 * square * total + 3 * cube * total**2) * (curve >= 0)
+        slope = -10 * _POWER * _GAIN * slope * raised ** (_POWER - 1)
+        gradient = torch.zeros_like(pyramid[-1])
+        for number in reversed(range(len(pyramid))):
+            if number < len(pyramid) - 1:
+                gradient = _spread(gradient, *pyramid[number].shape[2:])
+            gradient[:, self._scales[number].channels] += looks[number][1]()
+        gradient = to_image(gradient.mul_(slope[:, None, None, None]))
+        return score, gradient.mul_(clamped == decoded)
+
+
+class _Differentiated(torch.autograd.Function):
+    """Numbers [B] of pictures [B, C, H, W], computed with their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, pictures: Tensor, compute: Callable[[Tensor, bool], tuple[Tensor, Tensor | None]]) -> Tensor:
+        value, gradient = compute(pictures, ctx.needs_input_grad[0])
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (own,) = ctx.saved_tensors
+        return own * gradient[:, None, None, None], None
 
 
 def structure(decoded: Tensor, original: Tensor) -> Tensor:
@@ -122,36 +157,87 @@ def structure(decoded: Tensor, original: Tensor) -> Tensor:
     return Structure(original)(decoded)
 
 
-def _scale(x: Tensor, y: Tensor, mean_y: Tensor, variance_y: Tensor, scale: int, channels: list[int]) -> Tensor:
-    """The weighted sum [B] of the maps of one scale, of decoded `x` and original `y` [B, C, H, W]."""
-    mean_x, square_x, product = _blurred(torch.cat([x, x * x, x * y])).chunk(3)
-    variance_x = square_x - mean_x * mean_x
-    covariance = product - mean_x * mean_y
-    luminance = 1 - (mean_x - mean_y).square()
-    ssim = (1 - luminance * (2 * covariance + _C2) / (variance_y + variance_x + _C2)).clamp_min(0)
-    edge = (1 + (x - mean_x).abs()) / (1 + (y - mean_y).abs()) - 1
-    total = torch.zeros(len(x), device=x.device)
-    for index, channel in enumerate(channels):
-        for table, plane, sign in ((_SSIM, ssim, 1), (_RINGING, edge, 1), (_BLUR, edge, -1)):
-            if (scale, channel) not in table:
-                continue
-            first, fourth = table[scale, channel]
-            own = plane[:, index] if table is _SSIM else (sign * plane[:, index]).clamp_min(0)
-            if first:
-                total = total + first * own.mean((1, 2))
-            if fourth:
-                total = total + fourth * (own.square().square().mean((1, 2)) + _EPSILON) ** 0.25
-    return total
+class _Scale:
+    """The maps of one scale beside the original's planes [B, 3, H, W]."""
+
+    def __init__(self, y: Tensor, scale: int) -> None:
+        tables = (_SSIM, _RINGING, _BLUR)
+        used = [channel for channel in range(3) if any((scale, channel) in table for table in tables)]
+        self.channels = slice(used[0], used[-1] + 1)
+        self._y = y[:, self.channels]
+        self._mean, square = _blurred(torch.cat([self._y, self._y * self._y])).chunk(2)
+        self._variance = square - self._mean * self._mean
+        self._edge = 1 / (1 + (self._y - self._mean).abs())
+        self._kinds = [kind for kind, table in enumerate(tables) if any((scale, c) in table for c in used)]
+        weights = [tables[kind].get((scale, c), (0.0, 0.0)) for kind in self._kinds for c in used]
+        self._first, self._fourth = y.new_tensor(weights).T
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+        """The weighted sum [B] of the maps of decoded planes [B, 3, H, W], and what makes the gradient of it at the
+        channels in use."""
+        x, y, mean_y = x[:, self.channels], self._y, self._mean
+        mean, square, product = _blurred(torch.cat([x, x * x, x * y])).chunk(3)
+        between = mean - mean_y
+        luminance = 1 - between.square()
+        spread = self._variance + square - mean * mean + _C2
+        ratio = (2 * (product - mean * mean_y) + _C2) / spread
+        off = x - mean
+        edge = (1 + off.abs()).mul_(self._edge).sub_(1)
+        maps = [1 - luminance * ratio, edge, -edge]
+        own = torch.cat([maps[kind] for kind in self._kinds], 1).clamp_min_(0)
+        cubes = own.square().mul_(own)
+        fourth = (cubes * own).mean((2, 3)) + _EPSILON
+        total = (self._first * own.mean((2, 3)) + self._fourth * fourth**0.25).sum(1)
+
+        def gradient() -> Tensor:
+            size = own.shape[2] * own.shape[3]
+            slopes = cubes.mul_((self._fourth / size * fourth**-0.75)[:, :, None, None])
+            slopes.add_((self._first / size)[:, None, None]).mul_(own > 0)
+            of = dict(zip(self._kinds, slopes.chunk(len(self._kinds), 1), strict=True))
+            of_ratio = -luminance * of[0] / spread if 0 in of else torch.zeros_like(spread)
+            of_square = -of_ratio * ratio
+            of_mean = -2 * (mean * of_square + mean_y * of_ratio)
+            if 0 in of:
+                of_mean += 2 * between * ratio * of[0]
+            of_edge = sum(sign * of[kind] for kind, sign in ((1, 1), (2, -1)) if kind in of)
+            direct = off.sign() * self._edge * of_edge
+            parts = _blurred_back(torch.cat([of_mean - direct, of_square, 2 * of_ratio])).chunk(3)
+            return direct + parts[0] + 2 * x * parts[1] + y * parts[2]
+
+        return total, gradient
 
 
-def _xyb(image: Tensor) -> Tensor:
-    """XYB, shifted to be positive, of pictures [B, 3, H, W] in [0, 1]."""
-    linear = torch.where(image <= 0.04045, image / 12.92, ((image.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
-    matrix = image.new_tensor(_ABSORBANCE)
-    mixed = (torch.einsum("oc,bchw->bohw", matrix, linear) + _BIAS) ** (1 / 3) - _BIAS ** (1 / 3)
-    long, middle, short = mixed.unbind(1)
-    luma = 0.5 * (long + middle)
-    return torch.stack([7 * (long - middle) + 0.42, luma + 0.01, short - luma + 0.55], 1)
+def _xyb(image: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """XYB, shifted to be positive, of pictures [B, 3, H, W] in [0, 1]; and what makes of its gradient theirs."""
+    base = image.clamp_min(_TOE).add_(0.055).mul_(1 / 1.055)
+    power = base**1.4
+    toe = image <= _TOE
+    linear = torch.where(toe, image / 12.92, power * base)
+    absorbance, opponent, shift = (
+        _matrix(rows, image.device, image.dtype) for rows in (_ABSORBANCE, _OPPONENT, _SHIFT)
+    )
+    absorbed = _mixed(absorbance, linear).add_(_BIAS)
+    roots = absorbed ** (1 / 3)
+    xyb = _mixed(opponent, roots).add_(shift[..., None])
+
+    def to_image(gradient: Tensor) -> Tensor:
+        of_absorbed = _mixed(opponent.T, gradient).mul_(roots).div_(absorbed).mul_(1 / 3)
+        slope = power.mul_(2.4 / 1.055).masked_fill_(toe, 1 / 12.92)
+        return _mixed(absorbance.T, of_absorbed).mul_(slope)
+
+    return xyb, to_image
+
+
+def _mixed(matrix: Tensor, planes: Tensor) -> Tensor:
+    """A matrix [3, 3] times the channels of [B, 3, H, W]."""
+    flat = planes.flatten(2)
+    mixed = (matrix @ flat[0])[None] if len(flat) == 1 else matrix @ flat
+    return mixed.reshape(planes.shape)
+
+
+@lru_cache(maxsize=64)
+def _matrix(rows: tuple[tuple[float, ...], ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(rows, device=device, dtype=dtype)
 
 
 def _pyramid(planes: Tensor) -> list[Tensor]:
@@ -162,36 +248,46 @@ def _pyramid(planes: Tensor) -> list[Tensor]:
     return scales
 
 
+def _spread(gradient: Tensor, rows: int, columns: int) -> Tensor:
+    """The gradient at planes [B, C, rows, columns] of one at their half, of means of 2x2 pixels or what there is."""
+    shares = gradient / 4
+    shares[:, :, rows // 2 :] *= 2
+    shares[:, :, :, columns // 2 :] *= 2
+    batch, channels, high, wide = shares.shape
+    fourfold = shares[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+    return fourfold.reshape(batch, channels, 2 * high, 2 * wide)[:, :, :rows, :columns]
+
+
 def _blurred(planes: Tensor) -> Tensor:
     """The Gaussian mean around each pixel of [B, C, H, W], which the ends of a side reflect."""
+    if not _by_shifts(planes):
+        rows, columns = (_window(side, planes.device, planes.dtype) for side in planes.shape[2:])
+        return rows @ planes @ columns.T
+    for axis in (2, 3):
+        first, last = planes.narrow(axis, 0, _RADIUS), planes.narrow(axis, planes.shape[axis] - _RADIUS, _RADIUS)
+        planes = _shifts(torch.cat([first.flip(axis), planes, last.flip(axis)], axis), axis)
+    return planes
+
+
+def _blurred_back(gradient: Tensor) -> Tensor:
+    """Its transpose."""
+    if not _by_shifts(gradient):
+        rows, columns = (_window(side, gradient.device, gradient.dtype) for side in gradient.shape[2:])
+        return rows.T @ gradient @ columns
+    for axis in (2, 3):
+        side = gradient.shape[axis]
+        beyond = gradient.new_zeros(*gradient.shape[:axis], 2 * _RADIUS, *gradient.shape[axis + 1 :])
+        whole = _shifts(torch.cat([beyond, gradient, beyond], axis), axis)
+        gradient = whole.narrow(axis, _RADIUS, side)
+        gradient.narrow(axis, 0, _RADIUS).add_(whole.narrow(axis, 0, _RADIUS).flip(axis))
+        gradient.narrow(axis, side - _RADIUS, _RADIUS).add_(whole.narrow(axis, _RADIUS + side, _RADIUS).flip(axis))
+    return gradient
+
+
+def _by_shifts(planes: Tensor) -> bool:
+    """Whether sums over shifted planes are faster than a product with a matrix for each side."""
     rows, columns = planes.shape[2:]
-    if planes.device.type == "cpu" and min(rows, columns) > _RADIUS and max(rows, columns) > _LONG_SIDE:
-        blurred: Tensor = _Taps.apply(planes)  # type: ignore[no-untyped-call]
-    else:
-        blurred = _window(rows, planes.device) @ planes @ _window(columns, planes.device).T
-    return blurred
-
-
-class _Taps(torch.autograd.Function):
-    """The Gaussian mean as a sum over shifts, and its transpose."""
-
-    @staticmethod
-    def forward(ctx: Any, planes: Tensor) -> Tensor:
-        for axis in (2, 3):
-            first, last = planes.narrow(axis, 0, _RADIUS), planes.narrow(axis, planes.shape[axis] - _RADIUS, _RADIUS)
-            planes = _shifts(torch.cat([first.flip(axis), planes, last.flip(axis)], axis), axis)
-        return planes
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        for axis in (2, 3):
-            side = gradient.shape[axis]
-            beyond = gradient.new_zeros(*gradient.shape[:axis], 2 * _RADIUS, *gradient.shape[axis + 1 :])
-            whole = _shifts(torch.cat([beyond, gradient, beyond], axis), axis)
-            gradient = whole.narrow(axis, _RADIUS, side)
-            gradient.narrow(axis, 0, _RADIUS).add_(whole.narrow(axis, 0, _RADIUS).flip(axis))
-            gradient.narrow(axis, side - _RADIUS, _RADIUS).add_(whole.narrow(axis, _RADIUS + side, _RADIUS).flip(axis))
-        return gradient
+    return planes.device.type == "cpu" and min(rows, columns) > _RADIUS and max(rows, columns) > _LONG_SIDE
 
 
 def _shifts(planes: Tensor, axis: int) -> Tensor:
@@ -212,7 +308,7 @@ def _gaussian() -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _window(side: int, device: torch.device) -> Tensor:
+def _window(side: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The matrix [side, side] of the Gaussian mean along one axis, reflected at the ends."""
     offsets = torch.arange(-_RADIUS, _RADIUS + 1)
     places = torch.arange(side)[:, None] + offsets
@@ -220,4 +316,4 @@ def _window(side: int, device: torch.device) -> Tensor:
     places = torch.where(places >= side, 2 * side - 1 - places, places).clamp(0, side - 1)
     matrix = torch.zeros(side, side, dtype=torch.float64)
     matrix.scatter_add_(1, places, _gaussian().expand(side, -1))
-    return matrix.float().to(device)
+    return matrix.to(device, dtype)

@@ -22,6 +22,8 @@ from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.quantizers import GMVQSettings, Quantizer, QuantizerResult, QuantizerSettings, ranks
 
+_FEW_SITES = 64
+
 
 class EdgeConv2d(nn.Conv2d):
     """A convolution at an end of a network: what it reads or makes is no feature map."""
@@ -59,7 +61,7 @@ class Encoder(nn.Module):
         pairs = zip(config.channels, config.encoder_blocks, strict=True)
         self.levels = nn.ModuleList([residual_blocks(channels, count) for channels, count in pairs])
         steps = zip(config.strides, config.strides[1:], config.channels, config.channels[1:], strict=False)
-        self.down = nn.ModuleList([_reduce(coarse // fine, a, b) for fine, coarse, a, b in steps])
+        self.down = nn.ModuleList([ReducingConv2d(coarse // fine, a, b) for fine, coarse, a, b in steps])
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = F.pixel_unshuffle(image - 0.5, self.patch).contiguous(memory_format=torch.channels_last)
@@ -69,8 +71,21 @@ class Encoder(nn.Module):
         return features
 
 
-def _reduce(factor: int, channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, out_channels, 2 * factor, stride=factor, padding=factor // 2)
+class ReducingConv2d(nn.Conv2d):
+    """A convolution that makes one site of `factor` x `factor`, and sees as much again around them."""
+
+    def __init__(self, factor: int, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, 2 * factor, stride=factor, padding=factor // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sites = len(x) * x.shape[2] * x.shape[3] // self.stride[0] ** 2
+        if sites > _FEW_SITES or torch.is_grad_enabled() or x.device.type != "cpu":
+            return super().forward(x)
+        side, step = self.kernel_size[0], self.stride[0]  # of few sites, a product with their patches is faster
+        padded = F.pad(x, [self.padding[0]] * 4).permute(0, 2, 3, 1)  # type: ignore[list-item]
+        patches = padded.unfold(1, side, step).unfold(2, side, step).permute(0, 1, 2, 4, 5, 3)
+        out = F.linear(patches.flatten(3), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return out.permute(0, 3, 1, 2)
 
 
 class Stage(nn.Module):

@@ -44,6 +44,13 @@ class Modulation(nn.Module):
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """[B, C, H, W], [B] -> [B, C, H, W]."""
-        scale, shift = self.scale(quality).to(x.dtype), self.shift(quality).to(x.dtype)
-        modulated: Tensor = x * (1 + scale) + shift
-        return modulated
+        return self.modulated(x, *self.at(quality))
+
+    def at(self, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b [B, C, 1, 1] at qualities [B]."""
+        return self.scale(quality), self.shift(quality)
+
+    @staticmethod
+    def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """What a and b make of [B, C, H, W]."""
+        return x * (1 + scale.to(x.dtype)) + shift.to(x.dtype)

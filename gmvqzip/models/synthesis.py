@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gmvqzip.blas import Share, workers
 from gmvqzip.errors import ModelError
-from gmvqzip.models import walks
+from gmvqzip.models import walks, winograd
 from gmvqzip.models.config import NetworkConfig
 from gmvqzip.models.hyperconfig import HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
@@ -26,6 +26,8 @@ from gmvqzip.models.store import read_weights
 Floats = NDArray[np.float32]
 _SYNTHESIS, _GAIN = "synthesis.", "gain.anchors"  # of a hyperprior model
 _START, _CODEBOOK = "start", ".quantizer.codebook"  # of a staged one
+_MANY_SITES = 1 << 10  # from which on a quarter of the products outweighs four times the weights
+_HELD = 4  # arrays of a strip's tiles at work: as they are, transformed, their products, and these transformed
 _GELU = math.sqrt(2 / math.pi), 0.044715  # of its form with a hyperbolic tangent
 
 
@@ -130,10 +132,17 @@ class _Weights:
                 order = np.arange(len(weight)).reshape(-1, shuffled[layer] ** 2).T.reshape(-1)
                 matrix, bias = matrix[:, order], None if bias is None else bias[order]
             self.matrices[layer] = np.ascontiguousarray(matrix), bias, kernel
+        self._transformed: dict[str, Floats] = {}
         self.blocks = {
             name: sum(key.startswith(f"{name}.") and key.endswith(".spatial.weight") for key in tensors)
             for name in {key.split(".spatial.")[0].rpartition(".")[0] for key in tensors if ".spatial." in key}
         }
+
+    def transformed(self, layer: str) -> Floats:
+        """A convolution's weights as `winograd.convolved` takes them."""
+        if layer not in self._transformed:
+            self._transformed[layer] = winograd.transformed(self.matrices[layer][0])
+        return self._transformed[layer]
 
 
 class _Layers:
@@ -182,17 +191,30 @@ class _Layers:
         mix, second, _ = self._weights.matrices[f"{name}.mix"]
         assert first is not None and second is not None
         out = np.empty(x.shape, np.float32)
-        padded = _padded(x, kernel // 2)
 
-        def work(strip: slice) -> None:
-            hidden = _patches(padded, strip, kernel) @ spatial
+        def finish(strip: slice, hidden: Floats) -> None:
+            """From what the kernel gives for a strip of sites [n, C]."""
             hidden += first
             flat = out[strip].reshape(-1, mix.shape[1])
             np.matmul(_gelu(hidden), mix, out=flat)
             flat += second
             out[strip] += x[strip]
 
-        self._share(work, len(x), x.shape[1] * len(spatial))
+        if kernel == 3 and x.shape[0] * x.shape[1] >= _MANY_SITES:
+            around, weights = winograd.padded(x), self._weights.transformed(f"{name}.spatial")
+
+            def work(strip: slice) -> None:
+                sites = slice(winograd.SIDE * strip.start, min(winograd.SIDE * strip.stop, len(x)))
+                hidden = winograd.convolved(around, strip, weights)[: sites.stop - sites.start, : x.shape[1]]
+                finish(sites, np.ascontiguousarray(hidden).reshape(-1, hidden.shape[2]))
+
+            wide = winograd.tiles(x.shape[1])
+            self._share(work, winograd.tiles(len(x)), _HELD * wide * len(weights) * x.shape[2])
+            return out
+        padded = _padded(x, kernel // 2)
+        self._share(
+            lambda strip: finish(strip, _patches(padded, strip, kernel) @ spatial), len(x), x.shape[1] * len(spatial)
+        )
         return out
 
 

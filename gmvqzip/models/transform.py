@@ -11,6 +11,7 @@ a short training of the network alone does not learn to carry: fine detail.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from gmvqzip.models import walks
 from gmvqzip.models.hyperconfig import HYPER_WIDTH, QUARTERS, HyperpriorConfig
-from gmvqzip.models.network import EdgeConv2d, Encoder, Modules, residual_blocks
+from gmvqzip.models.network import EdgeConv2d, Encoder, Modules, ReducingConv2d, residual_blocks
 from gmvqzip.models.quality import Modulation, QualityVector
 
 _FIRST_GAIN = 0.3  # logarithm of the gain at the start, lowest quality; its square goes with lambda
@@ -52,7 +53,7 @@ class LinearConv2d(nn.Conv2d):
     optimizer_group = "linear"
 
 
-class HyperConv2d(nn.Conv2d):
+class HyperConv2d(ReducingConv2d):
     """The first convolution of the hyper-analysis. Its weights begin far larger than others (`training.first_scales`):
     Muon's steps, all of one length, would leave them as they are, and its decay shrink them."""
 
@@ -74,7 +75,7 @@ class Analysis(nn.Module):
             with torch.no_grad():
                 self.linear.weight.copy_(dct_basis(self.stride, config.latents)[:, :, None, None])
                 self.latent.weight.mul_(_SMALL)
-        self.hyper_down = HyperConv2d(top, HYPER_WIDTH, 4, stride=2, padding=1)
+        self.hyper_down = HyperConv2d(2, top, HYPER_WIDTH)
         self.hyper = EdgeConv2d(HYPER_WIDTH, config.hyper_latents, 1)
 
     def forward(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,8 +126,17 @@ class Synthesis(nn.Module):
 
         fast: residual branches in bfloat16; state, and layers between levels, stay in float32.
         """
-        image: Tensor = walks.synthesise(_Modules(self, quality, fast=fast), self.config, latent)
-        return image + 0.5
+        return self.at(quality, fast=fast)(latent)
+
+    def at(self, quality: Tensor, *, fast: bool = False) -> Callable[[Tensor], Tensor]:
+        """`forward` at a quality, for several latents: what depends on the quality alone is computed once."""
+        modules = _Modules(self, quality, fast=fast)
+
+        def synthesise(latent: Tensor) -> Tensor:
+            image: Tensor = walks.synthesise(modules, self.config, latent)
+            return image + 0.5
+
+        return synthesise
 
 
 class _Modules(Modules):
@@ -135,11 +145,16 @@ class _Modules(Modules):
     def __init__(self, synthesis: Synthesis, quality: Tensor, *, fast: bool) -> None:
         super().__init__(synthesis)
         self.quality, self.fast = quality, fast
+        self._films: dict[str, tuple[Tensor, Tensor]] = {}
 
     def called(self, name: str, module: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(module, Modulation):
+            if name not in self._films:
+                self._films[name] = module.at(self.quality)
+            return module.modulated(x, *self._films[name])
         fast = self.fast and name.startswith("levels")
         with torch.autocast(x.device.type, torch.bfloat16) if fast else nullcontext():
-            out: Tensor = module(x, self.quality) if isinstance(module, Modulation) else module(x)
+            out: Tensor = module(x)
         return out
 
 
@@ -163,3 +178,8 @@ class Transform(nn.Module):
         """Picture [B, 3, H, W], not clamped, of a latent in units of the quantiser's step. fast: see `Synthesis`."""
         image: Tensor = self.synthesis(latent * (-self.gain(quality)).exp(), quality, fast=fast)
         return image
+
+    def synthesiser(self, quality: Tensor, *, fast: bool = False) -> Callable[[Tensor], Tensor]:
+        """`synthesise` at a quality, for several latents."""
+        gain, synthesise = (-self.gain(quality)).exp(), self.synthesis.at(quality, fast=fast)
+        return lambda latent: synthesise(latent * gain)

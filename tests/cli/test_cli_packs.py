@@ -58,6 +58,15 @@ def packed_tree(cli: Cli, tree: Path) -> Path:
 
 
 class TestPack:
+    @pytest.mark.parametrize("options", [(), ("--gmvq",), ("--merge",), ("--append",)])
+    def test_nothing_to_pack(self, cli: Cli, tmp_path: Path, options: tuple[str, ...]) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "notes.txt").write_text("no picture")
+        done = cli("pack", *options, tmp_path / "in", "-o", tmp_path / "out.gmvqp")
+        assert done.code == 1
+        assert done.err.splitlines()[-1].startswith("gmvqzip: nothing to pack was found")
+        assert files_in(tmp_path) == {"in/notes.txt"}
+
     def test_a_folder(self, cli: Cli, tree: Path, tiny: Codec) -> None:
         done = cli("pack", tree)
         assert (done.code, done.out, done.err) == (0, b"", "")

@@ -237,3 +237,24 @@ def test_a_run_is_one_call_of_the_coder(monkeypatch: pytest.MonkeyPatch) -> None
     symbols = np.arange(3000) % FLAT.size
     assert np.array_equal(decode(encode([(symbols, FLAT)]), [(symbols.size, FLAT)])[0], symbols)
     assert calls == ["encode", "decode", "encode"]
+
+
+def test_a_payload_that_ended_long_ago_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after all codes that a header claims."""
+    monkeypatch.setattr(coder, "_BLOCK", 500)
+    stream = StreamDecoder(b"\xa1\xb2\xc3")
+    taken: list[int] = []
+    kept = stream._again.encode
+    monkeypatch.setattr(stream._again, "encode", lambda run, model: (taken.append(run.size), kept(run, model)))
+    with pytest.raises(FormatError, match="damaged"):
+        stream.take(1_000_000, FLAT)
+    assert sum(taken) <= 1000
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_payload_may_end_long_before_its_codes(name: str, before: int) -> None:
+    """Where all that follows is the first symbol of its table, it takes no bytes, however many bits."""
+    symbols = np.array([5] * before + [0] * 2000, dtype=np.int32)
+    payload = encode([(symbols, FLAT)])
+    assert len(payload) <= (8 if before else 0)
+    assert decode(payload, [(symbols.size, FLAT)])[0].tolist() == symbols.tolist()

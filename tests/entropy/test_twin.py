@@ -143,7 +143,7 @@ def test_behind_the_end_both_read_zeros(payload: bytes) -> None:
 
 
 def test_long_requests_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_BLOCK", 7)
+    monkeypatch.setattr("gmvqzip.entropy.coder._BLOCK", 7)
     table, symbols = frequencies(np.arange(1, 50)), np.arange(100, dtype=np.int32) % 49
     assert decode(encode([(symbols, table)]), [(100, table)])[0].tolist() == symbols.tolist()
 

@@ -43,13 +43,13 @@ def test_it_is_ssimulacra2(quality: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(131, 97), (40, 300), (8, 200)])
 def test_sums_of_shifts_are_the_product_with_a_matrix(height: int, width: int) -> None:
     planes = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    rows, columns = (distortion._window(side, planes.device) for side in (height, width))
+    rows, columns = (distortion._window(side, planes.device, planes.dtype) for side in (height, width))
     wanted = rows @ planes @ columns.T
     found = distortion._blurred(planes)
     assert torch.allclose(found, wanted, atol=1e-6)
     weights = torch.rand(wanted.shape, generator=torch.Generator().manual_seed(1))
-    slopes = [torch.autograd.grad((blurred * weights).sum(), planes)[0] for blurred in (found, wanted)]
-    assert torch.allclose(*slopes, atol=1e-5)
+    (slopes,) = torch.autograd.grad((wanted * weights).sum(), planes)
+    assert torch.allclose(distortion._blurred_back(weights), slopes, atol=1e-5)
 
 
 def test_originals_are_looked_at_once() -> None:
@@ -80,6 +80,35 @@ def test_a_step_along_the_gradient_is_a_better_picture() -> None:
     assert decoded.grad is not None
     after = structure((decoded + 0.01 * decoded.grad / decoded.grad.abs().amax()).detach(), original)
     assert float(after) > float(before.detach())
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (101, 75), (32, 32), (9, 8)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_gradient_is_the_slope_in_any_direction(height: int, width: int, seed: int) -> None:
+    original, decoded, way = (tensor(scene(height, width, number)).double() for number in (0, seed, 3))
+    decoded = (original + 0.1 * (decoded - 0.5)).clamp(0.02, 0.98).requires_grad_()
+    noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(seed)).double()
+    for direction in (original - decoded.detach(), way - 0.5, noise):
+        (slope,) = torch.autograd.grad(structure(decoded, original).sum(), decoded)
+        ends = [structure((decoded + step * direction).detach(), original).item() for step in (1e-6, -1e-6)]
+        assert (slope * direction).sum().item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=0.01)
+
+
+def test_each_picture_has_its_own_gradient() -> None:
+    original = torch.cat([tensor(scene(40, 56, seed)) for seed in (1, 2)])
+    decoded = (original + 0.1 * (tensor(scene(40, 56, 3)) - 0.5)).requires_grad_()
+    (together,) = torch.autograd.grad((structure(decoded, original) * torch.tensor([1.0, -2.0])).sum(), decoded)
+    for number, factor in enumerate((1, -2)):
+        (alone,) = torch.autograd.grad(structure(decoded, original[number : number + 1])[number], decoded)
+        assert torch.allclose(together[number], factor * alone[number], atol=1e-4 * float(alone.abs().max()))
+
+
+def test_beyond_the_range_of_pictures_there_is_no_slope() -> None:
+    original = tensor(scene(32, 48))
+    decoded = (original * 3 - 1).requires_grad_()
+    (slope,) = torch.autograd.grad(structure(decoded, original).sum(), decoded)
+    inside = (decoded >= 0) & (decoded <= 1)
+    assert bool((slope[~inside] == 0).all()) and float(slope[inside].abs().max()) > 0
 
 
 def test_errors_of_colour_count_less() -> None:
