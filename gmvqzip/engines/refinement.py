@@ -25,9 +25,8 @@ from gmvqzip.models.network import StagedAutoencoder
 
 Place = tuple[slice, slice]  # rows and columns
 
+PASSES = 3  # of a round: a third of the sites of each stage
 _SPACING = 3  # sites that move together are so far apart
-_STRIDE = 4  # of the places in a square of so many sites a side: from diagonal to diagonal
-_NEAR = 3  # sites a side of a square around one, whose error it is held to
 _FACTORS = (0.7, 0.5, 1.1)  # of G, sweep after sweep
 _PROBE_SITES, _PROBE_SPACING, _PROBE_STEP = 12, 4, 0.3  # grid that G is measured on; step in deviations of the codes
 _PROBES = 16  # dimensions that are probed together
@@ -46,8 +45,7 @@ class Refinement:
         self.slopes = [self._slopes(stage) for stage in range(len(self.books))]
 
     def run(self, images: Tensor, codes: Sequence[Tensor], rounds: int, trade: float = 1.0) -> list[Tensor]:
-        """Codes [B, h, w] of each stage as good as `codes` or better for pictures [B, 3, H, W], after so many
-        rounds, each of which looks at a ninth of the sites.
+        """Codes [B, h, w] of each stage as good as `codes` or better for pictures [B, 3, H, W], after so many rounds.
 
         trade: factor of what a bit is worth. Large pictures are refined in windows, one after another.
         """
@@ -88,12 +86,11 @@ class Refinement:
     ) -> list[Tensor]:
         kept = current = list(codes)
         cost, errors, gradients = self._look(images, current, trade)
-        for turn in range(rounds):
+        for turn in range(PASSES * rounds):
             sweep, place = divmod(turn, _SPACING**2)
             for stage in range(len(self.books)):
                 active = torch.zeros_like(movable[stage])
-                row, column = divmod(place * _STRIDE % _SPACING**2, _SPACING)
-                active[row::_SPACING, column::_SPACING] = True
+                active[place // _SPACING :: _SPACING, place % _SPACING :: _SPACING] = True
                 active &= movable[stage]
                 curvature = _FACTORS[sweep % len(_FACTORS)] * self.slopes[stage]
                 wanted = self._propose(stage, current[stage], gradients[stage], curvature, trade)
@@ -107,29 +104,24 @@ class Refinement:
                 gain -= trade * (self.bits[stage][tried[stage]] - self.bits[stage][current[stage]])
                 current = [*current]
                 current[stage] = torch.where(active & (gain > 0), wanted, current[stage])
-                last = turn == rounds - 1 and stage == len(self.books) - 1
-                new_cost, new_errors, new_gradients = self._look(images, current, trade, slopes=not last)
+                new_cost, new_errors, new_gradients = self._look(images, current, trade)
                 worse = new_cost > cost
                 cost = torch.where(worse, cost, new_cost)
                 errors = _chosen(worse, errors, new_errors)
-                if not last:
-                    gradients = [_chosen(worse, a, b) for a, b in zip(gradients, new_gradients, strict=True)]
+                gradients = [_chosen(worse, a, b) for a, b in zip(gradients, new_gradients, strict=True)]
                 current = [_chosen(worse, a, b) for a, b in zip(kept, current, strict=True)]
                 kept = current
         return kept
 
-    def _look(
-        self, images: Tensor, codes: list[Tensor], trade: float, *, slopes: bool = True
-    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        """Cost [B] of pictures decoded from codes, their squared errors [B, H, W], and, with `slopes`, gradients
-        [B, h, w, L]."""
-        words = [book[stage].requires_grad_(slopes) for book, stage in zip(self.books, codes, strict=True)]
-        with torch.set_grad_enabled(slopes):
+    def _look(self, images: Tensor, codes: list[Tensor], trade: float) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Cost [B] of pictures decoded from codes, their squared errors [B, H, W], and gradients [B, h, w, L]."""
+        words = [book[stage].requires_grad_() for book, stage in zip(self.books, codes, strict=True)]
+        with torch.enable_grad():
             decoded = self.network.synthesise(words)
-            gradients = torch.autograd.grad((decoded - images).square().sum(), words) if slopes else ()
+            gradients = torch.autograd.grad((decoded - images).square().sum(), words)
         errors = _squared(decoded.detach(), images)
         bits = sum(table[stage].flatten(1).sum(1) for table, stage in zip(self.bits, codes, strict=True))
-        return errors.sum((1, 2)) + trade * bits, errors, gradients
+        return errors.sum((1, 2)) + trade * bits, errors, list(gradients)
 
     def _propose(self, stage: int, codes: Tensor, gradient: Tensor, curvature: Tensor, trade: float) -> Tensor:
         """The other code [B, h, w] at each site that is best to second order."""
@@ -179,7 +171,7 @@ def _squared(decoded: Tensor, images: Tensor) -> Tensor:
 def _around(errors: Tensor, stride: int) -> Tensor:
     """Sums [B, h, w] of errors [B, H, W] over the 3x3 sites, of `stride` pixels along each axis, around each site."""
     sites = F.avg_pool2d(errors[:, None], stride) * stride**2
-    return (F.avg_pool2d(sites, _NEAR, 1, _NEAR // 2) * _NEAR**2)[:, 0]
+    return (F.avg_pool2d(sites, _SPACING, 1, _SPACING // 2) * _SPACING**2)[:, 0]
 
 
 def _chosen(first: Tensor, a: Tensor, b: Tensor) -> Tensor:
