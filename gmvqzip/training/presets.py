@@ -113,8 +113,8 @@ _PAPER = {
         sharpness=0.2,
     ),
 }
-# The paper's table: a compact network, AdamW at one rate, 100 epochs in batches of 256, 10 of them of warm-up from a fifth
-# of the rate and 90 of a cosine, no running average of the weights.
+# The paper's table: a compact network, AdamW at one rate, 100 epochs in batches of 256, 10 of them of warm-up from a
+# fifth of the rate and 90 of a cosine, no running average of the weights.
 _COMPACT = {
     f"compact-{name}": replace(
         _PAPER[f"paper-{name}"],

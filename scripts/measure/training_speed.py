@@ -1,7 +1,7 @@
 """Pictures per second of training steps, and what each part of a step takes; on request beside another checkout.
 
     python scripts/measure/training_speed.py [--preset photo] [--data DIR] [--steps 30] [--precision auto] [--threads 2]
-    python scripts/measure/training_speed.py --preset compact-cifar10 --quantizer vqvae       # a row of the paper's table
+    python scripts/measure/training_speed.py --preset compact-cifar10 --quantizer vqvae     # a row of the paper's table
     python scripts/measure/training_speed.py --against ../before        # steps of that tree, by turns with this one's
 
 Steps are those of the middle of a run, from random weights, the running average included; those of a hyperprior
