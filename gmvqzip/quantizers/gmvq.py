@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
-from gmvqzip.quantizers.soft import Sample, gumbel_bits, soft_codes
+from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
 _PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
 _MAX_PRECISION = 2.0**15  # a model file keeps it as a half float
@@ -140,7 +140,7 @@ class GMVQ(Quantizer):
             words = self.codebook
             if settings.noise:  # whose variance needs E_y ||mu_c||^2 besides
                 words = torch.cat([words, words.square().sum(1, keepdim=True)], 1)
-            sample = Sample(words, temperature, gumbel_bits(len(proxy), self.codes, proxy))
+            sample = Sample(words, temperature, noise_places(len(proxy), proxy))
         elif settings.sampling == "straight-through":
             sample = Sample(self.codebook.detach(), temperature)
         normal = ranks.randn(proxy.shape, proxy) if settings.noise else None

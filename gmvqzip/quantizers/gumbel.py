@@ -26,7 +26,7 @@ from gmvqzip.quantizers.base import (
     row_blocks,
 )
 from gmvqzip.quantizers.result import QuantizerResult, soft_result
-from gmvqzip.quantizers.soft import Sample, gumbel_bits, soft_codes
+from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
 _ZERO_RAW = -60.0  # the raw weight of a dimension that has no say: its softplus is 1e-26
 
@@ -62,7 +62,7 @@ class GumbelVQ(Quantizer):
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
         if self.training:
-            sample = Sample(self.codebook, temperature, gumbel_bits(len(proxy), self.codes, proxy))
+            sample = Sample(self.codebook, temperature, noise_places(len(proxy), proxy))
             found = soft_codes(proxy, None, sample=sample, fast=self.fast)
             words, indices, posterior, negentropy = found.mixed, found.indices, found.posterior, found.negentropy
         else:

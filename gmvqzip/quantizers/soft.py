@@ -19,19 +19,20 @@ from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.blocks import first_zero
 
 _BLOCK, _BLOCK_ELSEWHERE = 1 << 18, 1 << 26  # elements at once on a processor, and on others
-_LEVELS = 1 << 16  # of the noise
+_NOISE = 1 << 22  # numbers in the table of noise
+_NOISE_SEED = 0x6D76
 
 
 @dataclass(frozen=True)
 class Sample:
     """A relaxed sample y = softmax((l + g) / temperature) and what it mixes: y words.
 
-    words: [K, L]; bits: of g, [N, K] from `gumbel_bits`; g is zero without them.
+    words: [K, L]; noise: places of g in a table, [N] from `noise_places`; g is zero without them.
     """
 
     words: Tensor
     temperature: float
-    bits: Tensor | None = None
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,27 +61,30 @@ def soft_codes(
 
     sides: [N, F]; codes: [K, F], or None where the sides are the logits [N, K] themselves; bias: [K]; points: [N, L]
     and words: [K, L] of the expected distance, both or neither; fast: products with q and y, and those for gradients,
-    in bfloat16. Gradients reach all tensors but the bits.
+    in bfloat16. Gradients reach all tensors but the noise's.
     """
     size = sides.shape[1] if codes is None else len(codes)
     mixing = sides.new_zeros(size, 0) if sample is None else sample.words
-    temperature, bits = (1.0, None) if sample is None else (sample.temperature, sample.bits)
+    temperature, noise = (1.0, None) if sample is None else (sample.temperature, sample.noise)
     bias = sides.new_zeros(size) if bias is None else bias
-    return SoftCodes(*_SoftCodes.apply(sides, codes, bias, points, words, mixing, bits, temperature, fast))  # type: ignore[no-untyped-call]
+    return SoftCodes(*_SoftCodes.apply(sides, codes, bias, points, words, mixing, noise, temperature, fast))  # type: ignore[no-untyped-call]
 
 
-def gumbel_bits(sites: int, codes: int, like: Tensor) -> Tensor:
-    """Random int16 [N, K] from which `soft_codes` makes Gumbel noise, for this process's share of the batch."""
-    whole = torch.empty(sites * ranks.world(), -(-codes // 4), dtype=torch.int64, device=like.device)
-    drawn = whole.random_(-(1 << 63), None)[ranks.share(len(whole))]
-    return drawn.view(torch.int16)[:, :codes]
+def noise_places(sites: int, like: Tensor) -> Tensor:
+    """Random places [N] in the table of noise, for this process's share of the batch.
+
+    Every site takes the K numbers from its place on. To make new ones at each step takes longer than the posterior.
+    """
+    whole = torch.randint(_NOISE, (sites * ranks.world(),), device=like.device)
+    return whole[ranks.share(len(whole))]
 
 
-@lru_cache(maxsize=4)
-def _gumbel_table(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Standard Gumbel noise in 65,536 equally likely steps, from the medians of its quantiles."""
-    middles = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
-    return (-(-middles.log()).log()).to(dtype=dtype, device=device)
+@lru_cache(maxsize=2)
+def gumbel_table(codes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Standard Gumbel noise, the same in every run: [places, K], each row one number further on in 4 million."""
+    generator = torch.Generator().manual_seed(_NOISE_SEED)
+    uniform = torch.rand(_NOISE + codes - 1, generator=generator, dtype=torch.float64)
+    return (-(-uniform.log()).log()).to(dtype=dtype, device=device).unfold(0, codes, 1)
 
 
 class _SoftCodes(torch.autograd.Function):
@@ -93,7 +97,7 @@ class _SoftCodes(torch.autograd.Function):
         points: Tensor | None,
         words: Tensor | None,
         mixing: Tensor,
-        bits: Tensor | None,
+        noise: Tensor | None,
         temperature: float,
         fast: bool,
     ) -> tuple[Tensor, ...]:
@@ -104,17 +108,16 @@ class _SoftCodes(torch.autograd.Function):
         mixed, small = sides.new_empty(count, mixing.shape[1]), mixing.to(product)
         indices = torch.empty(count, dtype=torch.int64, device=sides.device)
         posterior, negentropy = torch.zeros_like(bias), torch.zeros_like(bias[0])
-        table = None if bits is None else _gumbel_table(sides.dtype, sides.device)
+        table = None if noise is None else gumbel_table(size, sides.dtype, sides.device)
         for part in _blocks(count, size, sides.device):
             logits = sides[part] + bias if codes is None else torch.addmm(bias, sides[part], codes.t())
             logits -= logits.amax(1, keepdim=True)
             q = logits.softmax(1)
             posterior += q.sum(0)
-            negentropy += (q * logits).sum() + q.amax(1).log().sum()
+            negentropy += q.flatten().dot(logits.flatten()) + q.amax(1).log().sum()
             posteriors[part] = q
-            if table is not None and bits is not None:
-                places = bits[part].int().add_(_LEVELS // 2)
-                logits += table.index_select(0, places.flatten()).view_as(logits)
+            if table is not None and noise is not None:
+                logits += table[noise[part]]
                 logits -= logits.amax(1, keepdim=True)
             indices[part] = first_zero(logits)
             if sampled:

@@ -36,7 +36,7 @@ from gmvqzip.quantizers.base import (
 )
 from gmvqzip.quantizers.gmvq import kmeans
 from gmvqzip.quantizers.result import QuantizerResult, soft_result
-from gmvqzip.quantizers.soft import Sample, gumbel_bits, soft_codes
+from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
 VARIANCES = ("shared", "site")
 
@@ -102,7 +102,7 @@ class SQVAE(Quantizer):
         if self.training:
             found = soft_codes(
                 *self._factors(proxy, precision),
-                sample=Sample(self.codebook, temperature, gumbel_bits(len(proxy), self.codes, proxy)),
+                sample=Sample(self.codebook, temperature, noise_places(len(proxy), proxy)),
                 fast=self.fast,
             )
             words, indices, posterior, negentropy = found.mixed, found.indices, found.posterior, found.negentropy

@@ -184,7 +184,14 @@ def make(task: Task, rate: float, data: DataSplits, options: argparse.Namespace,
     plan, short = task.plan, task.rate is not None
     length = {"epochs": plan.epochs * (plan.share if short else 1)}
     changes = {"adam_rate": rate, "codebook_rate": None}
-    key = {"experiment": "paper", "set": plan.kind, "row": task.row, "seed": task.seed, "rate": rate, "length": length}
+    key = {
+        "experiment": "paper, rates" if short else "paper",
+        "set": plan.kind,
+        "row": task.row,
+        "seed": task.seed,
+        "rate": rate,
+        "length": length,
+    }
     config = configured(plan.kind, ROWS[task.row], changes, task.seed, length, COMPACT)
     print(f"{plan.kind}: {task.row}, seed {task.seed}, rate {rate:g}, {length['epochs']:g} epochs", flush=True)
     record: Record | None
@@ -239,7 +246,9 @@ def step(plans: list[Plan], sets: Sets, options: argparse.Namespace, stop: Stop)
                 try:
                     rate = task.rate or task.chosen()
                 except DivergedError as error:
-                    write(task, {"set": plan.kind, "row": task.row, "seed": task.seed, "failed": str(error)})
+                    length = {"epochs": plan.epochs}
+                    key = {"experiment": "paper", "set": plan.kind, "row": task.row, "seed": task.seed}
+                    write(task, key | {"length": length, "failed": str(error)})
                     return True
                 if rate is not None:
                     return make(task, rate, sets[plan.kind], options, stop)
