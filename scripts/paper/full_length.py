@@ -268,7 +268,7 @@ def work(plans: list[Plan], options: argparse.Namespace, stop: Stop) -> None:
 
 
 class Timed(Stop):
-    """Asks to stop after a time, too."""
+    """Asks to stop after a time, too; a second signal, which a job may get from two sides, changes nothing."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = math.inf if seconds is None else time.monotonic() + seconds
@@ -282,6 +282,9 @@ class Timed(Stop):
     @asked.setter
     def asked(self, value: bool) -> None:
         self._asked = value
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.asked = True
 
 
 def together(words: list[str], jobs: int) -> int:
