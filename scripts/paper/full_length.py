@@ -289,7 +289,7 @@ class Timed(Stop):
 
 def together(words: list[str], jobs: int) -> int:
     """Run the command in several processes, and pass on what stops this one. Returns their worst exit status."""
-    processes = [subprocess.Popen([sys.executable, __file__, *words, "--jobs", "1"]) for _ in range(jobs)]
+    processes = [subprocess.Popen([sys.executable, "-u", __file__, *words, "--jobs", "1"]) for _ in range(jobs)]
 
     def forward(number: int, frame: Any) -> None:
         for process in processes:
