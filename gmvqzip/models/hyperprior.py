@@ -27,6 +27,7 @@ from gmvqzip.quantizers.shared import Prepared, SharedGMVQ
 Quantiser = GroupGMVQ | SharedGMVQ
 STEPS = QUARTERS
 _SCALE_MIN, _SCALE_MAX = -3.65, 6.0  # of the log2 scale in the rate under noise
+SPREAD_FLOOR, SPREAD_SHIFT = 0.05, 1.0  # deviation of the hyper-latent = softplus(spread + shift) + floor
 _COMMITMENT = 0.5  # weight of the encoder's side of the distance to the code, beside the codebook's
 
 
@@ -124,7 +125,7 @@ class HyperpriorModel(nn.Module):
         """The decoded hyper-latent; adds its bits to `output`."""
         mean = self.hyper_mean[:, None, None]
         centred = hyper - mean
-        deviation = (F.softplus(self.hyper_spread + 1) + 0.05)[:, None, None]
+        deviation = (F.softplus(self.hyper_spread + SPREAD_SHIFT) + SPREAD_FLOOR)[:, None, None]
         noisy = hyper + ranks.rand(hyper.shape, hyper) - 0.5 if self.training else hyper.round()
         surrogate = gaussian_bits(noisy - mean, deviation).sum((1, 2, 3))
         if collect:

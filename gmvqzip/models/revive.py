@@ -21,7 +21,7 @@ from gmvqzip.entropy.mixture import LATENT_UNIT, load_mixtures
 from gmvqzip.errors import ModelError
 from gmvqzip.models.context import ContextLayer, ContextStep
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
-from gmvqzip.models.hyperprior import HyperpriorModel, Quantiser
+from gmvqzip.models.hyperprior import SPREAD_FLOOR, SPREAD_SHIFT, HyperpriorModel, Quantiser
 from gmvqzip.models.hyperstore import load_context, load_precisions, load_transform, read_context
 from gmvqzip.models.integer import PRECISION_UNIT, SCORES_PER_NAT, SLOPE_UNIT, Floats, Tensors
 from gmvqzip.models.quality import QualityVector, hat_weights
@@ -32,7 +32,6 @@ from gmvqzip.quantizers.shared import SharedGMVQ
 _LEAST_PRECISION = 0.25  # of a precision that the file rounds to 0, in its unit
 _CLASS_ROOM = 0.45  # how far from a class its scale may lie; 1/2 is rounded to it
 _CLASS_TURNS = 500  # of the search for anchors whose classes are the file's
-_SPREAD_FLOOR, _SPREAD_SHIFT = 0.05, 1.0  # deviation = softplus(spread + shift) + floor, see `HyperpriorModel`
 
 
 def revive_hyperprior(info: ModelInfo, config: HyperpriorConfig) -> HyperpriorModel:
@@ -120,8 +119,8 @@ def _revive_hyper(model: HyperpriorModel, tensors: Tensors) -> None:
         spread = np.exp2((classes[:, own] - CLASS_OFFSET) / CLASSES_PER_OCTAVE).mean(0)
         deviations.append(np.repeat(spread, part.dimensions // 2))
         first = own.stop
-    inner = np.maximum(np.concatenate(deviations) - _SPREAD_FLOOR, _SPREAD_FLOOR)
-    _set(model.hyper_spread, np.log(np.expm1(inner)) - _SPREAD_SHIFT)
+    inner = np.maximum(np.concatenate(deviations) - SPREAD_FLOOR, SPREAD_FLOOR)
+    _set(model.hyper_spread, np.log(np.expm1(inner)) - SPREAD_SHIFT)
 
 
 def _class_anchors(classes: Floats, highest: int) -> Floats:

@@ -52,6 +52,13 @@ class LinearConv2d(nn.Conv2d):
     optimizer_group = "linear"
 
 
+class HyperConv2d(nn.Conv2d):
+    """The first convolution of the hyper-analysis. Its weights begin far larger than others (`training.first_scales`):
+    Muon's steps, all of one length, would leave them as they are, and its decay shrink them."""
+
+    optimizer_group = "rest"
+
+
 class Analysis(nn.Module):
     """Picture to latent and hyper-latent."""
 
@@ -67,7 +74,7 @@ class Analysis(nn.Module):
             with torch.no_grad():
                 self.linear.weight.copy_(dct_basis(self.stride, config.latents)[:, :, None, None])
                 self.latent.weight.mul_(_SMALL)
-        self.hyper_down = nn.Conv2d(top, HYPER_WIDTH, 4, stride=2, padding=1)
+        self.hyper_down = HyperConv2d(top, HYPER_WIDTH, 4, stride=2, padding=1)
         self.hyper = EdgeConv2d(HYPER_WIDTH, config.hyper_latents, 1)
 
     def forward(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ from gmvqzip.quantizers import ranks
 from gmvqzip.training.channels import order_channels
 from gmvqzip.training.config import FROM_SCRATCH, HyperpriorTraining
 from gmvqzip.training.evaluation import pad_to_multiple, to_tensor
+from gmvqzip.training.first_scales import start_scales
 from gmvqzip.training.loop import PictureSet, StepRecord, TrainingLoop, restore_optimizers
 from gmvqzip.training.optim import Muon, parameter_groups
 from gmvqzip.training.phases import phases
@@ -37,12 +38,12 @@ from gmvqzip.training.start import branched_hyperprior, started_hyperprior
 
 EVALUATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # qualities at which validation pictures are measured
 _SCALED = 4  # batches whose latents start the scales
-_HEAD_START = 0.1  # factor of the weights of means and scales at the start
 _COLLECTED = 24  # batches whose residuals start the codebooks
 _PASSES_A_STEP = 3  # without gradients take as long as a step
 _LOSS_SCALE = 0.1
 _DISTANCE_WEIGHT = 1.0  # of the distance of residuals and codewords, mean over groups
 _RATE_RAMP = 500  # steps over which the rate comes in
+_HYPER_RAMP = 1000  # steps over which that of the hyper-latent does, so that the hyper-synthesis learns to use it first
 _OUTLIER, _OUTLIER_FROM = 4.0, 300  # a loss so many times the typical one is skipped, from this step on
 _TYPICAL_DECAY = 0.02
 _MIXTURE_RATE, _CODEBOOK_RATE = 1e-2, 1e-3  # AdamW's peak rates of mixtures and codebooks
@@ -131,7 +132,7 @@ class HyperpriorTrainer(TrainingLoop):
         self._enter_phase(progress)
         fresh = self.phase.scalar and config.start == FROM_SCRATCH
         if fresh and self.step == 0:
-            self._start_scales()
+            start_scales(self.model, [self._share(turn, self.network_config.alignment) for turn in range(_SCALED)])
         image = self._share(self.step, self.network_config.alignment)
         quality = ranks.rand(image.shape[:1], image)
         trade = self.network_config.lambda_of(quality)
@@ -144,9 +145,11 @@ class HyperpriorTrainer(TrainingLoop):
         if eyes.any():
             pleasing = eye_distortion(self._seen(output.reconstruction, image)[eyes], image[eyes])
             distortion = distortion.masked_scatter(eyes, pleasing)
-        rate = (output.bits + output.hyper_bits) / pixels
+        rate, hyper_rate = (output.bits + output.hyper_bits) / pixels, output.hyper_bits / pixels
         ramp = min(1.0, 0.1 + self.step / _RATE_RAMP) if fresh else 1.0
-        loss = _LOSS_SCALE * ((trade * distortion + ramp * rate) / trade.sqrt()).mean()
+        free = max(0.0, 1 - self.step / _HYPER_RAMP) if fresh else 0.0  # part of the hyper-latent's rate
+        cost = trade * distortion + ramp * (rate - free * hyper_rate)
+        loss = _LOSS_SCALE * (cost / trade.sqrt()).mean()
         if self.phase.pulled:
             loss = loss + _DISTANCE_WEIGHT / len(self.network_config.stages()) * output.distance
         factor = self._set_rates(progress)
@@ -164,7 +167,7 @@ class HyperpriorTrainer(TrainingLoop):
             optimizer.zero_grad()
         self.step += 1
         self._follow(progress)
-        means = ranks.mean(torch.stack([error.detach(), rate.detach(), output.hyper_bits.detach() / pixels]).mean(1))
+        means = ranks.mean(torch.stack([error.detach(), rate.detach(), hyper_rate.detach()]).mean(1))
         mean_error, bpp, hyper_bpp = means.tolist()
         values = {
             "loss": value,
@@ -211,19 +214,6 @@ class HyperpriorTrainer(TrainingLoop):
     def _next_phase(self) -> None:
         self.phase = self.phases[self.phases.index(self.phase) + 1]
         self._typical, self.average, self._averaged = 0.0, None, 0
-
-    @torch.no_grad()
-    def _start_scales(self) -> None:
-        """The context's first guess of each channel's log2 scale: that of the latents of the first batches."""
-        pictures = [self._share(turn, self.network_config.alignment) for turn in range(_SCALED)]
-        latents = []
-        for image in pictures:
-            latent, _ = self.model.transform.analyse(image, torch.zeros(len(image), device=self.device))
-            latents.append(ranks.gathered(latent).transpose(0, 1).flatten(1))
-        scale = torch.cat(latents, 1).std(1).clamp_min(0.05).log2()
-        for step in self.model.steps():
-            step.head.conv.weight.mul_(_HEAD_START)
-            step.head.conv.bias[len(scale) :] = scale  # type: ignore[index]
 
     def start_codes(self) -> None:
         """From the scalar form to codebooks: averaged weights, ordered channels, k-means start."""
