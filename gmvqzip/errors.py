@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import reprlib
 from typing import SupportsIndex, cast
+
+_SYSTEM_ERRORS = {
+    errno.ENOENT: "no such file",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted by the system",
+    errno.EISDIR: "is a directory: add -r, or name the files in it",
+    errno.ENOTDIR: "a part of this path is not a directory",
+    errno.ENOSPC: "no space left on the device: free some and try again",
+    errno.EDQUOT: "the disk quota is used up: free some space and try again",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "the file name is too long",
+    errno.ELOOP: "a symbolic link leads back to itself",
+}
 
 
 class GmvqError(Exception):
@@ -48,6 +62,24 @@ def one_line(value: object) -> str:
 def message_of(error: BaseException) -> str:
     """What an error says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def json_name(name: str | os.PathLike[str]) -> str:
+    """A file name for JSON: only the bytes that are not UTF-8 are escaped (JSON escapes the rest itself)."""
+    # Not os.fsencode: where the locale is plain ASCII, that refuses the names that UTF-8 would hold.
+    return os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def safe_name(name: str | os.PathLike[str]) -> str:
+    """A file name on one line: bytes that are not UTF-8, and characters that do not print, as backslash escapes."""
+    text = json_name(name)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def system_error(error: OSError | ValueError) -> str:
+    """What an error of the system means, without the file's name."""
+    known = _SYSTEM_ERRORS.get(getattr(error, "errno", None) or 0)
+    return known or (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
 def whole_number(value: object, what: str, error: type[GmvqError]) -> int:

@@ -8,6 +8,7 @@ passing it, by secants. It knows a file by one number, bytes or PSNR; what makes
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ _SCOUTS = 2  # tries without refinement, which tell the slope, before those of a
 _TRIES = 12  # after which what is within the limit will do
 _NARROW = 0.02  # of the axis: no closer are two places
 _GAIN = 0.75  # of its width a range must lose, or be cut in the middle next
+_MOST = {"target_psnr": MAX_PSNR}
+_WANTED = {
+    "target_bpp": "bits per pixel, more than 0",
+    "target_size": "bytes, more than 0",
+    "target_psnr": f"dB, more than 0 and at most {MAX_PSNR:g}",
+}
 _MOST_BPP = 1e6  # bits; no file has as many for each pixel
 
 
@@ -134,11 +141,9 @@ class Wish:
         for name in names[1:]:
             if name in given:
                 value = real_number(given[name], name, ModelError)
-                if not 0 < value < math.inf:
-                    raise ModelError(f"{name} {value:g} is out of range: give more than 0")
+                if not 0 < value <= _MOST.get(name, sys.float_info.max):
+                    raise ModelError(f"{name} {value:g} is out of range: give {_WANTED[name]}")
                 object.__setattr__(self, name, value)
-        if self.target_psnr is not None and self.target_psnr > MAX_PSNR:
-            raise ModelError(f"target_psnr {self.target_psnr:g} is out of range: give at most {MAX_PSNR:g} dB")
         object.__setattr__(self, "effort", whole_number(self.effort, "effort", ModelError))
         rounds_of(self.effort)
 

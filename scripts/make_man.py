@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 import gmvqzip
-from gmvqzip.cli.app import app
+from gmvqzip.cli.commands import command_line
 
 PAGE = Path(__file__).parents[1] / "docs" / "gmvqzip.1"
 SECTIONS = (
@@ -51,7 +51,7 @@ SECTIONS = (
 
 def page() -> str:
     """The manual page, in man(7) macros."""
-    root: Any = typer.main.get_command(app)
+    root: Any = typer.main.get_command(command_line())
     lines = [
         f'.TH GMVQZIP 1 "" "gmvqzip {gmvqzip.__version__}" "User commands"',
         ".SH NAME",

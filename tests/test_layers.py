@@ -66,7 +66,6 @@ WITHOUT = {
     "npz.py": {"torch"},
     "pack/file.py": {"torch", "numpy", "."},
     "pack/appending.py": {"torch", "numpy", "."},
-    "pack/merging.py": {"torch", "numpy", "."},
     "pack/reader.py": {"torch"},
     "pack/writer.py": {"torch"},
     "quantizers": {"PIL"},

@@ -233,7 +233,7 @@ class TestWish:
             ({"target_bpp": math.nan}, "target_bpp nan is out of range"),
             ({"target_size": -1}, "target_size -1 is out of range"),
             ({"target_psnr": math.inf}, "target_psnr inf is out of range"),
-            ({"target_psnr": 101}, "target_psnr 101 is out of range: give at most 100 dB"),
+            ({"target_psnr": 101}, "target_psnr 101 is out of range: give dB, more than 0 and at most 100"),
             ({"effort": 0}, "effort 0 is out of range: give 1 to 9"),
             ({"effort": 10}, "effort 10 is out of range"),
         ],

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmvqzip.bench.codecs import BenchCodec, settings
-from gmvqzip.bench.measure import measure
+from gmvqzip.bench.measure import fit, measure
 from gmvqzip.bench.metrics import Pixels
 from gmvqzip.bench.page import Page
 from gmvqzip.bench.results import PictureResult
-from gmvqzip.bench.search import fit
 
 MIDDLE_QUALITY = 50.0  # its size is the one compared at where none is named
 _WARM_UP_SIDE = 64  # pixels

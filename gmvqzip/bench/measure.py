@@ -1,4 +1,4 @@
-"""Coding one picture at one quality and measuring the result; means over pictures."""
+"""Coding one picture at one quality, or within one size, and measuring the result; means over pictures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from gmvqzip.bench.codecs import BenchCodec
 from gmvqzip.bench.metrics import Pixels, decibels, ms_ssim, no_ssimulacra2, psnr, scales_of, ssimulacra2
 from gmvqzip.errors import GmvqError, ImageError, message_of
 from gmvqzip.images.picture import read_picture
-from gmvqzip.images.pixels import Picture, to_pil
+from gmvqzip.images.writing import over_white
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,7 @@ def read_pixels(source: Path | bytes, *, max_pixels: int) -> Pixels:
     """
     picture = read_picture(source, strip=True, max_pixels=max_pixels)
     scales_of(picture.height, picture.width)
-    if picture.alpha is None:
-        return picture.pixels
-    layer = to_pil(Picture(picture.pixels, alpha=picture.alpha))
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+    return picture.pixels if picture.alpha is None else over_white(picture, picture.alpha).pixels
 
 
 def code(codec: BenchCodec, pixels: Pixels, quality: float) -> tuple[bytes, float]:
@@ -93,6 +89,36 @@ def look(codec: BenchCodec, pixels: Pixels, quality: float, coded: tuple[bytes, 
 def measure(codec: BenchCodec, pixels: Pixels, qualities: Iterable[float]) -> list[Point]:
     """One point for each quality. Times are of one run each, by the clock, array to bytes and back."""
     return [look(codec, pixels, quality, code(codec, pixels, quality))[0] for quality in qualities]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a codec makes of a picture within a size."""
+
+    point: Point
+    pixels: Pixels  # decoded, [H, W, 3]
+    fits: bool  # False: even its smallest file, which this is, exceeds the limit
+
+
+def fit(codec: BenchCodec, pixels: Pixels, limit: int) -> Found:
+    """Bisect the codec's ladder of qualities for the largest file of at most `limit` bytes.
+
+    Sizes are taken to rise with quality. Where an encoder breaks that by a step or two the answer is the largest
+    fitting file of those tried: it never exceeds the limit. Where no file fits it is the one of the lowest quality.
+    """
+    coded = {0: code(codec, pixels, codec.ladder[0])}
+    low, high = 0, len(codec.ladder)  # low fits, or nothing tried does; high does not, or is beyond the end
+    while len(coded[0][0]) <= limit and high - low > 1:
+        middle = (low + high) // 2
+        coded[middle] = code(codec, pixels, codec.ladder[middle])
+        if len(coded[middle][0]) <= limit:
+            low = middle
+        else:
+            high = middle
+    fitting = [step for step, (data, _) in coded.items() if len(data) <= limit]
+    best = max(fitting, key=lambda step: len(coded[step][0]), default=0)
+    point, decoded = look(codec, pixels, codec.ladder[best], coded[best])
+    return Found(point, decoded, bool(fitting))
 
 
 def mean_points(pictures: Sequence[Sequence[Point]]) -> list[Point]:

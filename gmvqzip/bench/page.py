@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
-from PIL import Image, features
-
 from gmvqzip.bench.codecs import BenchCodec
-from gmvqzip.bench.measure import ssimulacra2_text
+from gmvqzip.bench.measure import Found, ssimulacra2_text
 from gmvqzip.bench.metrics import Pixels
-from gmvqzip.bench.search import Found
+from gmvqzip.images.page import data_uri, framed
+from gmvqzip.images.pixels import Picture
 
 _SECTION = Template(
     """<section class="picture">
@@ -38,6 +35,10 @@ $rows
 )
 
 
+_HELP = """Drag over a picture: the original is left of the line, the codec right of it. Of the files that a codec can
+make, each is the largest that is not above the size named."""
+
+
 class Page:
     """The page, filled picture by picture so that no more than one lies decoded in memory."""
 
@@ -57,7 +58,7 @@ class Page:
                 height=height,
                 limit=f"{limit:,}",
                 bpp=f"{8 * limit / (width * height):.3f}",
-                original=data_uri(original),
+                original=data_uri(Picture(original)),
                 buttons="".join(_button(codec, number == 0) for number, (codec, _) in enumerate(found)),
                 images="\n".join(_image(codec, one, limit, number == 0) for number, (codec, one) in enumerate(found)),
                 rows="\n".join(_row(codec, one, limit) for codec, one in found),
@@ -66,16 +67,9 @@ class Page:
 
     def html(self, notes: Sequence[str]) -> str:
         """The whole page. notes: lines above the pictures."""
-        lines = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes)
-        frame = resources.files("gmvqzip.bench").joinpath("page.html").read_text(encoding="utf-8")
-        return Template(frame).substitute(notes=lines, sections="\n".join(self._sections))
-
-
-def data_uri(pixels: Pixels) -> str:
-    """The pixels [H, W, 3] without loss as a data URI: WebP, which is the smaller, where Pillow has it, else PNG."""
-    file, kind = io.BytesIO(), "webp" if features.check("webp") and max(pixels.shape) <= 16_383 else "png"
-    Image.fromarray(pixels).save(file, kind.upper(), **({"lossless": True} if kind == "webp" else {}))
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+        own = resources.files("gmvqzip.bench").joinpath("page.html").read_text(encoding="utf-8")
+        body = Template(own).substitute(sections="\n".join(self._sections))
+        return framed("gmvqzip bench: equal sizes", "gmvqzip bench: what one size holds", [_HELP, *notes], body)
 
 
 def figures_text(codec: BenchCodec, found: Found, limit: int) -> str:
@@ -100,7 +94,7 @@ def _image(codec: BenchCodec, found: Found, limit: int, chosen: bool) -> str:
     hidden = "" if chosen else " hidden"
     return (
         f'<img class="coded" data-codec="{codec.name}" data-title="{html.escape(codec.title)}" '
-        f'data-figures="{figures}" alt="{figures}" src="{data_uri(found.pixels)}"{hidden}>'
+        f'data-figures="{figures}" alt="{figures}" src="{data_uri(Picture(found.pixels))}"{hidden}>'
     )
 
 

@@ -4,60 +4,27 @@ from __future__ import annotations
 
 import errno
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gmvqzip.cli.options import Device
 from gmvqzip.cli.plan import AlreadyThere, Task, check_target
 from gmvqzip.cli.records import Fields
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import FormatError, ImageError, OutputError
+from gmvqzip.errors import FormatError, ImageError, OutputError, safe_name
 from gmvqzip.format.source import read_bounded
+
+if TYPE_CHECKING:
+    from gmvqzip.images.pixels import Picture
 
 _HEAD_BYTES = 64  # more than any header: a foreign file is refused before the rest is read
 
 
 class LeftAlone(Exception):
     """What the options ask of a result is not there: no output is written, which is no failure."""
-
-
-def run_tasks(
-    tasks: Sequence[Task],
-    work: Callable[[Task], Fields],
-    show: Callable[[Fields], None],
-    report: Report,
-    *,
-    jobs: int = 1,
-    what: str,
-) -> None:
-    """Do `work` on each task, `jobs` at once, and `show` its result in the order of the tasks.
-
-    The errors of a file are reported and counted; a closed pipe or a signal ends the whole.
-    """
-    with report.progress(len(tasks), what) as advance:
-        if jobs == 1 or len(tasks) < 2:
-            for task in tasks:
-                advance(finish(task, partial(work, task), show, report))
-            return
-        stopped = threading.Event()
-
-        def work_unless_stopped(task: Task) -> Fields:
-            if stopped.is_set():
-                raise OutputError("not done: the command was ended")
-            return work(task)
-
-        with ThreadPoolExecutor(min(jobs, len(tasks))) as pool:
-            futures = [pool.submit(work_unless_stopped, task) for task in tasks]
-            try:
-                for task, future in zip(tasks, futures, strict=True):
-                    advance(finish(task, future.result, show, report))
-            except BaseException:
-                stopped.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
 
 
 def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> Fields | None:
@@ -124,6 +91,14 @@ def decoding_threads(threads: int | None, jobs: int) -> Callable[[], None]:
     return partial(set_threads, threads or max(1, default_threads() // jobs))
 
 
+def check_cuda(device: Device) -> None:
+    """Raise ModelError where a CUDA device is asked for and there is none."""
+    if device is Device.CUDA:
+        from gmvqzip.engines.base import check_device
+
+        check_device(device.value)
+
+
 def write_stdout(data: bytes) -> None:
     """Write all of `data` to standard output."""
     if sys.stdout is None:
@@ -137,12 +112,23 @@ def write_stdout(data: bytes) -> None:
     stream.flush()
 
 
-def read_source(source: Path) -> Path | bytes:
+def read_source(task: Task) -> Path | bytes:
     """The path itself, or the bytes where it is no regular file: pipes and devices can be read only once."""
-    if source.is_file():
-        return source
-    with source.open("rb") as file:
+    if task.source is None:
+        return read_stdin()
+    if task.source.is_file():
+        return task.source
+    with task.source.open("rb") as file:
         return read_bounded(file, ImageError)
+
+
+def read_picture(task: Task, *, strip: bool, max_pixels: int) -> tuple[Picture, int]:
+    """The picture of a task, prepared for coding, and the bytes of its file."""
+    from gmvqzip.images.preparing import read_prepared
+
+    source = read_source(task)
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    return read_prepared(source, strip=strip, max_pixels=max_pixels), size
 
 
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import prepare, read_source, read_stdin, write_stdout
+from gmvqzip.cli.batch import prepare, read_source, write_stdout
 from gmvqzip.cli.plan import STREAM, Task, image_suffixes, inputs
 from gmvqzip.cli.records import input_name
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import safe_name
 from gmvqzip.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ PAGE_PICTURES = 8
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(k|M|bpp)?")
 _BYTES = {None: 1, "k": 1000, "M": 1_000_000}
 _SPAN = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
-_MEASURE_PANEL = "What is measured"
 
 
 @dataclass(frozen=True)
@@ -42,50 +42,56 @@ class Measured:
 
     codecs: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.MEASURE.option(
             "--codecs",
             metavar="NAME,...",
             help="Codecs to compare with: jpeg, jpegli, webp, avif (4:4:4, tuned for PSNR), avif-iq (4:4:4, tuned for "
             "the eye), avif-420 (as Pillow does by default), jxl. Default: all but avif-iq.",
-            rich_help_panel=_MEASURE_PANEL,
         ),
     ] = None
     qualities: Annotated[
-        str,
-        typer.Option(
-            "--qualities",
-            metavar="N,...",
-            help="Qualities of every codec, 1 to 100.",
-            rich_help_panel=_MEASURE_PANEL,
-        ),
+        str, options.Panel.MEASURE.option("--qualities", metavar="N,...", help="Qualities of every codec, 1 to 100.")
     ] = QUALITIES
     bpp: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.MEASURE.option(
             "--bpp",
             metavar="LOW-HIGH",
             help="At equal PSNR and MS-SSIM, compare rates within these bits per pixel only.",
-            rich_help_panel=_MEASURE_PANEL,
         ),
     ] = None
     ssimulacra2: Annotated[
         str,
-        typer.Option(
+        options.Panel.MEASURE.option(
             "--ssimulacra2",
             metavar="LOW-HIGH",
             help="At equal SSIMULACRA2, compare rates over this range of it. Near 30 is low quality, 50 medium, 70 "
             "high, 90 not told from the original.",
-            rich_help_panel=_MEASURE_PANEL,
         ),
     ] = SSIMULACRA2
 
     def ladder(self) -> list[float]:
         """The qualities. Raises UsageError."""
-        return numbers(self.qualities)
+        parts = self.qualities.split(",")
+        if not all(re.fullmatch(r"\d{1,3}", part.strip()) and 1 <= int(part) <= 100 for part in parts):
+            raise UsageError(f"--qualities {self.qualities}: give numbers from 1 to 100, such as 10,50,90")
+        return [float(part) for part in parts]
 
     def window(self) -> tuple[float, float] | None:
         """The bits per pixel. Raises UsageError."""
-        return rates(self.bpp) if self.bpp is not None else None
+        if self.bpp is None:
+            return None
+        low, high = _span(self.bpp)
+        if not 0 < low < high:
+            raise UsageError(f"--bpp {self.bpp}: give a range of bits per pixel such as 0.1-0.5")
+        return low, high
+
+    def scores(self) -> tuple[float, float]:
+        """The range of SSIMULACRA2, within 0 to 100: below, it ranks little. Raises UsageError."""
+        low, high = _span(self.ssimulacra2)
+        if not low < high <= 100:
+            raise UsageError(f"--ssimulacra2 {self.ssimulacra2}: give a range within 0 to 100 such as {SSIMULACRA2}")
+        return low, high
 
     def rivals(self, threads: int) -> dict[str, BenchCodec]:
         """The codecs by name. Raises UsageError where one is not known."""
@@ -104,59 +110,52 @@ class Written:
 
     json_file: Annotated[
         str | None,
-        typer.Option(
-            "--json",
-            metavar="FILE",
-            help="Write all figures of each picture; - is standard output.",
-            rich_help_panel=options.OUTPUT_PANEL,
+        options.Panel.OUTPUT.option(
+            "--json", metavar="FILE", help="Write all figures of each picture; - is standard output."
         ),
     ] = None
     plot_file: Annotated[
         str | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE.png",
-            help="Draw the mean rate-distortion curves.",
-            rich_help_panel=options.OUTPUT_PANEL,
-        ),
+        options.Panel.OUTPUT.option("--plot", metavar="FILE.png", help="Draw the mean rate-distortion curves."),
     ] = None
     html_file: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.OUTPUT.option(
             "--html",
             metavar="FILE.html",
             help="Write one page with a slider between each picture and each codec at one size.",
-            rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None
     at: Annotated[
         str | None,
-        typer.Option(
+        options.Panel.OUTPUT.option(
             "--at",
             metavar="BYTES|BPP",
             help="The size for --html, such as 20000, 20k or 0.25bpp. "
             "Default: that of gmvqzip's file at quality 50, or of its single rate.",
-            rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None
     page_pictures: Annotated[
         int,
-        typer.Option(
-            "--html-pictures",
-            min=1,
-            metavar="N",
-            help="How many pictures, the first, --html shows.",
-            rich_help_panel=options.OUTPUT_PANEL,
+        options.Panel.OUTPUT.option(
+            "--html-pictures", min=1, metavar="N", help="How many pictures, the first, --html shows."
         ),
     ] = PAGE_PICTURES
     force: options.Force = False
 
     def limit(self) -> SizeLimit | None:
         """The size for the page. Raises UsageError."""
-        limit = size_limit(self.at) if self.at is not None else None
-        if self.at is not None and self.html_file is None:
+        from gmvqzip.bench.compare import SizeLimit
+
+        if self.at is None:
+            return None
+        match = _SIZE.fullmatch(self.at)
+        if not match or float(match[1]) <= 0:
+            raise UsageError(f"--at {self.at}: give bytes or bits per pixel, such as 20000, 20k or 0.25bpp")
+        if self.html_file is None:
             raise UsageError("--at is the size for --html: name a file for that")
-        return limit
+        per_pixel = match[2] == "bpp"
+        return SizeLimit(float(match[1]) * (1 if per_pixel else _BYTES[match[2]]), per_pixel)
 
     def check(self, tasks: Sequence[Task]) -> None:
         """Refuse, before any work, outputs that cannot be written or that would meet each other or an input."""
@@ -204,12 +203,11 @@ def bench(
     models: options.Models,
     threads: Annotated[
         int,
-        typer.Option(
+        options.Panel.RUN.option(
             "-T",
             "--threads",
             min=1,
             help="Processor threads of each codec that can use several; one, so that times compare.",
-            rich_help_panel=options.RUN_PANEL,
         ),
     ] = 1,
     verbose: options.Verbose = 0,
@@ -222,7 +220,7 @@ def bench(
     whole files. A codec whose encoder is missing is named, and so are pictures that SSIMULACRA2 cannot measure.
     """
     report = Report(verbose=verbose, quiet=quiet, progress=not no_progress)
-    ladder, window, scores = measured.ladder(), measured.window(), score_range(measured.ssimulacra2)
+    ladder, window, scores = measured.ladder(), measured.window(), measured.scores()
     limit = written.limit()
     tasks, total = inputs(images, report, recursive=recursive, suffixes=image_suffixes())
     written.check(tasks)
@@ -270,49 +268,13 @@ def bench(
     return report.finish(total)
 
 
-def numbers(text: str) -> list[float]:
-    """Qualities such as 1,10,50. Raises UsageError."""
-    parts = text.split(",")
-    if not all(re.fullmatch(r"\d{1,3}", part.strip()) and 1 <= int(part) <= 100 for part in parts):
-        raise UsageError(f"--qualities {text}: give numbers from 1 to 100, such as 10,50,90")
-    return [float(part) for part in parts]
-
-
-def rates(text: str) -> tuple[float, float]:
-    """A range of bits per pixel such as 0.1-0.5. Raises UsageError."""
-    low, high = _span(text)
-    if not 0 < low < high:
-        raise UsageError(f"--bpp {text}: give a range of bits per pixel such as 0.1-0.5")
-    return low, high
-
-
-def score_range(text: str) -> tuple[float, float]:
-    """A range of SSIMULACRA2 such as 30-80, within 0 to 100: below, it ranks little. Raises UsageError."""
-    low, high = _span(text)
-    if not low < high <= 100:
-        raise UsageError(f"--ssimulacra2 {text}: give a range within 0 to 100 such as {SSIMULACRA2}")
-    return low, high
-
-
 def _span(text: str) -> tuple[float, float]:
     """Two numbers such as 0.1-0.5; two zeros where the text is none."""
     match = _SPAN.fullmatch(text)
     return (float(match[1]), float(match[2])) if match else (0.0, 0.0)
 
 
-def size_limit(text: str) -> SizeLimit:
-    """A size such as 20000, 20k, 1.5M or 0.25bpp. Raises UsageError."""
-    from gmvqzip.bench.compare import SizeLimit
-
-    match = _SIZE.fullmatch(text)
-    if not match or float(match[1]) <= 0:
-        raise UsageError(f"--at {text}: give bytes or bits per pixel, such as 20000, 20k or 0.25bpp")
-    per_pixel = match[2] == "bpp"
-    return SizeLimit(float(match[1]) * (1 if per_pixel else _BYTES[match[2]]), per_pixel)
-
-
 def _read(task: Task, max_pixels: int) -> Pixels:
     from gmvqzip.bench.measure import read_pixels
 
-    source = read_stdin() if task.source is None else read_source(task.source)
-    return read_pixels(source, max_pixels=max_pixels)
+    return read_pixels(read_source(task), max_pixels=max_pixels)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, read_gmvq, read_stdin, refuse_stream, run_tasks
+from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, read_stdin, refuse_stream
 from gmvqzip.cli.naming import check_ending
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, plan, swap_suffix
+from gmvqzip.cli.pipeline import run_tasks
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Task, plan, swap_suffix
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, input_name, output_name
-from gmvqzip.cli.report import Report
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
@@ -29,18 +29,10 @@ def codes(
     *,
     inputs: options.Inputs,
     pack: Pack = False,
-    output: options.Output = None,
-    output_dir: options.OutputDir = None,
-    stdout: options.Stdout = False,
-    force: options.Force = False,
-    remove: options.Remove = False,
+    destination: options.Destination,
     model: options.Model = None,
     max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    jobs: options.Jobs = 1,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    no_progress: options.NoProgress = False,
+    running: options.Running,
 ) -> int:
     """Write the code indices of .gmvq files as .npz archives, one array per stage.
 
@@ -48,9 +40,8 @@ def codes(
 
     The arrays stage_00, stage_01, ... are int32, rows by columns, coarse first: tokens for a generative model.
     """
-    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
-    destination = Destination(output, output_dir, stdout, remove)
-    check_ending(output, frozenset({SUFFIX if pack else _NPZ}), "codes")
+    report = running.report()
+    check_ending(destination.output, frozenset({SUFFIX if pack else _NPZ}), "codes")
     tasks, total = plan(
         inputs.paths(files),
         destination,
@@ -59,27 +50,28 @@ def codes(
         suffixes=frozenset({_NPZ}) if pack else GMVQ_SUFFIXES,
         rename=swap_suffix(_NPZ, SUFFIX) if pack else swap_suffix(SUFFIX, _NPZ),
     )
-    refuse_stream(tasks, force=force, as_json=as_json)
+    refuse_stream(tasks, force=destination.force, as_json=running.as_json)
     if not tasks:
         return report.finish(total)
     convert = _pack if pack else _unpack
 
     def work(task: Task) -> Fields:
         start = time.perf_counter()
-        prepare(task, force=force, make_directory=output_dir is not None)
+        prepare(task, force=destination.force, make_directory=destination.output_dir is not None)
         in_bytes, data, box, coded, codec = convert(task, model, max_pixels)
-        deliver(task, data, force=force, remove=remove)
+        deliver(task, data, force=destination.force, remove=destination.remove)
         return {
             "input": input_name(task),
             "output": output_name(task),
             "in_bytes": in_bytes,
             "out_bytes": len(data),
-            **file_fields(box, coded, codec, as_json=as_json),
+            **file_fields(box, coded, codec, as_json=running.as_json),
             "seconds": time.perf_counter() - start,
         }
 
     what = "packing" if pack else "unpacking"
-    run_tasks(tasks, work, conversion_shower(report, len(tasks)), report, jobs=jobs, what=what)
+    show, in_thread = conversion_shower(report, len(tasks)), decoding_threads(running.threads, running.jobs)
+    run_tasks(tasks, work, show, report, jobs=running.jobs, what=what, in_thread=in_thread)
     return report.finish(total)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,29 +10,26 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import LeftAlone, deliver, prepare, read_source, read_stdin, refuse_stream, threads_for_jobs
+from gmvqzip.cli.batch import LeftAlone, check_cuda, deliver, prepare, read_picture, refuse_stream, threads_for_jobs
 from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
     KEEP_HINT,
     SUFFIX,
-    Destination,
     Task,
-    check_overwriting,
     image_suffixes,
     image_to_gmvq,
     plan,
     undone,
 )
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import ModelError, safe_name
 from gmvqzip.models.registry import DEFAULT_MODEL
-from gmvqzip.rates import MAX_PSNR, RateOptions
+from gmvqzip.rates import MAX_PSNR, RateOptions, Wish
 from gmvqzip.setting import DEFAULT_EFFORT
 
 if TYPE_CHECKING:
@@ -42,66 +39,34 @@ if TYPE_CHECKING:
 
 TargetBpp = Annotated[
     float | None,
-    typer.Option(
-        "--target-bpp",
-        metavar="BPP",
-        help="At most this many bits per pixel, of each whole file.",
-        rich_help_panel=options.RATE_PANEL,
+    options.Panel.RATE.option(
+        "--target-bpp", metavar="BPP", help="At most this many bits per pixel, of each whole file."
     ),
 ]
 TargetSize = Annotated[
     str | None,
-    typer.Option(
+    options.Panel.RATE.option(
         "--target-size",
         metavar="BYTES",
         help="At most this size of each file, such as 300, 20k or 1.5M (or 20kB, 2MiB).",
-        rich_help_panel=options.RATE_PANEL,
     ),
 ]
 TargetPsnr = Annotated[
     float | None,
-    typer.Option(
-        "--target-psnr",
-        metavar="DB",
-        help="At least this PSNR of each picture, over RGB.",
-        rich_help_panel=options.RATE_PANEL,
-    ),
+    options.Panel.RATE.option("--target-psnr", metavar="DB", help="At least this PSNR of each picture, over RGB."),
 ]
 MinPsnr = Annotated[
     float | None,
-    typer.Option(
-        "--min-psnr",
-        metavar="DB",
-        help="Leave pictures alone that come out below this PSNR.",
-        rich_help_panel=options.RATE_PANEL,
-    ),
+    options.Panel.RATE.option("--min-psnr", metavar="DB", help="Leave pictures alone that come out below this PSNR."),
 ]
 OnlyIfSmaller = Annotated[
-    bool,
-    typer.Option(
-        "--only-if-smaller",
-        help="Leave pictures alone whose file would not get smaller.",
-        rich_help_panel=options.RATE_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.RATE.flag("--only-if-smaller", help="Leave pictures alone whose file would not get smaller.")
 ]
 Psnr = Annotated[
-    bool,
-    typer.Option(
-        "--psnr",
-        help="Decode each file again and tell its PSNR, with -v and --json.",
-        rich_help_panel=options.RATE_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.RATE.flag("--psnr", help="Decode each file again and tell its PSNR, with -v and --json.")
 ]
 Ssimulacra2 = Annotated[
-    bool,
-    typer.Option(
-        "--ssimulacra2",
-        help="Likewise its SSIMULACRA2, with the package ssimulacra2.",
-        rich_help_panel=options.RATE_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.RATE.flag("--ssimulacra2", help="Likewise its SSIMULACRA2, with the package ssimulacra2.")
 ]
 
 
@@ -117,7 +82,23 @@ class Rate:
 
     def wish(self) -> RateOptions:
         """As the library takes it. Raises UsageError."""
-        return rate_options(self.quality, self.target_bpp, self.target_size, self.target_psnr, self.effort)
+        size = None if self.target_size is None else options.byte_count(self.target_size)
+        if self.target_size is not None and not size:
+            shown = safe_name(self.target_size)
+            raise UsageError(f"--target-size {shown}: give bytes, such as 300, 20k, 20kB or 1.5M")
+        wanted = RateOptions(
+            quality=self.quality,
+            target_bpp=self.target_bpp,
+            target_size=size,
+            target_psnr=self.target_psnr,
+            effort=self.effort,
+        )
+        try:
+            Wish(**wanted)
+        except ModelError as error:
+            names = re.sub(r"\b(?:quality|target_\w+)\b", lambda m: "--" + m[0].replace("_", "-"), str(error))
+            raise UsageError(names) from None
+        return wanted
 
     @property
     def has_target(self) -> bool:
@@ -213,12 +194,10 @@ def compress(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
-    from gmvqzip.engines.base import check_device
     from gmvqzip.engines.batching import batch_pixels
 
     codec = codecs.load(models.model or DEFAULT_MODEL, device=models.device.value)
-    if models.device is options.Device.CUDA:
-        check_device(models.device.value)
+    check_cuda(models.device)
     if not codec.qualities and rate.quality is not None:
         report.note(f"model {codec.name} has a single rate: --quality {rate.quality} changes nothing")
 
@@ -262,24 +241,19 @@ def _plan(
     paths: Sequence[str], recursive: bool, outputs: options.Outputs, keep_ending: bool, report: Report
 ) -> tuple[list[Task], int]:
     """The tasks, and how many inputs there were. Raises UsageError where the options contradict each other."""
-    check_overwriting(force=outputs.force, skip_existing=outputs.skip_existing)
+    outputs.check()
     check_ending(outputs.output, GMVQ_SUFFIXES, "a .gmvq file")
     rename = namer(
         image_to_gmvq, SUFFIX[1:], outputs.output_name, output=outputs.output, keep_ending=keep_ending
     )  # fmt: skip
-    destination = Destination(outputs.output, outputs.output_dir, outputs.stdout, outputs.remove)
     hint = KEEP_HINT if outputs.output_name is None and not keep_ending else ""
-    return plan(paths, destination, report, recursive=recursive, suffixes=image_suffixes(), rename=rename, hint=hint)
+    return plan(paths, outputs, report, recursive=recursive, suffixes=image_suffixes(), rename=rename, hint=hint)
 
 
 def _read(task: Task, *, outputs: options.Outputs, strip: bool, max_pixels: int, report: Report) -> _Read:
-    from gmvqzip.images.preparing import read_prepared
-
     start = time.perf_counter()
     prepare(task, force=outputs.force, make_directory=outputs.output_dir is not None)
-    source = read_stdin() if task.source is None else read_source(task.source)
-    in_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
-    picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
+    picture, in_bytes = read_picture(task, strip=strip, max_pixels=max_pixels)
     for warning in picture.warnings:
         if not (outputs.remove and warning in picture.dropped):  # what keeps a source is said when it is kept
             report.warn(task.name, warning)
@@ -323,26 +297,3 @@ def _write(
         **product.measures,
         "seconds": product.seconds + time.perf_counter() - start,
     }
-
-
-def rate_options(
-    quality: int | None, target_bpp: float | None, target_size: str | None, target_psnr: float | None, effort: int
-) -> RateOptions:
-    """The options that choose the rate, as the library takes them. Raises UsageError."""
-    wanted = {
-        "--quality": quality,
-        "--target-bpp": target_bpp,
-        "--target-size": target_size,
-        "--target-psnr": target_psnr,
-    }
-    given = [option for option, value in wanted.items() if value is not None]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} contradict each other: give one")
-    if target_bpp is not None and not 0 < target_bpp < math.inf:
-        raise UsageError(f"--target-bpp {target_bpp:g}: give bits per pixel, more than 0")
-    if target_psnr is not None and not 0 < target_psnr <= MAX_PSNR:
-        raise UsageError(f"--target-psnr {target_psnr:g}: give dB, more than 0 and at most {MAX_PSNR:g}")
-    size = None if target_size is None else options.byte_count(target_size)
-    if target_size is not None and not size:
-        raise UsageError(f"--target-size {safe_name(target_size)}: give bytes, such as 300, 20k, 20kB or 1.5M")
-    return RateOptions(quality=quality, target_bpp=target_bpp, target_size=size, target_psnr=target_psnr, effort=effort)

@@ -12,17 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, refuse_stream
+from gmvqzip.cli.batch import check_cuda, decoding_threads, deliver, prepare, read_gmvq, refuse_stream
 from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Destination, Task, check_overwriting, plan, swap_suffix, undone
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Task, plan, swap_suffix, undone
 from gmvqzip.cli.records import Fields, conversion_shower, file_fields, front_fields, input_name, output_name
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.images.outputs import OTHER_ENDINGS, REFUSED, Format, format_of, refusal
+from gmvqzip.errors import safe_name
+from gmvqzip.images.outputs import OTHER_ENDINGS, REFUSED, Format, by_ending, refusal
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec, Region
@@ -33,10 +32,8 @@ _BATCH_PIXELS = 1 << 18  # of pictures that are held at once by one job, and wri
 
 FormatOption = Annotated[
     Format | None,
-    typer.Option(
-        "--format",
-        help="Picture format; by default the ending of -o decides, or it is png. npy is a uint8 array.",
-        rich_help_panel=options.OUTPUT_PANEL,
+    options.Panel.OUTPUT.option(
+        "--format", help="Picture format; by default the ending of -o decides, or it is png. npy is a uint8 array."
     ),
 ]
 
@@ -52,18 +49,14 @@ class Scale(StrEnum):
 
 RegionOption = Annotated[
     str | None,
-    typer.Option(
+    options.Panel.OUTPUT.option(
         "--region",
         metavar="X,Y,W,H",
         help="Only W x H pixels from column X and row Y on; of a file with tiles, only what they need is read.",
-        rich_help_panel=options.OUTPUT_PANEL,
     ),
 ]
 ScaleOption = Annotated[
-    Scale,
-    typer.Option(
-        "--scale", help="Size of the result; squares of pixels become their mean.", rich_help_panel=options.OUTPUT_PANEL
-    ),
+    Scale, options.Panel.OUTPUT.option("--scale", help="Size of the result; squares of pixels become their mean.")
 ]
 _REGION = re.compile(r"(\d{1,7}),(\d{1,7}),(\d{1,7}),(\d{1,7})", re.ASCII)
 
@@ -126,10 +119,8 @@ def decompress(
         return report.finish(total)
 
     from gmvqzip import codec as codecs
-    from gmvqzip.engines.base import check_device
 
-    if models.device is options.Device.CUDA:
-        check_device(models.device.value)
+    check_cuda(models.device)
     load = partial(codecs.load_for, model=models.model, device=models.device.value)
     decoding = _Decoding(outputs, load, models.max_pixels, part, rendering.factor, chosen, report)
     run_steps(
@@ -231,7 +222,7 @@ class _Decoding:
 def chosen_format(wanted: Format | None, output: str | None) -> Format:
     """The format that --format or the ending of an output asks for; png where nothing does. Raises UsageError."""
     suffix = Path(output).suffix if output is not None else ""
-    by_name = format_of(Path(output)) if output is not None else None
+    by_name = by_ending(suffix)
     if wanted is not None:
         right = {f".{ending}" for ending, name in OTHER_ENDINGS.items() if name == wanted} | {f".{wanted.value}"}
         check_ending(output, frozenset(right), f"--format {wanted.value}")
@@ -248,11 +239,10 @@ def _plan(
     paths: Sequence[str], recursive: bool, outputs: options.Outputs, chosen: Format, report: Report
 ) -> tuple[list[Task], int]:
     """The tasks, and how many inputs there were. Raises UsageError where the options contradict each other."""
-    check_overwriting(force=outputs.force, skip_existing=outputs.skip_existing)
+    outputs.check()
     usual = swap_suffix(SUFFIX, f".{chosen.value}")
     rename = namer(usual, chosen.value, outputs.output_name, output=outputs.output)
-    destination = Destination(outputs.output, outputs.output_dir, outputs.stdout, outputs.remove)
-    return plan(paths, destination, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
+    return plan(paths, outputs, report, recursive=recursive, suffixes=GMVQ_SUFFIXES, rename=rename)
 
 
 def _region(text: str) -> Region:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import read_gmvq, run_tasks
+from gmvqzip.cli.batch import read_gmvq
+from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, Task
 from gmvqzip.cli.plan import inputs as readable
 from gmvqzip.cli.records import Fields, input_name, shown_input

@@ -9,8 +9,8 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.records import Fields
-from gmvqzip.cli.report import Report, json_name, safe_name
-from gmvqzip.errors import ModelError
+from gmvqzip.cli.report import Report
+from gmvqzip.errors import ModelError, json_name, safe_name
 
 if TYPE_CHECKING:
     from gmvqzip.pack.file import PackFile

@@ -12,8 +12,9 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import write_stdout
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import guarded
+from gmvqzip.errors import safe_name
 from gmvqzip.models import registry
 from gmvqzip.models.cost import cost
 from gmvqzip.models.kinds import Config, read_config

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIXES
-from gmvqzip.cli.report import safe_name
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import safe_name
 from gmvqzip.images.formats import ADDED_ENDINGS, ENDINGS
 from gmvqzip.images.outputs import OTHER_ENDINGS, Format
 

@@ -10,22 +10,37 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from gmvqzip.cli.report import Report, describe, safe_name
+from gmvqzip.cli.report import Report, describe
 from gmvqzip.cli.run import UsageError
+from gmvqzip.errors import safe_name
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.setting import EFFORTS, QUALITIES
 
-RATE_PANEL = "Size and quality"
-OUTPUT_PANEL = "Output"
-MODEL_PANEL = "Model and limits"
-RUN_PANEL = "Running and messages"
 DEFAULT_MAX_PIXELS = MAX_PIXELS
 _BYTES = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?([kmg]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
+
+
+class Panel(StrEnum):
+    """Options that the help shows together."""
+
+    RATE = "Size and quality"
+    OUTPUT = "Output"
+    MODEL = "Model and limits"
+    RUN = "Running and messages"
+    MEASURE = "What is measured"
+
+    def option(self, *names: str, **more: Any) -> Any:
+        """An option in the panel, as by `typer.Option`."""
+        return typer.Option(*names, rich_help_panel=self.value, **more)
+
+    def flag(self, *names: str, **more: Any) -> Any:
+        """One without a value, off by default."""
+        return self.option(*names, show_default=False, **more)
 
 
 class Device(StrEnum):
@@ -51,76 +66,38 @@ Null = Annotated[
 ]
 
 Output = Annotated[
-    str | None,
-    typer.Option(
-        "-o", "--output", metavar="FILE", help="Write to FILE; - is standard output.", rich_help_panel=OUTPUT_PANEL
-    ),
+    str | None, Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="Write to FILE; - is standard output.")
 ]
 OutputDir = Annotated[
-    str | None,
-    typer.Option(
-        "--output-dir", metavar="DIR", help="Write into DIR, created if need be.", rich_help_panel=OUTPUT_PANEL
-    ),
+    str | None, Panel.OUTPUT.option("--output-dir", metavar="DIR", help="Write into DIR, created if need be.")
 ]
-Stdout = Annotated[
-    bool,
-    typer.Option("-c", "--stdout", help="Write to standard output.", rich_help_panel=OUTPUT_PANEL, show_default=False),
-]
+Stdout = Annotated[bool, Panel.OUTPUT.flag("-c", "--stdout", help="Write to standard output.")]
 Force = Annotated[
-    bool,
-    typer.Option(
-        "-f",
-        "--force",
-        help="Overwrite an existing output; write binary data to a terminal.",
-        rich_help_panel=OUTPUT_PANEL,
-        show_default=False,
-    ),
+    bool, Panel.OUTPUT.flag("-f", "--force", help="Overwrite an existing output; write binary data to a terminal.")
 ]
 SkipExisting = Annotated[
     bool,
-    typer.Option(
+    Panel.OUTPUT.flag(
         "--skip-existing",
         help="Leave out files whose output exists, without a line for each: go on after an interruption.",
-        rich_help_panel=OUTPUT_PANEL,
-        show_default=False,
     ),
 ]
-Remove = Annotated[
-    bool,
-    typer.Option(
-        "--rm",
-        help="Remove each source once its output is safe on disk.",
-        rich_help_panel=OUTPUT_PANEL,
-        show_default=False,
-    ),
-]
+Remove = Annotated[bool, Panel.OUTPUT.flag("--rm", help="Remove each source once its output is safe on disk.")]
 OutputName = Annotated[
     str | None,
-    typer.Option(
+    Panel.OUTPUT.option(
         "--output-name",
         metavar="TEMPLATE",
         help="Name of each output, of {name}, {stem} and {suffix} of the input, and {ending} of the output: "
         "'{stem}-small.{ending}'.",
-        rich_help_panel=OUTPUT_PANEL,
     ),
 ]
 KeepEnding = Annotated[
     bool,
-    typer.Option(
-        "--keep-ending",
-        help="Keep the input's ending: a.jpg becomes a.jpg.gmvq beside a.png.gmvq.",
-        rich_help_panel=OUTPUT_PANEL,
-        show_default=False,
-    ),
+    Panel.OUTPUT.flag("--keep-ending", help="Keep the input's ending: a.jpg becomes a.jpg.gmvq beside a.png.gmvq."),
 ]
 Strip = Annotated[
-    bool,
-    typer.Option(
-        "--strip",
-        help="Convert to sRGB and drop the colour profile and all metadata.",
-        rich_help_panel=OUTPUT_PANEL,
-        show_default=False,
-    ),
+    bool, Panel.OUTPUT.flag("--strip", help="Convert to sRGB and drop the colour profile and all metadata.")
 ]
 Recursive = Annotated[
     bool,
@@ -130,68 +107,30 @@ Recursive = Annotated[
 ]
 Quality = Annotated[
     int | None,
-    typer.Option(
+    Panel.RATE.option(
         "-q",
         "--quality",
         min=QUALITIES[0],
         max=QUALITIES[-1],
         help="Quality. A model with a single rate takes any and has one.",
-        rich_help_panel=RATE_PANEL,
     ),
 ]
 Effort = Annotated[
-    int,
-    typer.Option(
-        "-e",
-        "--effort",
-        min=EFFORTS[0],
-        max=EFFORTS[-1],
-        help="Search longer for better codes.",
-        rich_help_panel=RATE_PANEL,
-    ),
+    int, Panel.RATE.option("-e", "--effort", min=EFFORTS[0], max=EFFORTS[-1], help="Search longer for better codes.")
 ]
 Model = Annotated[
-    str | None,
-    typer.Option("-m", "--model", metavar="NAME|PATH", help="The model, by name or file.", rich_help_panel=MODEL_PANEL),
+    str | None, Panel.MODEL.option("-m", "--model", metavar="NAME|PATH", help="The model, by name or file.")
 ]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where the network runs.", rich_help_panel=MODEL_PANEL)]
+DeviceOption = Annotated[Device, Panel.MODEL.option("--device", help="Where the network runs.")]
 Threads = Annotated[
-    int | None,
-    typer.Option(
-        "-T", "--threads", min=0, help="Processor threads for one file; 0: all there are.", rich_help_panel=RUN_PANEL
-    ),
+    int | None, Panel.RUN.option("-T", "--threads", min=0, help="Processor threads for one file; 0: all there are.")
 ]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files worked on at once.", rich_help_panel=RUN_PANEL)]
-MaxPixels = Annotated[
-    int,
-    typer.Option("--max-pixels", min=1, metavar="N", help="Refuse larger pictures.", rich_help_panel=MODEL_PANEL),
-]
-Verbose = Annotated[
-    int,
-    typer.Option(
-        "-v",
-        "--verbose",
-        count=True,
-        help="Say more; -vv adds tracebacks.",
-        rich_help_panel=RUN_PANEL,
-        show_default=False,
-    ),
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Say nothing but errors.", rich_help_panel=RUN_PANEL, show_default=False)
-]
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object per file on standard output.",
-        rich_help_panel=RUN_PANEL,
-        show_default=False,
-    ),
-]
-NoProgress = Annotated[
-    bool, typer.Option("--no-progress", help="Draw no progress bar.", rich_help_panel=RUN_PANEL, show_default=False)
-]
+Jobs = Annotated[int, Panel.RUN.option("-j", "--jobs", min=1, help="Files worked on at once.")]
+MaxPixels = Annotated[int, Panel.MODEL.option("--max-pixels", min=1, metavar="N", help="Refuse larger pictures.")]
+Verbose = Annotated[int, Panel.RUN.flag("-v", "--verbose", count=True, help="Say more; -vv adds tracebacks.")]
+Quiet = Annotated[bool, Panel.RUN.flag("--quiet", help="Say nothing but errors.")]
+Json = Annotated[bool, Panel.RUN.flag("--json", help="Print one JSON object per file on standard output.")]
+NoProgress = Annotated[bool, Panel.RUN.flag("--no-progress", help="Draw no progress bar.")]
 
 
 @dataclass(frozen=True)
@@ -203,21 +142,51 @@ class Inputs:
     null: Null = False
 
     def paths(self, files: Sequence[str] | None) -> list[str]:
-        """The names on the command line, and those in the list. Raises UsageError where there are none of either."""
-        return listed_paths(files, self.filelist, null=self.null)
+        """The names on the command line, and those in the list. Raises UsageError where there are none."""
+        given = list(files or [])
+        if self.filelist is None:
+            if self.null:
+                raise UsageError("-0 says how --filelist is to be read: give that, too")
+            if not given:
+                raise UsageError("name a file, or give --filelist")
+            return given
+        if self.filelist == "-" and "-" in given:
+            raise UsageError("standard input can be read only once")
+        try:
+            if self.filelist != "-":
+                data = Path(self.filelist).read_bytes()
+            elif sys.stdin is None:
+                raise UsageError("standard input is closed: name the list")
+            else:
+                data = sys.stdin.buffer.read()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the list {safe_name(self.filelist)} cannot be read: {describe(error)}") from None
+        names = data.split(b"\0") if self.null else data.replace(b"\r\n", b"\n").split(b"\n")
+        return given + [os.fsdecode(name) for name in names if name]
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Destination:
     """Where outputs go, and what becomes of what is there."""
 
     output: Output = None
     output_dir: OutputDir = None
-    output_name: OutputName = None
     stdout: Stdout = False
     force: Force = False
-    skip_existing: SkipExisting = False
     remove: Remove = False
+
+
+@dataclass(frozen=True)
+class Outputs(Destination):
+    """The same, with names of their own, and of many files those that are there left out."""
+
+    output_name: OutputName = None
+    skip_existing: SkipExisting = False
+
+    def check(self) -> None:
+        """Raise UsageError where the options contradict each other."""
+        if self.force and self.skip_existing:
+            raise UsageError("--force and --skip-existing contradict each other: give one")
 
 
 @dataclass(frozen=True)
@@ -243,30 +212,6 @@ class Running:
     def report(self) -> Report:
         """Messages as the options want them."""
         return Report(verbose=self.verbose, quiet=self.quiet, as_json=self.as_json, progress=not self.no_progress)
-
-
-def listed_paths(files: Sequence[str] | None, filelist: str | None, *, null: bool = False) -> list[str]:
-    """The given names, and those in a list, one a line or ended by zero bytes. Raises UsageError."""
-    given = list(files or [])
-    if filelist is None:
-        if null:
-            raise UsageError("-0 says how --filelist is to be read: give that, too")
-        if not given:
-            raise UsageError("name a file, or give --filelist")
-        return given
-    if filelist == "-" and "-" in given:
-        raise UsageError("standard input can be read only once")
-    try:
-        if filelist != "-":
-            data = Path(filelist).read_bytes()
-        elif sys.stdin is None:
-            raise UsageError("standard input is closed: name the list")
-        else:
-            data = sys.stdin.buffer.read()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the list {safe_name(filelist)} cannot be read: {describe(error)}") from None
-    names = data.split(b"\0") if null else data.replace(b"\r\n", b"\n").split(b"\n")
-    return given + [os.fsdecode(name) for name in names if name]
 
 
 def byte_count(text: str) -> int | None:

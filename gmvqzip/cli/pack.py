@@ -6,14 +6,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gmvqzip.cli import options
+from gmvqzip.cli.batch import read_gmvq, threads_for_jobs
 from gmvqzip.cli.naming import check_ending
-from gmvqzip.cli.packing import Packing, add_finished, member_fields
+from gmvqzip.cli.packing import add_encoded, add_finished, added, encoding_steps, member_fields
+from gmvqzip.cli.pipeline import results
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
     PACK_SUFFIX,
@@ -25,24 +28,21 @@ from gmvqzip.cli.plan import (
     members,
 )
 from gmvqzip.cli.records import Fields
-from gmvqzip.cli.report import Report, json_name, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import FormatError, OutputError
+from gmvqzip.errors import FormatError, OutputError, json_name, safe_name
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.torchrun import Place, place
+
+if TYPE_CHECKING:
+    from gmvqzip.pack.writer import PackWriter
 
 _NOTHING = "no picture could be packed: there is no pack"
 
 Sources = Annotated[list[str] | None, typer.Argument(metavar="DIR", help="Folders of pictures, or pictures.")]
 Append = Annotated[
-    bool,
-    typer.Option(
-        "--append",
-        help="Add to the pack if it exists; what it holds is never touched.",
-        rich_help_panel=options.OUTPUT_PANEL,
-        show_default=False,
-    ),
+    bool, options.Panel.OUTPUT.flag("--append", help="Add to the pack if it exists; what it holds is never touched.")
 ]
 Finished = Annotated[
     bool, typer.Option("--gmvq", help="Take finished .gmvq files instead of pictures.", show_default=False)
@@ -51,10 +51,7 @@ Merge = Annotated[
     bool, typer.Option("--merge", help="Take finished packs: their records are copied as they are.", show_default=False)
 ]
 PackOutput = Annotated[
-    str | None,
-    typer.Option(
-        "-o", "--output", metavar="FILE", help="The pack; by default DIR.gmvqp.", rich_help_panel=options.OUTPUT_PANEL
-    ),
+    str | None, options.Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="The pack; by default DIR.gmvqp.")
 ]
 
 
@@ -101,7 +98,7 @@ def pack(
     --merge makes one of them.
     """
     report = running.report()
-    paths = options.listed_paths(files, filelist, null=null)
+    paths = options.Inputs(filelist=filelist, null=null).paths(files)
     target = _target(paths, packed.output)
     here = place()
     packed.check(models.model, here)
@@ -117,11 +114,9 @@ def pack(
     if not found:
         return report.finish(total)
 
-    from gmvqzip.engines.base import check_device, set_threads
+    from gmvqzip.engines.base import check_device
 
     check_device(models.device.value)
-    if running.threads:
-        set_threads(running.threads)
     shown, added = _pack(found, target, packed, models, running, report)
     return _finish(report, target, shown, added, total)
 
@@ -143,25 +138,45 @@ def _pack(
         opened = PackWriter(target, append=packed.append, force=packed.force, device=device, max_pixels=max_pixels)
     except FormatError as error:
         raise FormatError(f"{safe_name(target)}: {error}") from None
-    with opened as writer, report.progress(len(found), "packing") as advance:
+    with ExitStack() as stack:
+        writer = stack.enter_context(opened)
         before = len(writer)
+        new = [member for member in found if not _is_there(writer, member, report)]
+        advance = stack.enter_context(report.progress(len(new), "packing"))
         if packed.finished:
-            results = add_finished(writer, found, models.model, report)
+            files = (partial(read_gmvq, member) for member in new)
+            every = added(new, files, partial(add_finished, writer, models.model), report)
         else:
             codec = codecs.load(models.model or DEFAULT_MODEL, device=device)
             if not codec.qualities and packed.quality is not None:
                 report.note(f"model {codec.name} has a single rate: --quality changes nothing")
-            results = Packing(
-                writer, codec, report, packed.strip, packed.quality, packed.effort, max_pixels, running.jobs
-            ).run(found)
+            steps = encoding_steps(
+                codec,
+                report,
+                strip=packed.strip,
+                quality=packed.quality,
+                effort=packed.effort,
+                max_pixels=max_pixels,
+            )
+            in_thread = threads_for_jobs(running.threads, running.jobs)
+            encoded = stack.enter_context(results(new, steps, running.jobs, in_thread))
+            every = added(new, encoded, partial(add_encoded, writer, codec), report)
         shown = list[Fields]()
-        for fields in results:
+        for fields in every:
             if fields is not None and (report.as_json or report.verbose):
                 shown.append(fields)
             advance()
         if not writer:
             raise OutputError(_NOTHING)
         return shown, len(writer) - before
+
+
+def _is_there(writer: PackWriter, member: Member, report: Report) -> bool:
+    """Whether the pack has a picture of this name, which is reported."""
+    if member.inside in writer:
+        report.fail(member.name, FormatError(f"the pack has a picture named {safe_name(member.inside)}: skipped"))
+        return True
+    return False
 
 
 def _finish(report: Report, target: Path, shown: Iterable[Fields], added: int, total: int) -> int:
@@ -188,9 +203,8 @@ def _part(target: Path, here: Place) -> Path:
 
 def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, force: bool) -> int:
     """Copy the records of packs; a pack that cannot be read, and a picture that is damaged, are left out and named."""
-    from gmvqzip.pack.appending import Appender
+    from gmvqzip.pack.appending import Appender, add_pack
     from gmvqzip.pack.file import PackFile
-    from gmvqzip.pack.merging import add_pack
 
     tasks, total = inputs(files, report, recursive=True, suffixes=PACK_SUFFIXES)
     with ExitStack() as stack:
@@ -224,7 +238,7 @@ def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, 
                 if problem is not None:
                     report.fail(f"{source}: {name}", problem)
                 elif report.as_json or report.verbose:
-                    member = Member(name, source, Path(source))
+                    member = Member(source, Path(source), None, name)
                     fields = member_fields(member, entry.size, entry.size, entry.kind.width, entry.kind.height)
                     shown.append(fields | {"model_id": entry.kind.model_id.hex(), "quality": entry.kind.quality})
                 advance()

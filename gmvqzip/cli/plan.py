@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.options import Destination
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.cli.walking import walk
-from gmvqzip.errors import OutputError
+from gmvqzip.errors import OutputError, safe_name
 from gmvqzip.images.files import descriptor_of, is_stream
 from gmvqzip.images.formats import ADDED_ENDINGS, ENDINGS, picture_endings
 
@@ -34,27 +35,10 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Member:
-    """One picture for a pack: its name there, its name for messages, its file."""
+class Member(Task):
+    """One picture for a pack, and its name there."""
 
-    name: str
-    shown: str
-    source: Path
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where the outputs go, as the options say."""
-
-    output: str | None = None
-    output_dir: str | None = None
-    stdout: bool = False
-    remove: bool = False
-
-    @property
-    def streamed(self) -> bool:
-        """Whether what is written goes to standard output."""
-        return self.stdout or (self.output is not None and _is_standard(self.output, 1))
+    inside: str
 
 
 class AlreadyThere(OutputError):
@@ -78,7 +62,7 @@ def plan(
     exist is reported as failed. Raises UsageError where the options contradict each other, or where an output would
     be written twice or would be another input.
     """
-    _check_options(files, destination)
+    check_destination(files, destination)
     tasks, missing = [], 0
     for name, source, below in _expand(files, report, recursive=recursive, suffixes=suffixes):
         if below is None:
@@ -118,9 +102,9 @@ def members(
         stays = keep_ending or below.suffix.lower() not in suffixes
         inside = (below if stays else below.with_suffix("")).as_posix()
         if inside in found:
-            both = f"{safe_name(found[inside].shown)} and {safe_name(name)}"
+            both = f"{safe_name(found[inside].name)} and {safe_name(name)}"
             raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{KEEP_HINT}")
-        found[inside] = Member(inside, name, source)
+        found[inside] = Member(name, source, None, inside)
     return list(found.values()), total
 
 
@@ -167,12 +151,6 @@ def check_target(task: Task, *, force: bool) -> None:
         raise AlreadyThere(f"output {shown} exists: skipped; -f overwrites it")
 
 
-def check_overwriting(*, force: bool, skip_existing: bool) -> None:
-    """Raise UsageError where the options contradict each other."""
-    if force and skip_existing:
-        raise UsageError("--force and --skip-existing contradict each other: give one")
-
-
 def undone(tasks: Sequence[Task], report: Report) -> list[Task]:
     """The tasks whose output does not exist yet; the others are counted as skipped.
 
@@ -189,16 +167,14 @@ def undone(tasks: Sequence[Task], report: Report) -> list[Task]:
     return left
 
 
-def _check_options(files: Sequence[str], destination: Destination) -> None:
-    chosen = [
-        name
-        for name, given in (
-            ("--output", destination.output is not None),
-            ("--output-dir", destination.output_dir is not None),
-            ("--stdout", destination.stdout),
-        )
-        if given
-    ]
+def check_destination(files: Sequence[str], destination: Destination) -> None:
+    """Raise UsageError where the options contradict each other or the inputs."""
+    given = {
+        "--output": destination.output is not None,
+        "--output-dir": destination.output_dir is not None,
+        "--stdout": destination.stdout,
+    }
+    chosen = [option for option, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
     if destination.output == "" or destination.output_dir == "":
@@ -209,7 +185,7 @@ def _check_options(files: Sequence[str], destination: Destination) -> None:
     if nameless and destination.output_dir is not None:
         what = "standard input" if nameless[0] == STREAM else safe_name(nameless[0])
         raise UsageError(f"{what} has no name to use in --output-dir: use -o FILE")
-    if destination.remove and (destination.streamed or (nameless and destination.output is None)):
+    if destination.remove and (_is_streamed(destination) or (nameless and destination.output is None)):
         raise UsageError("--rm needs an output on disk: what goes to standard output may be lost")
 
 
@@ -255,7 +231,7 @@ def _problem(name: str) -> Exception | None:
 
 
 def _target(source: Path | None, below: Path, destination: Destination, rename: Callable[[Path], Path]) -> Path | None:
-    if destination.streamed:
+    if _is_streamed(destination):
         return None
     if destination.output is not None:
         return Path(destination.output)
@@ -264,6 +240,11 @@ def _target(source: Path | None, below: Path, destination: Destination, rename: 
     if destination.output_dir is not None:
         return rename(Path(destination.output_dir, below))
     return rename(source)
+
+
+def _is_streamed(destination: Destination) -> bool:
+    """Whether what is written goes to standard output."""
+    return destination.stdout or (destination.output is not None and _is_standard(destination.output, 1))
 
 
 def _is_standard(name: str, number: int) -> bool:

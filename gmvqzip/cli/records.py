@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gmvqzip.cli.plan import STREAM, Task
-from gmvqzip.cli.report import MANY, Report, is_watched, json_name, safe_name
+from gmvqzip.cli.report import MANY, Report, is_watched
+from gmvqzip.errors import json_name, safe_name
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -13,35 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gmvqzip.errors import GmvqError
+from gmvqzip.errors import GmvqError, json_name, safe_name, system_error
 
-_OS_ERRORS = {
-    errno.ENOENT: "no such file",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "not permitted by the system",
-    errno.EISDIR: "is a directory: add -r, or name the files in it",
-    errno.ENOTDIR: "a part of this path is not a directory",
-    errno.ENOSPC: "no space left on the device: free some and try again",
-    errno.EDQUOT: "the disk quota is used up: free some space and try again",
-    errno.EROFS: "the file system is read-only",
-    errno.ENAMETOOLONG: "the file name is too long",
-    errno.ELOOP: "a symbolic link leads back to itself",
-}
 MANY = 20  # files of one command: beyond it only a summary is shown, and what failed is said again at the end
 _SAID_AGAIN = 100  # of what failed
 _OUT_OF_MEMORY = "not enough memory: close other programs, or lower --jobs"
-
-
-def safe_name(name: str | os.PathLike[str]) -> str:
-    """A file name on one line: bytes that are not UTF-8, and characters that do not print, as backslash escapes."""
-    text = json_name(name)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def json_name(name: str | os.PathLike[str]) -> str:
-    """A file name for JSON: only the bytes that are not UTF-8 are escaped (JSON escapes the rest itself)."""
-    # Not os.fsencode: where the locale is plain ASCII, that refuses the names that UTF-8 would hold.
-    return os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def describe(error: BaseException) -> str:
@@ -49,7 +24,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, GmvqError):
         text = str(error)
     elif isinstance(error, OSError):
-        text = _OS_ERRORS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
+        text = system_error(error)
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
         text = _OUT_OF_MEMORY  # torch raises RuntimeError for its own allocator
     else:

@@ -15,7 +15,6 @@ from typing import Any, ParamSpec
 import typer
 
 from gmvqzip.cli.report import describe, to_stderr
-from gmvqzip.errors import GmvqError
 
 DONE, FAILED, USAGE = 0, 1, 2
 BROKEN_PIPE = 128 + 13  # a shell's code for SIGPIPE
@@ -78,10 +77,6 @@ def _run(command: Callable[..., int | None], *args: Any, **kwargs: Any) -> int:
     except UsageError as error:
         to_stderr(f"gmvqzip: {error}")
         return USAGE
-    except GmvqError as error:
-        _show_traceback(verbose)
-        to_stderr(f"gmvqzip: {error}")
-        return FAILED
     except KeyboardInterrupt:
         _show_traceback(verbose)
         to_stderr("gmvqzip: interrupted")
@@ -91,11 +86,6 @@ def _run(command: Callable[..., int | None], *args: Any, **kwargs: Any) -> int:
     except BrokenPipeError:
         discard_stdout()
         return BROKEN_PIPE
-    except (OSError, MemoryError) as error:
-        _show_traceback(verbose)
-        to_stderr(f"gmvqzip: {describe(error)}")
-        discard_stdout()
-        return FAILED
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
@@ -103,6 +93,8 @@ def _run(command: Callable[..., int | None], *args: Any, **kwargs: Any) -> int:
             raise
         _show_traceback(verbose)
         to_stderr(f"gmvqzip: {describe(error)}")
+        if isinstance(error, OSError | MemoryError):
+            discard_stdout()
         return FAILED
 
 

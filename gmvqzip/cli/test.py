@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import read_gmvq, run_tasks
+from gmvqzip.cli.batch import decoding_threads, read_gmvq
+from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIXES, Task
 from gmvqzip.cli.plan import inputs as readable
 from gmvqzip.cli.records import Fields, file_fields, input_name, shown_input
@@ -20,17 +21,13 @@ def test(
     inputs: options.Inputs,
     model: options.Model = None,
     max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
-    jobs: options.Jobs = 1,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    no_progress: options.NoProgress = False,
+    running: options.Running,
 ) -> int:
     """Test the integrity of .gmvq files, and of the pictures in .gmvqp packs.
 
     Decodes the codes of each file and compares their checksum. Needs the model's tables, makes no pixels.
     """
-    report = Report(verbose=verbose, quiet=quiet, as_json=as_json, progress=not no_progress)
+    report = running.report()
     tasks, total = readable(
         inputs.paths(files), report, recursive=inputs.recursive, suffixes=GMVQ_SUFFIXES | PACK_SUFFIXES
     )
@@ -53,7 +50,7 @@ def test(
         return {
             "input": input_name(task),
             "in_bytes": len(data),
-            **file_fields(box, coded, codec, as_json=as_json),
+            **file_fields(box, coded, codec, as_json=running.as_json),
             "alpha": extras.alpha is not None,
             "icc": extras.icc is not None,
             "metadata": extras.metadata is not None,
@@ -62,13 +59,14 @@ def test(
         }
 
     def show(fields: Fields) -> None:
-        if as_json:
+        if running.as_json:
             report.record(fields)
-        elif not quiet and fields["ok"]:
+        elif not running.quiet and fields["ok"]:
             what = f"{fields['pictures']:,} pictures" if "pictures" in fields else f"codes {fields['codes_crc32']}"
             report.line(f"{shown_input(fields)}: ok, {what}")
 
-    run_tasks(tasks, work, show, report, jobs=jobs, what="testing")
+    in_thread = decoding_threads(running.threads, running.jobs)
+    run_tasks(tasks, work, show, report, jobs=running.jobs, what="testing", in_thread=in_thread)
     return report.finish(total)
 
 

@@ -218,14 +218,8 @@ def _train(
 
 
 def _device(device: Device, threads: int | None) -> str:
-    import torch
-
-    from gmvqzip.errors import TrainingError
+    from gmvqzip.engines.base import set_threads, torch_device
 
     if threads:
-        torch.set_num_threads(threads)
-    if device is Device.AUTO:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device is Device.CUDA and not torch.cuda.is_available():
-        raise TrainingError("no CUDA device here; use --device cpu or auto")
-    return device.value
+        set_threads(threads)
+    return torch_device(device.value).type

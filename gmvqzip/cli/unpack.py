@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import deliver, prepare, refuse_stream, run_tasks
+from gmvqzip.cli.batch import check_cuda, decoding_threads, deliver, prepare, refuse_stream
 from gmvqzip.cli.decompress import chosen_format
 from gmvqzip.cli.naming import check_ending
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIX, STREAM, SUFFIX, Task
+from gmvqzip.cli.pipeline import run_tasks
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIX, STREAM, SUFFIX, Task, check_destination
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
-from gmvqzip.cli.report import Report, json_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, json_name
 from gmvqzip.images.outputs import Format
 
 if TYPE_CHECKING:
@@ -40,10 +41,9 @@ Numbers = Annotated[
 ]
 FormatOption = Annotated[
     UnpackFormat | None,
-    typer.Option(
+    options.Panel.OUTPUT.option(
         "--format",
         help="Picture format; by default the ending of -o decides, or it is png. gmvq keeps the codes as they are.",
-        rich_help_panel=options.OUTPUT_PANEL,
     ),
 ]
 
@@ -70,19 +70,10 @@ class Targets:
 
     def folder(self, source: Path) -> Path | None:
         """Where the pictures go; None where one goes into a file or to standard output. Raises UsageError."""
-        given = {
-            "--output": self.output is not None,
-            "--output-dir": self.output_dir is not None,
-            "--stdout": self.stdout,
-        }
-        chosen = [option for option, is_given in given.items() if is_given]
-        if len(chosen) > 1:
-            raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
-        if self.output == "" or self.output_dir == "":
-            raise UsageError("the name of the output is empty")
+        check_destination([], options.Destination(self.output, self.output_dir, self.stdout))
         if self.output_dir is not None:
             return Path(self.output_dir)
-        if chosen:
+        if self.stdout or self.output is not None:
             return None
         if source.suffix.lower() != PACK_SUFFIX:
             raise UsageError(f"the name of the pack does not end in {PACK_SUFFIX}: use --output-dir")
@@ -114,8 +105,7 @@ def unpack(
 
     from gmvqzip.pack.reader import PackReader
 
-    if models.device is options.Device.CUDA or running.threads:
-        _prepare(models.device.value, running.threads)
+    check_cuda(models.device)
     try:
         opened = PackReader(source, model=models.model, device=models.device.value, max_pixels=models.max_pixels)
         wanted, total = _wanted(opened, file, names or [], numbers or [], report)
@@ -144,7 +134,8 @@ def unpack(
             deliver(task, data, force=targets.force, remove=False)
             return _fields(task, entry, reader.names[entry.number], len(data), time.perf_counter() - start)
 
-        run_tasks(list(tasks), work, conversion_shower(report, len(tasks)), report, jobs=running.jobs, what="unpacking")
+        show, in_thread = conversion_shower(report, len(tasks)), decoding_threads(running.threads, running.jobs)
+        run_tasks(list(tasks), work, show, report, jobs=running.jobs, what="unpacking", in_thread=in_thread)
     return report.finish(total)
 
 
@@ -180,15 +171,6 @@ def _wanted(
         except (KeyError, IndexError):
             report.fail(f"{file}: {key}", FormatError("there is no such picture: `gmvqzip list` shows those that are"))
     return list(dict.fromkeys(found)), len(keys)
-
-
-def _prepare(device: str, threads: int | None) -> None:
-    from gmvqzip.blas import set_threads
-    from gmvqzip.engines.base import check_device
-
-    check_device(device)
-    if threads:
-        set_threads(threads)
 
 
 def _converted(reader: PackReader, number: int, chosen: UnpackFormat) -> tuple[bytes, list[str]]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import prepare, read_gmvq, run_tasks, write_stdout
-from gmvqzip.cli.plan import GMVQ_SUFFIXES, STREAM, SUFFIX, Destination, Task, plan, swap_suffix
+from gmvqzip.cli.batch import prepare, read_gmvq, write_stdout
+from gmvqzip.cli.pipeline import run_tasks
+from gmvqzip.cli.plan import GMVQ_SUFFIXES, STREAM, SUFFIX, Task, plan, swap_suffix
 from gmvqzip.cli.records import Fields, input_name, output_name, shown_input
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
-from gmvqzip.errors import ImageError
+from gmvqzip.errors import ImageError, safe_name
 
 if TYPE_CHECKING:
     from gmvqzip.images.pixels import Picture
@@ -41,7 +42,7 @@ def view(
     report = Report(verbose=verbose, quiet=quiet, progress=False)
     if original == STREAM:
         raise UsageError("the original cannot be standard input: name a file")
-    destination = Destination(output)
+    destination = options.Destination(output, force=force)
     rename = swap_suffix(SUFFIX, ".html")
     tasks, total = plan([file], destination, report, recursive=False, suffixes=GMVQ_SUFFIXES, rename=rename)
     if not tasks:

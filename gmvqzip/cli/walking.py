@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gmvqzip.cli.report import Report, safe_name
+from gmvqzip.cli.report import Report
+from gmvqzip.errors import safe_name
 from gmvqzip.images.formats import package_for, unread_endings
 
 _APPLE_DOUBLE, _MACOS_FOLDER = "._", "__MACOSX"  # what macOS leaves on other disks and in archives, beside the files

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from gmvqzip.errors import FormatError, whole_number
 from gmvqzip.format.checksum import crc8
 from gmvqzip.format.limits import MAX_HALVINGS, MAX_HEADER_BYTES, MAX_PIXELS, MAX_QUALITY, MAX_SIDE, SHORT_SIDE
-from gmvqzip.format.packheader import PACK_MAGIC
+from gmvqzip.format.packheader import PACK_MAGIC, check_version
 from gmvqzip.format.sections import (
     SECTION_ALPHA,
     SECTION_ICC,
@@ -27,7 +27,7 @@ from gmvqzip.format.size import coded_size
 from gmvqzip.format.varint import read_varint, write_varint
 
 __all__ = ["FIELDS", "MAGIC", "SECTION_ALPHA", "SECTION_ICC", "SECTION_TILES", "VERSION", "Container", "Header"]
-__all__ += ["describe", "pack", "read_front", "read_header", "read_rest", "unpack"]
+__all__ += ["pack", "read_front", "read_header", "read_rest", "unpack"]
 
 MAGIC = b"\x9dG"  # 0x9D cannot start a text in UTF-8 or ASCII
 VERSION = 1
@@ -75,15 +75,14 @@ class Container:
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the header, described once: written, read and printed by this description."""
+    """One field of the header, described once: written and read by this description."""
 
     name: str  # attribute of Header
-    title: str  # as printed
+    title: str  # in messages
     long: int  # bytes in the long form; 0 stands for a varint of at most three
     short: int  # bytes in the short form
     bias: int = 0  # subtracted from the value before it is written
     raw: bool = False  # bytes rather than a big-endian number
-    digits: bool = False  # printed in hexadecimal
 
     def size(self, short: bool) -> int:
         """Bytes in this form; 0 for a varint."""
@@ -109,16 +108,9 @@ class Field:
         content = bytes(data[start:end])
         return (content if self.raw else int.from_bytes(content, "big") + self.bias), end
 
-    def text(self, header: Header) -> str:
-        """The value for people."""
-        value = getattr(header, self.name)
-        if self.raw:
-            return bytes(value).hex()
-        return f"{value:0{2 * self.size(header.short)}x}" if self.digits else str(value)
-
 
 HALVINGS = Field("halvings", "halvings", long=1, short=1)  # only where its flag is set
-CODES_CHECK = Field("codes_check", "codes check", long=4, short=2, digits=True)
+CODES_CHECK = Field("codes_check", "codes check", long=4, short=2)
 FIELDS = (
     Field("model_id", "model id", long=4, short=2, raw=True),
     Field("width", "width", long=0, short=1, bias=1),
@@ -246,13 +238,6 @@ def read_header(data: bytes) -> tuple[Header, int]:
     return header, position + 1
 
 
-def describe(header: Header) -> list[tuple[str, str]]:
-    """Title and value of each field, in the order of the file, for people."""
-    lines = [("version", str(header.version)), ("form", "short" if header.short else "long")]
-    lines += [("gray", "yes" if header.gray else "no"), ("sections", "yes" if header.has_sections else "no")]
-    return lines + [(field.title, field.text(header)) for field in _fields(bool(header.halvings))]
-
-
 def _fields(halved: bool) -> tuple[Field, ...]:
     """The fields of a header whose halvings are stored, or are not."""
     return FIELDS if halved else tuple(field for field in FIELDS if field is not HALVINGS)
@@ -277,11 +262,7 @@ def _read_flags(data: bytes) -> int:
     if len(data) <= _FLAGS:
         raise FormatError(f"cut after {len(data)} bytes, inside the header: get the file again")
     flags = data[_FLAGS]
-    version = flags >> _VERSION_SHIFT
-    if version > VERSION:
-        raise FormatError(f"format version {version}; this gmvqzip reads version {VERSION}: use a newer one")
-    if version < VERSION:
-        raise FormatError(f"format version {version} does not exist: the file is damaged")
+    check_version(flags >> _VERSION_SHIFT, VERSION, "format")
     if flags & RESERVED_FLAGS:
         raise FormatError("reserved bits are set: the file is damaged, or made by a newer gmvqzip")
     if len(data) <= _FIELDS_START:

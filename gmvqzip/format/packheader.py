@@ -70,7 +70,9 @@ def read_pack_header(data: bytes, size: int) -> PackHeader:
         raise FormatError(f"not a .gmvqp pack: it starts with {start.hex(' ')}, not with {PACK_MAGIC.hex(' ')}")
     if len(data) < PACK_HEADER_BYTES:
         raise FormatError(f"cut after {len(data)} bytes, inside the header: get the pack again")
-    _check_version(data[len(PACK_MAGIC)])
+    check_version(data[len(PACK_MAGIC)] >> _VERSION_SHIFT, PACK_VERSION, "pack")
+    if data[len(PACK_MAGIC)] != _FRONT[-1]:
+        raise FormatError("reserved bits are set: the pack is damaged, or made by a newer gmvqzip")
     parts = [data[slot_offset(number) :][:SLOT_BYTES] for number in range(SLOTS)]
     slots = [_read_slot(part) for part in parts]
     good = [(slot.end, -number, slot) for number, slot in enumerate(slots) if slot is not None]
@@ -85,14 +87,12 @@ def read_pack_header(data: bytes, size: int) -> PackHeader:
     return PackHeader(slot, -number, slots[other] is None and any(parts[other]))
 
 
-def _check_version(flags: int) -> None:
-    version = flags >> _VERSION_SHIFT
-    if version > PACK_VERSION:
-        raise FormatError(f"pack version {version}; this gmvqzip reads version {PACK_VERSION}: use a newer one")
-    if version < PACK_VERSION:
-        raise FormatError(f"pack version {version} does not exist: the pack is damaged")
-    if flags != _FRONT[-1]:
-        raise FormatError("reserved bits are set: the pack is damaged, or made by a newer gmvqzip")
+def check_version(version: int, known: int, what: str) -> None:
+    """Raise FormatError for a version that is not the known one, naming `what`."""
+    if version > known:
+        raise FormatError(f"{what} version {version}; this gmvqzip reads version {known}: use a newer one")
+    if version < known:
+        raise FormatError(f"{what} version {version} does not exist: it is damaged")
 
 
 def _read_slot(data: bytes) -> Slot | None:

@@ -5,13 +5,14 @@ References: ISO/IEC 23008-12 (HEIF), 14496-12 (boxes), 15444-1 (JPEG 2000), 1818
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any, BinaryIO
 
-from gmvqzip.images.ranges import Range
+from gmvqzip.images.notes import Range
 
 MAX_META_BYTES = 2**24  # of the box that describes the pictures; more is not looked at
 _EXTRAS = {b"hdrgainmap": "gain map", b"tmap": "gain map", b"auxid:2": "depth map", b"disparity": "depth map",
@@ -28,31 +29,13 @@ _UUID_EXIF = b"JpgTiffExif->JP2"
 _START_OF_TILE, _END_OF_CODESTREAM = 0xFF90, 0xFFD9
 
 
-@dataclass
-class Description:
-    """What the boxes say."""
-
-    depth: int = 8  # bits per channel, of the deepest picture
-    code_points: tuple[int, int] | None = None  # primaries and transfer
-    extras: list[str] = field(default_factory=list)  # kinds of pictures and items besides the one that is read
-
-
-def describe(file: BinaryIO) -> Description:
-    """Read the boxes of pictures. What is damaged is passed over."""
-    found = Description()
-    try:
-        end = file.seek(0, os.SEEK_END)
-        for kind, start, stop in _boxes(file, 0, end):
-            if kind == b"meta" and stop - start <= MAX_META_BYTES:
-                file.seek(start)
-                _look(file.read(stop - start)[4:], found)
-    except (struct.error, ValueError, IndexError, OverflowError):
-        pass
-    return found
-
-
 def boxed_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
-    """The boxes of a file. found: XMP, EXIF and IPTC of boxes of their own, a colour profile of JPEG 2000."""
+    """The boxes of a file.
+
+    found: XMP, EXIF and IPTC of boxes of their own, a colour profile of JPEG 2000; of HEIF the bits per channel of the
+    deepest picture, primaries and transfer as code points, and kinds of pictures and items besides the one that is
+    read, as far as these are not damaged.
+    """
     end = file.seek(0, os.SEEK_END)
     file.seek(8)
     has_sequences = file.read(4) in _SEQUENCE_BRANDS
@@ -66,6 +49,10 @@ def boxed_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
         elif kind == b"jp2h" and stop - start <= MAX_META_BYTES:
             file.seek(start)
             _look_for_profile(file.read(stop - start), found)
+        elif kind == b"meta" and stop - start <= MAX_META_BYTES:
+            file.seek(start)
+            with suppress(struct.error, ValueError, IndexError, OverflowError):
+                _look(file.read(stop - start)[4:], found)
         yield Range(place, stop, "" if known else f"of a box {kind.decode('latin-1')!a}")
         place = stop
 
@@ -128,7 +115,7 @@ def _look_for_profile(header: bytes, found: dict[str, Any]) -> None:
 
 
 def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte, end) of the contents of each box of the file itself."""
+    """(kind, first byte, end) of the contents of each box."""
     while place + 8 <= end:
         file.seek(place)
         head = file.read(16)
@@ -145,16 +132,11 @@ def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[tuple[bytes, int, i
 
 
 def _inner(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = 0
-    while place + 8 <= len(data):
-        size, kind = struct.unpack(">I4s", data[place : place + 8])
-        if size < 8 or place + size > len(data):
-            return
-        yield kind, data[place + 8 : place + size]
-        place += size
+    """Kind and contents of the boxes in a box."""
+    return ((kind, data[start:stop]) for kind, start, stop in _boxes(io.BytesIO(data), 0, len(data)))
 
 
-def _look(meta: bytes, found: Description) -> None:
+def _look(meta: bytes, found: dict[str, Any]) -> None:
     for kind, content in _inner(meta):
         if kind == b"iprp":
             for inner, properties in _inner(content):
@@ -164,7 +146,7 @@ def _look(meta: bytes, found: Description) -> None:
             _items(content, found)
 
 
-def _items(content: bytes, found: Description) -> None:
+def _items(content: bytes, found: dict[str, Any]) -> None:
     """The list of items: kinds that are neither pictures nor metadata which is kept."""
     for kind, entry in _inner(content[6 if content[:1] == b"\0" else 8 :]):
         if kind != b"infe" or entry[:1] not in (b"\2", b"\3"):
@@ -175,23 +157,28 @@ def _items(content: bytes, found: Description) -> None:
             described = entry[place + 4 :].split(b"\0")
             name = b"XMP" if _XMP_TYPE in described[1:2] else b"mime"
         if name not in (*_PICTURES, b"XMP"):
-            extra = _EXTRAS.get(name) or f"item {name.decode('latin-1')!a}"
-            if extra not in found.extras:
-                found.extras.append(extra)
+            _add_extra(_EXTRAS.get(name) or f"item {name.decode('latin-1')!a}", found)
 
 
-def _properties(data: bytes, found: Description) -> None:
+def _add_extra(extra: str, found: dict[str, Any]) -> None:
+    extras = found.setdefault("extras", [])
+    if extra not in extras:
+        extras.append(extra)
+
+
+def _properties(data: bytes, found: dict[str, Any]) -> None:
     for kind, content in _inner(data):
+        depth = 8
         if kind == b"pixi" and len(content) > 5:
-            found.depth = max(found.depth, *content[5 : 5 + content[4]])
+            depth = max(content[5 : 5 + content[4]])
         elif kind == b"av1C" and len(content) > 2:
-            found.depth = max(found.depth, 12 if content[2] & 0x20 else 10 if content[2] & 0x40 else 8)
+            depth = 12 if content[2] & 0x20 else 10 if content[2] & 0x40 else 8
         elif kind == b"hvcC" and len(content) > 17:
-            found.depth = max(found.depth, 8 + (content[17] & 7))
-        elif kind == b"colr" and content[:4] == b"nclx" and found.code_points is None:
-            primaries, transfer = struct.unpack(">HH", content[4:8])
-            found.code_points = primaries, transfer
+            depth = 8 + (content[17] & 7)
+        elif kind == b"colr" and content[:4] == b"nclx":
+            found.setdefault("code_points", struct.unpack(">HH", content[4:8]))
         elif kind == b"auxC":
             for mark, name in _EXTRAS.items():
-                if mark in content and name not in found.extras:
-                    found.extras.append(name)
+                if mark in content:
+                    _add_extra(name, found)
+        found["depth"] = max(found.get("depth", 8), depth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,8 @@ from PIL import Image
 from gmvqzip.errors import ImageError
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
 from gmvqzip.images.notes import Notes
+from gmvqzip.images.pixels import Picture, Pixels
 from gmvqzip.images.profiles import GRAY_SPACE, RGB_SPACE, is_profile, print_to_screen, profile_space, to_srgb
-
-Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 BAND_ROWS = 256  # of a picture that are worked on at once where copies would be as large as the picture
@@ -54,17 +53,6 @@ class Unpacked:
     palette: bool = False  # colours were named by numbers: nothing says whether gray is meant
 
 
-@dataclass(frozen=True)
-class Planes:
-    """The parts of a picture."""
-
-    pixels: Pixels  # [H, W, 3]
-    gray: bool
-    alpha: Pixels | None  # [H, W]
-    icc: bytes | None
-    as_rgb: bool = False  # gray, but stored as RGB
-
-
 def unpack_pillow(image: Image.Image, file_format: str | None, notes: Notes) -> Unpacked:
     """What a loaded image of Pillow has. ImageError: samples without an 8-bit meaning."""
     icc, palette = image.info.get("icc_profile"), image.mode in ("P", "PA")
@@ -75,8 +63,8 @@ def unpack_pillow(image: Image.Image, file_format: str | None, notes: Notes) -> 
     return Unpacked(image, alpha, icc, palette=palette)
 
 
-def separate(unpacked: Unpacked, *, strip: bool, notes: Notes) -> Planes:
-    """The planes of a picture, upright. `notes` hears of everything that is lost or changed."""
+def separate(unpacked: Unpacked, *, strip: bool, notes: Notes) -> Picture:
+    """The picture, upright. `notes` hears of everything that is lost or changed."""
     image, alpha = unpacked.image, unpacked.alpha
     turn = TURNS.get(unpacked.orientation)
     if turn is not None:
@@ -94,10 +82,16 @@ def separate(unpacked: Unpacked, *, strip: bool, notes: Notes) -> Planes:
     if strip and icc is not None:
         image, icc = to_srgb(image, icc, notes), None
     pixels = _three_channels(image)
-    planes = Planes(pixels, image.mode == "L", drop_opaque(alpha), icc)
-    if not planes.gray and is_gray(pixels):
-        return replace(planes, gray=True, as_rgb=not unpacked.palette or icc is not None)
-    return planes
+    equal = image.mode != "L" and is_gray(pixels)
+    return Picture(
+        pixels,
+        gray=equal or image.mode == "L",
+        alpha=drop_opaque(alpha),
+        icc=icc,
+        warnings=notes.lines,
+        as_rgb=equal and (not unpacked.palette or icc is not None),
+        dropped=notes.dropped,
+    )
 
 
 def is_gray(pixels: Pixels) -> bool:

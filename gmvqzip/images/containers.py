@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from gmvqzip.images.ranges import Range
+from gmvqzip.images.notes import Range
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)  # in entropy-coded data, whatever is no data
 _START_OF_SCAN, _END_OF_IMAGE, _COMMENT = 0xDA, 0xD9, 0xFE
@@ -118,7 +118,7 @@ def _gif_blocks(data: bytes, place: int) -> tuple[bytes, int]:
 
 
 def pnm_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
-    """A picture of PBM, PGM or PPM. found: the comments of its head."""
+    """A picture of PBM, PGM or PPM. found: the comments of its head, bits per channel."""
     file.seek(0)
     head = file.read(_HEAD)
     match = _PNM_HEAD.match(head)
@@ -136,17 +136,9 @@ def pnm_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
     if bits:
         size = height * (-(-width // 8) if kind == 4 else width)
     else:
+        found["depth"] = numbers[2].bit_length()
         size = width * height * (3 if kind in (3, 6) else 1) * (2 if kind > 3 and numbers[2] > 255 else 1)
     yield Range(0, start + 1 + size if kind > 3 else _plain_end(file, start, size, digits=bits))
-
-
-def pnm_depth(file: BinaryIO) -> int:
-    """Bits per channel of a picture of PGM or PPM, 8 of others."""
-    file.seek(0)
-    match = _PNM_HEAD.match(file.read(_HEAD))
-    if match is None or match[1] in b"14" or match[3] is None:
-        return 8
-    return int(match[3].split()[-1]).bit_length()
 
 
 def _plain_end(file: BinaryIO, start: int, count: int, *, digits: bool) -> int:

@@ -9,8 +9,7 @@ from PIL import ExifTags
 
 from gmvqzip.format.metadata import Metadata, read_resources
 from gmvqzip.images import exif as exifs
-from gmvqzip.images.metadata import exif_of
-from gmvqzip.images.segments import part_name
+from gmvqzip.images.metadata import exif_of, part_name
 
 _SHOWN = 64  # bytes of an unknown meaning that are shown as text
 

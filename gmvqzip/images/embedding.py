@@ -26,9 +26,7 @@ _TITLES = {
 _PARTS = {Format.JPG: JPEG_SEGMENT, Format.PNG: PNG_CHUNK}  # the kind that a format has a place for
 _SEGMENT = 65_533  # bytes in a segment of JPEG
 _PHOTOSHOP, _XMP_PREFIX = b"Photoshop 3.0\0", 29
-_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377
 _PNG_HEAD = 33  # bytes of the signature and the first chunk
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 0x011A, 0x011B, 0x0128, 2
 
 
 def save_options(metadata: Metadata, name: Format, size: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
@@ -132,11 +130,11 @@ def _tiff(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
     exif = exif_of(metadata)
     lost = {"exif"} if metadata.exif and not len(exif) else set()
     if "xmp" in kept:
-        exif[_XMP_TAG] = kept["xmp"]
+        exif[exifs.XMP_TAG] = kept["xmp"]
     if metadata.iptc:
-        exif[_IPTC_TAG] = metadata.iptc
+        exif[exifs.IPTC_TAG] = metadata.iptc
     if metadata.resources:
-        exif[_RESOURCES_TAG] = metadata.resources
+        exif[exifs.RESOURCES_TAG] = metadata.resources
     options: dict[str, Any] = {"exif": exif}
     if any(exif.get_ifd(pointer) for pointer in (exifs.EXIF_POINTER, exifs.GPS_POINTER)):
         options["compression"] = "raw"  # Pillow writes these directories only then
@@ -151,7 +149,7 @@ _WRITERS = {Format.PNG: _png, Format.JPG: _jpeg, Format.TIF: _tiff}
 def _with_resolution(metadata: Metadata, dpi: tuple[float, float]) -> bytes:
     """EXIF with a resolution: a block of its own where there is none, the block itself where it has one, else empty."""
     if metadata.exif:
-        return metadata.exif if _X_RESOLUTION in exif_of(metadata) else b""
+        return metadata.exif if exifs.X_RESOLUTION in exif_of(metadata) else b""
     exif = Image.Exif()
-    exif[_X_RESOLUTION], exif[_Y_RESOLUTION], exif[_RESOLUTION_UNIT] = *dpi, _INCH
+    exif[exifs.X_RESOLUTION], exif[exifs.Y_RESOLUTION], exif[exifs.RESOLUTION_UNIT] = *dpi, exifs.INCH
     return exifs.bare(exif.tobytes())

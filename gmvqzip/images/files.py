@@ -9,22 +9,16 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gmvqzip.errors import OutputError
+from gmvqzip.errors import OutputError, safe_name, system_error
 from gmvqzip.forks import fork_lock
 
 _DESCRIPTORS = ("/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".gmvqzip-", ".part"
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV})
-REASONS = {
-    errno.ENOSPC: "no space left on the disk",
-    errno.EDQUOT: "your share of the disk is used up",
-    errno.EROFS: "the file system is read-only",
+_IN_WRITING = {
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.ENOENT: "the directory does not exist: create it first",
-    errno.ENOTDIR: "a part of the path is not a directory",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "the links go round in a circle",
 }
 
 
@@ -43,25 +37,28 @@ def atomic_write(path: Path, data: bytes, *, force: bool = False, copy_from: Pat
         if is_stream(path):
             _write_directly(path, data)
             return
-        _check(path, force=force, source=copy_from)
-        target = Path(os.path.realpath(path)) if path.exists() else path
-        _write_whole(target, data, force=force, copy_from=copy_from)
+        file = NewFile(path, force=force, copy_from=copy_from)
+        try:
+            _write_all(file.descriptor, data)
+            file.finish()
+        finally:
+            file.discard()
 
 
 class NewFile:
     """A file that is written piece by piece, and appears under its name, whole and synced, when it is finished.
 
-    Until then it is a temporary in the same directory, as with `atomic_write`. Raises OutputError: `path` exists and
-    `force` is not given, is no regular file, or cannot be written.
+    Until then it is a temporary in the same directory. force, copy_from: as for `atomic_write`. Raises OutputError:
+    `path` exists and `force` is not given, is no regular file, or cannot be written.
     """
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
-        self._path, self._force = path, force
+    def __init__(self, path: Path, *, force: bool = False, copy_from: Path | None = None) -> None:
+        self._path, self._force, self._source = path, force, copy_from
         self._cleaning = contextlib.ExitStack()
         with _writing(path):
             if is_stream(path):
-                raise OutputError(f"{shown(path)} is no regular file: name one")
-            _check(path, force=force, source=None)
+                raise OutputError(f"{safe_name(path)} is no regular file: name one")
+            _check(path, force=force, source=copy_from)
             self._target = Path(os.path.realpath(path)) if path.exists() else path
             self._temporary, self.descriptor = self._cleaning.enter_context(_temporary(self._target.parent))
             self._cleaning.callback(os.close, self.descriptor)
@@ -69,9 +66,12 @@ class NewFile:
     def finish(self) -> None:
         """Sync the file and give it its name."""
         with self._cleaning, _writing(self._path):
-            _copy_metadata(self.descriptor, None, self._target)
+            _copy_metadata(self.descriptor, self._source, self._target)
             os.fsync(self.descriptor)
-            _place(self._temporary, self._target, force=self._force)
+            if self._force:
+                self._temporary.replace(self._target)
+            else:
+                _place_new(self._temporary, self._target)
             _sync_directory(self._target.parent)
 
     def discard(self) -> None:
@@ -87,18 +87,12 @@ def _writing(path: Path) -> Iterator[None]:
     except (BrokenPipeError, OutputError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise OutputError(f"cannot write {shown(path)}: {reason(error)}") from error
-
-
-def shown(path: Path) -> str:
-    """The name on one line, as characters that can be printed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
+        raise OutputError(f"cannot write {safe_name(path)}: {reason(error)}") from error
 
 
 def reason(error: OSError | ValueError) -> str:
-    """What the system's error means, without the file's name."""
-    number = error.errno if isinstance(error, OSError) else None
-    return REASONS.get(number or 0) or str(getattr(error, "strerror", None) or error)
+    """What the system's error in writing means, without the file's name."""
+    return _IN_WRITING.get(getattr(error, "errno", None) or 0) or system_error(error)
 
 
 def is_stream(path: Path) -> bool:
@@ -111,7 +105,7 @@ def is_stream(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     if stat.S_ISBLK(mode):
-        raise OutputError(f"{shown(path)} is a disk: name a file")
+        raise OutputError(f"{safe_name(path)} is a disk: name a file")
     return not stat.S_ISDIR(mode) and (descriptor_of(path) is not None or not stat.S_ISREG(mode))
 
 
@@ -125,9 +119,13 @@ def descriptor_of(path: Path) -> int | None:
 def _write_directly(path: Path, data: bytes) -> None:
     number = descriptor_of(path)  # written to where it stands: opening its file again would start at the beginning
     with path.open("wb", buffering=0) if number is None else os.fdopen(os.dup(number), "wb", buffering=0) as file:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
+        _write_all(file.fileno(), data)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _check(path: Path, *, force: bool, source: Path | None) -> None:
@@ -135,32 +133,14 @@ def _check(path: Path, *, force: bool, source: Path | None) -> None:
         return
     if not path.exists():
         if not force:
-            raise OutputError(f"{shown(path)} is a link to nothing: -f puts the file in its place")
+            raise OutputError(f"{safe_name(path)} is a link to nothing: -f puts the file in its place")
         return
     if path.is_dir():
-        raise OutputError(f"{shown(path)} is a directory: name a file in it")
+        raise OutputError(f"{safe_name(path)} is a directory: name a file in it")
     if source is not None and source.exists() and path.samefile(source):
-        raise OutputError(f"{shown(path)} is the input itself: give another name")
+        raise OutputError(f"{safe_name(path)} is the input itself: give another name")
     if not force:
-        raise OutputError(f"{shown(path)} exists: -f replaces it")
-
-
-def _write_whole(target: Path, data: bytes, *, force: bool, copy_from: Path | None) -> None:
-    with _temporary(target.parent) as (temporary, descriptor):
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            _copy_metadata(file.fileno(), copy_from, target)
-            os.fsync(file.fileno())
-        _place(temporary, target, force=force)
-    _sync_directory(target.parent)
-
-
-def _place(temporary: Path, target: Path, *, force: bool) -> None:
-    if force:
-        temporary.replace(target)
-    else:
-        _place_new(temporary, target)
+        raise OutputError(f"{safe_name(path)} exists: -f replaces it")
 
 
 @contextlib.contextmanager
@@ -204,14 +184,14 @@ def _place_new(temporary: Path, target: Path) -> None:
         os.link(temporary, target)
         return
     except FileExistsError as error:
-        raise OutputError(f"{shown(target)} exists: -f replaces it") from error
+        raise OutputError(f"{safe_name(target)} exists: -f replaces it") from error
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
     try:  # no hard links here: take the name with an empty file first, then rename over that
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError as error:
-        raise OutputError(f"{shown(target)} exists: -f replaces it") from error
+        raise OutputError(f"{safe_name(target)} exists: -f replaces it") from error
     try:
         temporary.replace(target)
     except BaseException:

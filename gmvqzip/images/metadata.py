@@ -12,6 +12,7 @@ from PIL import Image
 from gmvqzip.format.limits import MAX_METADATA_BYTES
 from gmvqzip.format.metadata import (
     IPTC_RESOURCE,
+    JPEG_SEGMENT,
     MAX_RESOLUTION,
     RESOLUTION_UNIT,
     Metadata,
@@ -25,7 +26,6 @@ from gmvqzip.format.metadata import (
 )
 from gmvqzip.images import exif as exifs
 from gmvqzip.images.notes import Notes
-from gmvqzip.images.segments import PHOTOSHOP, jpeg_parts
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
 _XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -33,12 +33,23 @@ _RAW_EXIF = frozenset({"Raw profile type exif", "Raw profile type APP1", _XMP_KE
 _NOT_KEPT = frozenset({0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423, 0x0424})
 """Image resources that say again what is elsewhere (resolution, profile, EXIF, XMP), and thumbnails."""
 _RESOLUTION_RESOURCE = 0x03ED
-_XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 700, 33723, 34377  # of TIFF
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH, _CENTIMETRE = 282, 283, 296, 2, 3
+MAX_PARTS_BYTES = 2**18  # of all segments of a JPEG that are kept as they are
+_PHOTOSHOP, _XMP = b"Photoshop 3.0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_ELSEWHERE = (
+    ("APP0", b"JFIF\0"),
+    ("APP0", b"JFXX\0"),  # a thumbnail
+    ("APP1", b"Exif\0\0"),
+    ("APP2", b"ICC_PROFILE\0"),
+    ("APP2", b"MPF\0"),  # where further pictures are: these are said to be lost
+    ("APP13", _PHOTOSHOP),
+    ("APP14", b"Adobe"),  # the colour transform
+)
+_JUMBF = "APP11"  # credentials that are signed for the very bytes of the file, or residuals of JPEG XT
+_COMMENT, _FIRST_APP = 0xFE, 0xE0
 _TIFF_ENCODING = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
     | {292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341}
-    | {342, 347, *range(512, 522), 529, 530, 531, 532, _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG, 34675}
+    | {342, 347, *range(512, 522), 529, 530, 531, 532, exifs.XMP_TAG, exifs.IPTC_TAG, exifs.RESOURCES_TAG, 34675}
 )
 """Tags of a TIFF file that say how its samples lie, and those that are taken otherwise."""
 
@@ -56,7 +67,7 @@ def metadata_of(image: Image.Image, found: dict[str, Any], notes: Notes) -> Meta
         time=_time(info.get("time")),
         comment=_bytes(info.get("comment") or info.get("id_section")),
         texts=_texts(info.get("texts"), texts),
-        parts=jpeg_parts(image, info, notes) if hasattr(image, "applist") else _parts(info.get("parts")),
+        parts=_jpeg_parts(image, info, notes) if hasattr(image, "applist") else _parts(info.get("parts")),
     )
     return _bounded(known, notes)
 
@@ -77,13 +88,13 @@ def tiff_metadata(file: BinaryIO, offset: int, notes: Notes) -> Metadata | None:
         exif.load_from_fp(file, offset)
         block = _block_of(exif)
         tidy = exifs.tidied(block) if block else b""
-        xmp, blocks, records = (_bytes(exif.get(tag)) for tag in (_XMP_TAG, _RESOURCES_TAG, _IPTC_TAG))
-        unit, across, down = (exif.get(tag) for tag in (_RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION))
+        xmp, blocks, records = (_bytes(exif.get(tag)) for tag in (exifs.XMP_TAG, exifs.RESOURCES_TAG, exifs.IPTC_TAG))
+        unit, across, down = (exif.get(tag) for tag in (exifs.RESOLUTION_UNIT, exifs.X_RESOLUTION, exifs.Y_RESOLUTION))
     except Exception:  # damaged directories make Pillow raise almost anything
         notes.drop("the metadata of the TIFF are damaged: dropped")
         return None
     resources = _joined(blocks, records, notes)
-    factor = {None: 1.0, _INCH: 1.0, _CENTIMETRE: 2.54}.get(unit)
+    factor = {None: 1.0, exifs.INCH: 1.0, exifs.CENTIMETRE: 2.54}.get(unit)
     dpi = None if factor is None else _resolution((across, down), factor)
     return _bounded(Metadata(tidy, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp), resources, dpi), notes)
 
@@ -176,7 +187,9 @@ def _xmp(info: dict[str, Any]) -> bytes:
 def _resources(image: Image.Image, info: dict[str, Any], notes: Notes) -> bytes:
     """Photoshop's image resources: JPEG's segments joined, PSD's section, or as `embed` gives them."""
     segments = [bytes(data) for name, data in getattr(image, "applist", ()) if str(name) == "APP13"]
-    blocks = b"".join(x[len(PHOTOSHOP) :] for x in segments if x.startswith(PHOTOSHOP)) or _bytes(info.get("resources"))
+    blocks = b"".join(x[len(_PHOTOSHOP) :] for x in segments if x.startswith(_PHOTOSHOP)) or _bytes(
+        info.get("resources")
+    )
     if not blocks and isinstance(info.get("photoshop"), dict):
         blocks = b"".join(
             write_resource(kind, data) for kind, data in info["photoshop"].items() if isinstance(data, bytes)
@@ -252,3 +265,48 @@ def _bytes(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode(errors="replace")
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
+
+
+def _jpeg_parts(image: Image.Image, info: dict[str, Any], notes: Notes) -> tuple[Part, ...]:
+    """The segments of an image that Pillow has opened as a JPEG which are kept as they are.
+
+    All or none: they may belong together. `notes` hears of those that are not kept.
+    """
+    parts, credentials = [], 0
+    comments = [data for name, data in image.applist if name == "COM"]  # type: ignore[attr-defined]
+    for name, data in image.applist:  # type: ignore[attr-defined]
+        if name == _JUMBF and data.startswith(b"JP"):
+            credentials += len(data)
+        elif name == "COM":
+            if data is not comments[-1]:  # the last is the comment
+                parts.append(Part(JPEG_SEGMENT, bytes([_COMMENT]) + data))
+        elif not (any(name == app and data.startswith(start) for app, start in _ELSEWHERE) or _is_packet(data, info)):
+            parts.append(Part(JPEG_SEGMENT, bytes([_FIRST_APP + int(name[3:])]) + data))
+    if credentials:
+        notes.drop(f"{credentials} bytes of JUMBF (such as content credentials) are not kept")
+    size = sum(len(part.data) for part in parts)
+    if size > MAX_PARTS_BYTES:
+        names = ", ".join(sorted({part_name(part) for part in parts}))
+        notes.drop(f"{size} bytes of further segments ({names}) are not kept: they are more than {MAX_PARTS_BYTES}")
+        return ()
+    density = info.get("jfif_density")
+    if info.get("jfif_unit") == 0 and isinstance(density, tuple) and density[0] != density[1]:
+        notes.drop(f"the shape of the pixels ({density[0]}:{density[1]}) is not kept")
+    return tuple(parts)
+
+
+def part_name(part: Part) -> str:
+    """The name of a part: of a segment its marker and the word at its beginning, of a chunk its type."""
+    if part.kind != JPEG_SEGMENT:
+        return part.data[:4].decode("latin-1")
+    marker, content = part.data[0], part.data[1:]
+    if marker == _COMMENT:
+        return "COM"
+    word = content[:40].partition(b"\0")[0]
+    text = word.decode() if word.isascii() else ""
+    return f"APP{marker - _FIRST_APP}" + (f" {text}" if text.isprintable() and len(text) > 1 else "")
+
+
+def _is_packet(data: bytes, info: dict[str, Any]) -> bool:
+    """Whether a segment is the XMP packet that Pillow found."""
+    return data.startswith(_XMP) and data[len(_XMP) :] == info.get("xmp")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 
@@ -113,11 +112,6 @@ REFUSED = {
     "xpm": "holds at most 256 colours",
 }
 """Formats of pictures that a photograph does not go into, by ending, and why."""
-
-
-def format_of(path: Path) -> Format | None:
-    """The format that the ending of a file name asks for, None where it is none of them."""
-    return by_ending(path.suffix)
 
 
 def by_ending(ending: str) -> Format | None:

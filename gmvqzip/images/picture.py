@@ -24,7 +24,6 @@ from gmvqzip.format.limits import MAX_PIXELS, MAX_SIDE
 from gmvqzip.format.metadata import Metadata
 from gmvqzip.format.source import open_file
 from gmvqzip.images import colour, png
-from gmvqzip.images.colour import Planes
 from gmvqzip.images.formats import TIFF_STARTS
 from gmvqzip.images.metadata import metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
@@ -32,7 +31,7 @@ from gmvqzip.images.opening import calm_pillow, open_image, rewindable
 from gmvqzip.images.pixels import Picture
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
-from gmvqzip.images.tiffdirectory import read_directory
+from gmvqzip.images.tiffdirectory import Directory, read_directory
 
 EXIF_ORIENTATION = 0x0112
 PACKED_FORMATS = ("BMP", "DIB")  # which put a whole pixel into 16 bits
@@ -96,10 +95,9 @@ def _from_file(file: BinaryIO, *, strip: bool, max_pixels: int) -> Picture:
         frame = 0
         if head[:4] in TIFF_STARTS:
             directory = read_directory(file)
-            unpacked = unpack_tiff(file, directory, notes, partial(_check_size, max_pixels=max_pixels))
-            if unpacked is not None:
-                metadata = None if strip else tiff_metadata(file, directory.page.offset, notes)
-                return _finished(unpacked, notes, metadata, strip=strip)
+            picture = _of_tiff(file, directory, notes, strip=strip, max_pixels=max_pixels)
+            if picture is not None:
+                return picture
             file.seek(0)
             frame = directory.frame
         if head == png.SIGNATURE:
@@ -133,10 +131,9 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, notes: Notes, *, str
         if file is not None and getattr(image, "tile", None):  # nothing is loaded yet
             if isinstance(image, TiffImageFile):
                 directory = read_directory(file, image.tag_v2.offset)
-                unpacked = unpack_tiff(file, directory, notes, partial(_check_size, max_pixels=max_pixels))
-                if unpacked is not None:
-                    metadata = None if strip else tiff_metadata(file, image.tag_v2.offset, notes)
-                    return _finished(unpacked, notes, metadata, strip=strip)
+                picture = _of_tiff(file, directory, notes, strip=strip, max_pixels=max_pixels)
+                if picture is not None:
+                    return picture
             if image.format == "PNG":
                 header = png.read_header(file)
                 if header.too_long:
@@ -187,14 +184,18 @@ def _orientation(image: Image.Image, notes: Notes) -> int:
         return 1
 
 
+def _of_tiff(file: BinaryIO, directory: Directory, notes: Notes, *, strip: bool, max_pixels: int) -> Picture | None:
+    """The picture in a directory; None where Pillow is to read it."""
+    unpacked = unpack_tiff(file, directory, notes, partial(_check_size, max_pixels=max_pixels))
+    if unpacked is None:
+        return None
+    metadata = None if strip else tiff_metadata(file, directory.page.offset, notes)
+    return _finished(unpacked, notes, metadata, strip=strip)
+
+
 def _finished(unpacked: colour.Unpacked, notes: Notes, metadata: Metadata | None, *, strip: bool) -> Picture:
-    picture = _of_planes(colour.separate(unpacked, strip=strip, notes=notes), notes)
+    picture = colour.separate(unpacked, strip=strip, notes=notes)
     return picture if metadata is None else replace(picture, metadata=sized(metadata, picture.width, picture.height))
-
-
-def _of_planes(planes: Planes, notes: Notes) -> Picture:
-    found = planes.pixels, planes.gray, planes.alpha, planes.icc
-    return Picture(*found, warnings=notes.lines, as_rgb=planes.as_rgb, dropped=notes.dropped)
 
 
 def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
@@ -213,4 +214,6 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     one = colours == 1
     pixels = np.repeat(planes[:, :, :1], 3, axis=2) if one else np.array(planes[:, :, :3], order="C")
     gray = one or colour.is_gray(pixels)
-    return _of_planes(Planes(pixels, gray, colour.drop_opaque(alpha), None, as_rgb=gray and not one), notes)
+    alpha = colour.drop_opaque(alpha)
+    as_rgb = gray and not one
+    return Picture(pixels, gray, alpha, warnings=notes.lines, as_rgb=as_rgb, dropped=notes.dropped)

@@ -12,7 +12,8 @@ from gmvqzip.format.sections import is_for_rgb
 
 if TYPE_CHECKING:
     from gmvqzip.format.metadata import Metadata
-    from gmvqzip.images.colour import Pixels
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 @dataclass

@@ -20,11 +20,11 @@ from PIL import Image, PngImagePlugin
 from gmvqzip.errors import ImageError
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
 from gmvqzip.format.metadata import PNG_CHUNK, Part, Text
-from gmvqzip.images.colour import Pixels, Unpacked, to_8_bit, unpack_pillow
+from gmvqzip.images.colour import Unpacked, to_8_bit, unpack_pillow
 from gmvqzip.images.colourspace import ColourSpace, coded_space, gamma_space, is_known_space, space_notes
-from gmvqzip.images.notes import Notes
+from gmvqzip.images.notes import Notes, Range
+from gmvqzip.images.pixels import Pixels
 from gmvqzip.images.profiles import agrees
-from gmvqzip.images.ranges import Range
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6

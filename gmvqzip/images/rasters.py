@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from gmvqzip.errors import ImageError
 from gmvqzip.format.metadata import read_resources
-from gmvqzip.images.ranges import Range
+from gmvqzip.images.notes import Range
 
 _BMP_RLE = (1, 2)
 _BMP_PROFILE_EMBEDDED = b"DEBM"
@@ -97,10 +97,11 @@ def _tga_rle_size(data: bytes, pixels: int, size: int) -> int:
 
 
 def sgi_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
-    """Planes, as they are or in runs of rows. found: the picture's name."""
+    """Planes, as they are or in runs of rows. found: the picture's name, bits per channel."""
     head = _read(file, 0, _SGI_HEAD)
     compressed, bytes_each, dimensions, width, height, planes = struct.unpack_from(">BBHHHH", head, 2)
     height, planes = height if dimensions > 1 else 1, planes if dimensions > 2 else 1
+    found["depth"] = 8 * bytes_each
     name = head[24:104].partition(b"\0")[0]
     if name and name != b"no name":
         found["comment"] = name
@@ -154,8 +155,9 @@ def qoi_ranges(file: BinaryIO, _: dict[str, Any]) -> Iterator[Range]:
 
 
 def psd_ranges(file: BinaryIO, found: dict[str, Any]) -> Iterator[Range]:
-    """Photoshop's five sections; layers are not kept. found: EXIF, XMP and the other image resources."""
+    """Photoshop's five sections; layers are not kept. found: channels, EXIF, XMP and the other image resources."""
     channels, height, width, bits = struct.unpack(">HIIH", _read(file, 12, 12))
+    found["channels"] = channels
     place = 26
     place += 4 + _number(file, place)
     size = _number(file, place)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from gmvqzip.images import boxes, containers, jxl, png, rasters
 from gmvqzip.images.colourspace import coded_space
-from gmvqzip.images.notes import Notes
-from gmvqzip.images.ranges import Range, note_ranges
+from gmvqzip.images.notes import Notes, Range, note_ranges
 
 LAYERS_NOTE = "the layers are not kept, only the picture that they make"
 _WALKERS: dict[str, Callable[[BinaryIO, dict[str, Any]], Iterator[Range]]] = {
@@ -51,9 +50,13 @@ def note_remainder(image: Image.Image, file: BinaryIO | None, notes: Notes) -> d
         before = file.tell()
         try:
             _note_ranges(image.format, file, found, notes)
-            looker = _LOOKERS.get(image.format)
-            if looker is not None:
-                looker(image, file, found, notes)
+            _note_found(image, found, notes)
+            if image.format == "JPEG2000":
+                notes.reduce(boxes.codestream_depth(file))
+            elif image.format == "JXL":
+                head = jxl.read_codestream_head(file)
+                found["is_upright"] = head.orientation != 1  # what the decoder turned is not to be turned again by EXIF
+                jxl.note_codestream(head, notes)
         except (struct.error, ValueError, IndexError, OverflowError, OSError):
             pass  # damaged: for the decoder to find
         finally:
@@ -75,6 +78,19 @@ def _note_ranges(file_format: str, file: BinaryIO, found: dict[str, Any], notes:
         note_ranges(file, (boxes.codestream_ranges if head == _J2K else walker)(file, found), notes)
 
 
+def _note_found(image: Image.Image, found: dict[str, Any], notes: Notes) -> None:
+    """Say what the walkers found that Pillow's image has not."""
+    notes.reduce(found.get("depth", 8))
+    for extra in found.get("extras", ()):
+        notes.drop(f"the {extra} is not kept")
+    if not image.info.get("icc_profile") and "code_points" in found:
+        primaries, transfer = found["code_points"]
+        found["space"] = coded_space(primaries, transfer, 1, notes)  # the decoder has widened the range
+    further = found.get("channels", 0) - len(image.getbands())
+    if further > 0:
+        notes.drop(f"{further} further channel{'s' * (further > 1)} not kept")
+
+
 def _note_frames(image: Image.Image, found: dict[str, Any], notes: Notes) -> None:
     frames = int(getattr(image, "n_frames", 1))
     if image.format in ("ICO", "ICNS"):
@@ -91,50 +107,3 @@ def _note_frames(image: Image.Image, found: dict[str, Any], notes: Notes) -> Non
         notes.drop(f"only one of {frames} frames is kept: number {image.tell() + 1}")
     elif found.get("frames"):
         notes.drop("the animation is not kept")
-
-
-def _look_at_boxes(image: Image.Image, file: BinaryIO, found: dict[str, Any], notes: Notes) -> None:
-    described = boxes.describe(file)
-    notes.reduce(described.depth)
-    for extra in described.extras:
-        notes.drop(f"the {extra} is not kept")
-    if not image.info.get("icc_profile") and described.code_points is not None:
-        found["space"] = coded_space(*described.code_points, 1, notes)  # the decoder has widened the range
-
-
-def _look_at_jxl(image: Image.Image, file: BinaryIO, found: dict[str, Any], notes: Notes) -> None:
-    head = jxl.read_codestream_head(file)
-    found["is_upright"] = head.orientation != 1  # what the decoder turned is not to be turned again by EXIF
-    jxl.note_codestream(head, notes)
-
-
-def _look_at_pnm(image: Image.Image, file: BinaryIO, found: dict[str, Any], notes: Notes) -> None:
-    notes.reduce(containers.pnm_depth(file))
-
-
-def _look_at_jpeg2000(image: Image.Image, file: BinaryIO, found: dict[str, Any], notes: Notes) -> None:
-    notes.reduce(boxes.codestream_depth(file))
-
-
-def _look_at_sgi(image: Image.Image, file: BinaryIO, found: dict[str, Any], notes: Notes) -> None:
-    file.seek(3)
-    notes.reduce(8 * file.read(1)[0])
-
-
-def _look_at_psd(image: Image.Image, file: BinaryIO, found: dict[str, Any], notes: Notes) -> None:
-    file.seek(12)
-    (channels,) = struct.unpack(">H", file.read(2))
-    further = channels - len(image.getbands())
-    if further > 0:
-        notes.drop(f"{further} further channel{'s' * (further > 1)} not kept")
-
-
-_LOOKERS: dict[str, Callable[[Image.Image, BinaryIO, dict[str, Any], Notes], None]] = {
-    "AVIF": _look_at_boxes,
-    "HEIF": _look_at_boxes,
-    "JPEG2000": _look_at_jpeg2000,
-    "JXL": _look_at_jxl,
-    "PPM": _look_at_pnm,
-    "PSD": _look_at_psd,
-    "SGI": _look_at_sgi,
-}

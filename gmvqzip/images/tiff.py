@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmvqzip.errors import ImageError
-from gmvqzip.images.colour import Pixels, Unpacked, to_8_bit
-from gmvqzip.images.notes import Notes
-from gmvqzip.images.ranges import note_behind
+from gmvqzip.images.colour import Unpacked, to_8_bit
+from gmvqzip.images.notes import Notes, note_behind
+from gmvqzip.images.pixels import Pixels
 from gmvqzip.images.tiffdirectory import Directory, Page, Tag
 from gmvqzip.images.tiffsamples import (
     FLOAT,

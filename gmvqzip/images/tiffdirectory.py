@@ -41,8 +41,6 @@ class Tag(IntEnum):
     GRAY_CURVE = 291
     TRANSFER = 301
     PREDICTOR = 317
-    WHITE_POINT = 318
-    PRIMARIES = 319
     COLOUR_MAP = 320
     TILE_WIDTH = 322
     TILE_HEIGHT = 323

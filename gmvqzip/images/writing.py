@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -13,10 +13,7 @@ from gmvqzip.errors import ImageError
 from gmvqzip.images.formats import ADD_ONS
 from gmvqzip.images.opening import register_add_ons
 from gmvqzip.images.outputs import FORMATS, FileFormat, Format, by_ending, refusal
-from gmvqzip.images.pixels import Picture, to_pil
-
-if TYPE_CHECKING:
-    from gmvqzip.images.colour import Pixels
+from gmvqzip.images.pixels import Picture, Pixels, to_pil
 
 WHITE = 255
 _BAND_ROWS = 256  # of a picture that are laid over white at once
@@ -42,7 +39,7 @@ def write_picture(picture: Picture, file: BinaryIO, file_format: str) -> list[st
         )
     notes: list[str] = []
     if not kind.alpha and picture.alpha is not None:
-        picture = _over_white(picture, picture.alpha)
+        picture = over_white(picture, picture.alpha)
         notes.append(f"{name} holds no transparency: laid over white")
     icc = picture.icc
     if icc is not None and not kind.profiles[picture.one_channel]:
@@ -104,7 +101,7 @@ def _check_writer(kind: FileFormat) -> None:
         raise ImageError(f"{kind.pillow} cannot be written with this Pillow: pip install {package}")
 
 
-def _over_white(picture: Picture, alpha: Pixels) -> Picture:
+def over_white(picture: Picture, alpha: Pixels) -> Picture:
     """Composite over white, rounded to the nearest level."""
     pixels = np.empty_like(picture.pixels)
     for top in range(0, picture.height, _BAND_ROWS):

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gmvqzip.errors import FormatError, OutputError
+from gmvqzip.errors import FormatError, OutputError, safe_name
 from gmvqzip.format.limits import MAX_ALL_INDEX_BYTES, MAX_INDEX_BYTES, MAX_SEGMENT_ENTRIES, MAX_SEGMENTS
 from gmvqzip.format.packheader import PACK_HEADER_BYTES, Slot, empty_header, slot_offset
 from gmvqzip.format.packindex import Index, Kind, check_name, pack_names, write_index
-from gmvqzip.images.files import NewFile, reason, shown
-from gmvqzip.pack.file import PackFile
+from gmvqzip.images.files import NewFile, reason
+from gmvqzip.pack.file import Entry, PackFile
 
 _WRITE_BYTES = 1 << 20  # so many are gathered before they are written
 _Result = TypeVar("_Result")
@@ -167,7 +167,23 @@ class Appender:
         try:
             return action()
         except OSError as error:
-            raise OutputError(f"cannot write {shown(self.path)}: {reason(error)}") from error
+            raise OutputError(f"cannot write {safe_name(self.path)}: {reason(error)}") from error
+
+
+def add_pack(appender: Appender, pack: PackFile) -> Iterator[tuple[str, Entry, FormatError | None]]:
+    """Add a pack's pictures in their order; yield the name of each, what it was there, and why it was not added.
+
+    A record whose own check fails is left out, and so is a picture whose name is there. Raises OutputError where the
+    new pack cannot be written, OSError where the old one cannot be read, FormatError where its names are damaged.
+    """
+    for number, name in enumerate(pack.names):
+        entry = pack.entry(number)
+        try:
+            appender.add(name, entry.kind, pack.stored(number))
+        except FormatError as error:
+            yield name, entry, error
+        else:
+            yield name, entry, None
 
 
 def _locked(path: Path) -> int:
@@ -175,11 +191,11 @@ def _locked(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
-        raise OutputError(f"cannot append to {shown(path)}: {reason(error)}") from error
+        raise OutputError(f"cannot append to {safe_name(path)}: {reason(error)}") from error
     try:
         _lock(descriptor, path)
         if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise OutputError(f"another process has replaced {shown(path)}: try again")
+            raise OutputError(f"another process has replaced {safe_name(path)}: try again")
     except BaseException:
         os.close(descriptor)
         raise
@@ -194,6 +210,6 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise OutputError(f"another process is appending to {shown(path)}: wait for it") from None
+        raise OutputError(f"another process is appending to {safe_name(path)}: wait for it") from None
     except OSError:
         pass  # a file system without locks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 from collections.abc import Iterator, Sequence
@@ -13,18 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import features
 
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.errors import ImageError
-from gmvqzip.images.outputs import FORMATS, Format
+from gmvqzip.images.page import data_uri, framed
 from gmvqzip.images.pixels import Picture
-from gmvqzip.images.writing import picture_bytes
 from gmvqzip.inspection import Info
 from gmvqzip.models.config import GridConfig
 from gmvqzip.models.kinds import Config
-from gmvqzip.view.heat import gradient, heat
-from gmvqzip.view.parts import Part, Usage, parts, steps, together, usage
+from gmvqzip.view.parts import Part, Usage, gradient, heat, parts, steps, together, usage
 
 MAP_SIDE = 280  # pixels of the page, the longer side of a map
 BARS = 256  # the most bars in a histogram; several codes share one where there are more
@@ -74,11 +70,9 @@ def page(seen: Seen) -> str:
     books, coding = parts(seen.config, seen.site_bits), steps(seen.config, seen.site_bits)
     first = len(seen.config.hyper) or len(books)
     coded, latent = [*books[:first], *coding], books[first:]  # what was coded, once; and the latent's share another way
-    frame = resources.files("gmvqzip.view").joinpath("page.html").read_text(encoding="utf-8")
+    own = resources.files("gmvqzip.view").joinpath("page.html").read_text(encoding="utf-8")
     everything = [Part("all parts", together(books), range(0), sum(part.codes for part in books))]
-    return Template(frame).substitute(
-        title=html.escape(seen.name),
-        summary="\n".join(f"<p>{html.escape(line)}</p>" for line in _summary(seen)),
+    body = Template(own).substitute(
         picture=_picture(seen),
         gradient=gradient(),
         maps=_maps([*everything, *coded] if len(coded) > 1 else coded, seen),
@@ -87,6 +81,7 @@ def page(seen: Seen) -> str:
         bytes=_bytes(seen, coded),
         latent_bytes=_latent_bytes(latent) if latent else "",
     )
+    return framed(f"{seen.name} - gmvqzip view", seen.name, _summary(seen), body)
 
 
 def _summary(seen: Seen) -> Iterator[str]:
@@ -103,18 +98,10 @@ def _summary(seen: Seen) -> Iterator[str]:
 
 
 def _picture(seen: Seen) -> str:
-    decoded = picture_uri(seen.picture)
+    decoded = data_uri(seen.picture)
     if seen.original is None:
         return _ALONE.substitute(width=seen.picture.width, decoded=decoded)
-    return _STAGE.substitute(width=seen.picture.width, decoded=decoded, original=picture_uri(seen.original))
-
-
-def picture_uri(picture: Picture) -> str:
-    """The picture without loss, transparency and profile included, as a data URI: WebP, or PNG where WebP cannot."""
-    small = max(picture.width, picture.height) <= (FORMATS[Format.WEBP].side or 0)
-    kind = "webp" if features.check("webp") and small and not (picture.one_channel and picture.icc) else "png"
-    data, _ = picture_bytes(picture, kind)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return _STAGE.substitute(width=seen.picture.width, decoded=decoded, original=data_uri(seen.original))
 
 
 def _maps(of: Sequence[Part], seen: Seen) -> str:
@@ -133,7 +120,7 @@ def _map(part: Part, seen: Seen) -> str:
         width=round(MAP_SIDE * min(1, columns / rows)),
         # The grid may reach over the picture to the right and below: how much of it the picture covers.
         cover=f"{100 * width / (site * columns):.3f}% {100 * height / (site * rows):.3f}%",
-        source=picture_uri(Picture(heat(part.bits, top))),
+        source=data_uri(Picture(heat(part.bits, top))),
         total=f"{part.total:,.1f}",
         columns=columns,
         rows=rows,

@@ -19,6 +19,10 @@ from gmvqzip.models.kinds import Config
 
 Bits = NDArray[np.float64]
 
+COLOURS = ((10, 10, 40), (70, 20, 120), (180, 40, 100), (240, 120, 40), (255, 245, 170))
+"""At evenly spaced values from 0 to the largest: dark blue over red to light yellow, ever lighter, so that gray shows
+the order too."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -109,3 +113,16 @@ def _sum(arrays: Sequence[NDArray[Any]]) -> Bits:
     for array in arrays:
         total += array
     return total
+
+
+def heat(values: NDArray[Any], top: float) -> NDArray[np.uint8]:
+    """The colours [H, W, 3] of values [H, W], 0 to `top`; all that of 0 where `top` is 0."""
+    scale = (len(COLOURS) - 1) / top if top > 0 else 0.0
+    places = np.clip(values * scale, 0, len(COLOURS) - 1)
+    channels = [np.interp(places, range(len(COLOURS)), channel) for channel in zip(*COLOURS, strict=True)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)
+
+
+def gradient() -> str:
+    """The scale as a CSS gradient, 0 on the left."""
+    return f"linear-gradient(to right, {', '.join(f'rgb{colour}' for colour in COLOURS)})"

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from gmvqzip.bench.codecs import BenchCodec, rivals, why_missing
+from gmvqzip.bench.measure import fit
 from gmvqzip.bench.metrics import Pixels, psnr
-from gmvqzip.bench.search import fit
 from gmvqzip.codec import load
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.images.picture import read_picture

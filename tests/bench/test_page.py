@@ -13,11 +13,12 @@ from fakes import Quantiser, scene
 from PIL import Image, features
 
 from gmvqzip.bench.codecs import Jpeg
-from gmvqzip.bench.measure import Point, measure
-from gmvqzip.bench.page import Page, data_uri
+from gmvqzip.bench.measure import Point, fit, measure
+from gmvqzip.bench.page import Page
 from gmvqzip.bench.plot import COLOURS, HEIGHT, WIDTH, plot, quality_ticks
 from gmvqzip.bench.results import PictureResult, Results
-from gmvqzip.bench.search import fit
+from gmvqzip.images.page import data_uri
+from gmvqzip.images.pixels import Picture
 
 VOID = {"meta", "img", "input", "br", "link"}
 
@@ -111,7 +112,7 @@ def test_names_are_harmless(page: str) -> None:
 def test_without_webp_there_is_png(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = scene(20, 30)
     monkeypatch.setattr(features, "check", lambda name: False)
-    uri = data_uri(picture)
+    uri = data_uri(Picture(picture))
     assert uri.startswith("data:image/png;")
     assert (pixels_of(uri) == picture).all()
 

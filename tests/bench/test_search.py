@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmvqzip.bench.codecs import Jpeg
-from gmvqzip.bench.search import fit
+from gmvqzip.bench.measure import fit
 
 
 @given(

@@ -125,7 +125,8 @@ WARM = """
 import json, os, sys, tempfile
 import torch
 from gmvqzip import __main__, codec
-from gmvqzip.cli import app
+from gmvqzip.cli.commands import command_line
+command_line()
 for line in sys.stdin:
     running = []
     for arguments in json.loads(line):

@@ -185,7 +185,7 @@ class TestPictures:
         def run(content: bytes, *options: object) -> tuple[Any, Image.Image | None]:
             source, packed, back = (tmp_path / f"x.{ending}" for ending in ("png", "gmvq", "out.png"))
             source.write_bytes(content)
-            done = cli("compress", "-f", source, *options)
+            done = cli("compress", "-f", source, "-e", 1, *options)
             if done.code:
                 assert not packed.exists()
                 return done, None

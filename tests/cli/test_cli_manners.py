@@ -22,6 +22,7 @@ from gmvqzip.cli.naming import namer
 from gmvqzip.cli.plan import image_to_gmvq
 from gmvqzip.cli.run import UsageError
 from gmvqzip.codec import Codec
+from gmvqzip.images.writing import picture_bytes
 
 Cli = Callable[..., Any]
 
@@ -163,11 +164,12 @@ class TestPipes:
     def test_descriptors_and_process_substitution(self, picture: Path, tiny: Codec, tiny_path: Path) -> None:
         data = tiny.compress(picture)
         (picture.parent / "s.gmvq").write_bytes(data)
+        png, _ = picture_bytes(tiny.decompress_picture(data), "png")
         done = self.run(
-            "gmvqzip compress img.png -o >(cat >one); wait $!\n"
-            "gmvqzip compress img.png -o /dev/fd/1 | cat >two\n"
-            "gmvqzip compress img.png -o /dev/fd/5 5>three\n"
-            "echo before >four; gmvqzip compress img.png -o /dev/stdout >>four\n"
+            "gmvqzip decompress s.gmvq -o >(cat >one); wait $!\n"
+            "gmvqzip decompress s.gmvq -o /dev/fd/1 | cat >two\n"
+            "gmvqzip decompress s.gmvq -o /dev/fd/5 5>three\n"
+            "echo before >four; gmvqzip decompress s.gmvq -o /dev/stdout >>four\n"
             "gmvqzip compress <(cat img.png) >five\n"
             "cat img.png | gmvqzip compress /dev/stdin >six\n"
             "gmvqzip decompress s.gmvq --format ppm -o /dev/fd/1 | head -c 2",
@@ -175,15 +177,15 @@ class TestPipes:
             tiny_path,
         )
         assert (done.stderr, done.stdout) == (b"", b"P6")
-        for name, before in (
-            ("one", b""),
-            ("two", b""),
-            ("three", b""),
-            ("four", b"before\n"),
-            ("five", b""),
-            ("six", b""),
+        for name, content in (
+            ("one", png),
+            ("two", png),
+            ("three", png),
+            ("four", b"before\n" + png),
+            ("five", data),
+            ("six", data),
         ):
-            assert (picture.parent / name).read_bytes() == before + data, name
+            assert (picture.parent / name).read_bytes() == content, name
         assert not list(picture.parent.glob("*stdin*"))
 
     def test_a_named_pipe(self, cli: Cli, picture: Path, tiny: Codec) -> None:

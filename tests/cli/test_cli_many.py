@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmvqzip.cli.pipeline import Steps, run_steps
+from gmvqzip.cli.pipeline import Steps, results, run_steps
 from gmvqzip.cli.plan import Task
 from gmvqzip.cli.report import MANY, Report
 from gmvqzip.codec import Codec
 from gmvqzip.engines.staged import StagedNetwork
 
 Cli = Callable[..., Any]
-COUNT = 60
+COUNT = 44
 
 
 def shot(number: int) -> np.ndarray:
@@ -47,7 +48,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def compressed(tiny: Codec) -> dict[int, bytes]:
     """What the pictures of `tree` are in .gmvq files."""
-    return {number: tiny.compress(shot(number)) for number in range(COUNT)}
+    return {number: tiny.compress(shot(number), effort=1) for number in range(COUNT)}
 
 
 def outputs(folder: Path) -> dict[int, bytes]:
@@ -58,7 +59,7 @@ class TestBatches:
     @pytest.mark.parametrize("jobs", [1, 3])
     def test_a_tree(self, cli: Cli, tree: Path, tiny: Codec, compressed: dict[int, bytes], jobs: int) -> None:
         out = tree.with_name("out")
-        done = cli("compress", "-r", tree, "--output-dir", out, "-j", jobs, "--json")
+        done = cli("compress", "-r", tree, "-e", 1, "--output-dir", out, "-j", jobs, "--json")
         assert done.code == 0
         assert outputs(out) == compressed
         fields = [json.loads(line) for line in done.out.splitlines()]
@@ -95,7 +96,7 @@ class TestBatches:
         expected = {number: data for number, data in compressed.items() if number not in (11, 12)}
         (tree / "a" / "12.png").write_text("no picture")
         monkeypatch.setattr(StagedNetwork, "analyse", small)
-        done = cli("compress", "-r", tree, "-j", 2)
+        done = cli("compress", "-r", tree, "-e", 1, "-j", 2)
         assert done.code == 1
         assert outputs(tree) == expected
         lines = done.err.splitlines()
@@ -161,6 +162,27 @@ class TestHeld:
         assert (held, report.failures) == (0, 0)
 
 
+class Product:
+    """Something that a weak reference can watch."""
+
+
+def test_results_are_let_go(tmp_path: Path) -> None:
+    """Whoever takes them one by one holds few, however many there are."""
+    files = [tmp_path / f"{number:03}" for number in range(100)]
+    for path in files:
+        path.touch()
+    tasks = [Task(path.name, path, None) for path in files]
+    steps = Steps[Task, Product, Product](
+        lambda task: task, lambda _: 1, 1, lambda batch: [Product() for _ in batch], lambda _, product: product
+    )
+    taken: list[weakref.ref[Product]] = []
+    with results(tasks, steps, 2, lambda: None) as found:
+        for result in found:
+            taken.append(weakref.ref(result()))
+    assert len(taken) == 100
+    assert sum(reference() is not None for reference in taken[:-1]) <= 8
+
+
 # A signal comes at a sync in the middle. Each file takes two, and at most 16 files are at it; those behind it are slow.
 INTERRUPTED = """
 import itertools, os, sys, time
@@ -185,7 +207,7 @@ class TestGoingOn:
         self, tree: Path, compressed: dict[int, bytes], tiny_path: Path, number: int
     ) -> None:
         out = tree.with_name("out")
-        arguments = ["compress", "-r", str(tree), "--output-dir", str(out), "--jobs", "2"]
+        arguments = ["compress", "-r", str(tree), "-e", "1", "--output-dir", str(out), "--jobs", "2"]
         environment = {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent)}
         command = [sys.executable, "-c", INTERRUPTED, str(int(number)), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, check=False)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gmvqzip.cli.plan import image_to_gmvq, swap_suffix
-from gmvqzip.cli.report import safe_name
+from gmvqzip.errors import safe_name
 
 Cli = Callable[..., Any]
 

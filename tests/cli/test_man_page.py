@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from gmvqzip.cli.app import app
+from gmvqzip.cli.commands import command_line
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "gmvqzip.1"
@@ -66,7 +66,7 @@ def test_the_check_tells(make_man: ModuleType, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_every_command_and_option_is_listed() -> None:
-    commands, texts = every_command(typer.main.get_command(app)), chapters()
+    commands, texts = every_command(typer.main.get_command(command_line())), chapters()
     assert set(texts) == set(commands)
     assert {"gmvqzip compress", "gmvqzip models show"} <= set(texts)
     for name, command in commands.items():

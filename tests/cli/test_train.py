@@ -327,7 +327,7 @@ class TestRefusals:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         outcome = cli(*ARGUMENTS[:-1], "cuda")
         assert outcome.code == 1
-        assert outcome.err == "gmvqzip: no CUDA device here; use --device cpu or auto\n"
+        assert outcome.err == "gmvqzip: no CUDA device was found: use --device cpu or auto\n"
 
     def test_no_picture_can_be_read(self, place: Path, cli: Cli) -> None:
         (place / "bad").mkdir()

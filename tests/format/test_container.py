@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gmvqzip.errors import FormatError
 from gmvqzip.format.checksum import crc8
-from gmvqzip.format.container import describe, pack, read_header, unpack
+from gmvqzip.format.container import pack, read_header, unpack
 from gmvqzip.format.limits import MAX_HALVINGS, MAX_HEADER_BYTES, MAX_PIXELS, MAX_SIDE
 
 BASE: dict[str, Any] = {
@@ -228,21 +228,6 @@ def test_unknown_sections() -> None:
 def test_writer_refuses_what_does_not_fit(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FormatError, match=message):
         file(**changes)
-
-
-def test_description_for_people() -> None:
-    assert describe(read_header(file(gray=True, sections={1: b""}))[0]) == [
-        ("version", "1"),
-        ("form", "long"),
-        ("gray", "yes"),
-        ("sections", "yes"),
-        ("model id", "01234567"),
-        ("width", "300"),
-        ("height", "7"),
-        ("quality", "42"),
-        ("codes check", "deadbeef"),
-    ]
-    assert dict(describe(read_header(file(width=1, codes_crc32=7))[0]))["codes check"] == "0007"
 
 
 def test_the_room_needs_the_standard_library_only() -> None:

@@ -74,7 +74,7 @@ def seal_container(data: bytes) -> bytes:
 
 
 def run_container(data: bytes) -> None:
-    container.describe(container.read_header(data[:MAX_HEADER_BYTES])[0])
+    container.read_header(data[:MAX_HEADER_BYTES])
     read_extras(container.unpack(data, max_pixels=CODE_PIXELS))
 
 

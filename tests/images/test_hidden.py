@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gmvqzip.images.hidden import fill_hidden
-from gmvqzip.images.preparing import read_prepared
+from gmvqzip.images.preparing import fill_hidden, read_prepared
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))

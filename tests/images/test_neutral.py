@@ -12,8 +12,7 @@ from PIL import Image
 
 import gmvqzip.pillow  # noqa: F401
 from gmvqzip.codec import Codec
-from gmvqzip.images.neutral import as_gray
-from gmvqzip.images.preparing import read_prepared
+from gmvqzip.images.preparing import as_gray, read_prepared
 
 RNG = np.random.default_rng(7)
 

@@ -13,10 +13,10 @@ from tiny_hyperprior import smooth
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec
 from gmvqzip.errors import ImageError
+from gmvqzip.images.page import data_uri
 from gmvqzip.images.pixels import Picture
-from gmvqzip.view.heat import heat
-from gmvqzip.view.page import BARS, Seen, page, picture_uri
-from gmvqzip.view.parts import parts, steps, together
+from gmvqzip.view.page import BARS, Seen, page
+from gmvqzip.view.parts import heat, parts, steps, together
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -125,14 +125,14 @@ def test_transparency_profile_and_sections(tiny: Codec) -> None:
 @pytest.mark.parametrize("icc", [None, b"a gray profile"])
 def test_gray(icc: bytes | None) -> None:
     levels = smooth(9, 12)[:, :, :1].repeat(3, 2)
-    uri = picture_uri(Picture(levels, gray=True, icc=icc))
+    uri = data_uri(Picture(levels, gray=True, icc=icc))
     assert (pixels_of(uri) == levels).all()
     assert uri.startswith("data:image/png") == (icc is not None)
 
 
 def test_without_webp_there_is_png(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "check", lambda name: False)
-    assert picture_uri(Picture(smooth(9, 12))).startswith("data:image/png")
+    assert data_uri(Picture(smooth(9, 12))).startswith("data:image/png")
 
 
 def test_names_are_harmless_and_figures_told(staged: Seen) -> None:

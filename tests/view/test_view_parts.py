@@ -12,8 +12,7 @@ from tiny_hyperprior import CONFIG, smooth
 from gmvqzip.codec import Codec
 from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.codes import Codes
-from gmvqzip.view.heat import COLOURS, gradient, heat
-from gmvqzip.view.parts import Part, parts, steps, together, usage
+from gmvqzip.view.parts import COLOURS, Part, gradient, heat, parts, steps, together, usage
 
 
 @pytest.fixture(scope="module")
