@@ -42,6 +42,10 @@ class TrainingError(GmvqError):
     """Training cannot start or go on: missing data, foreign checkpoint, a loss that is not finite."""
 
 
+class DivergedError(TrainingError):
+    """The loss of a training is not finite."""
+
+
 class OutputError(GmvqError):
     """An output cannot be written: it exists, is a directory, is the input itself, or the file system refuses."""
 

@@ -46,7 +46,7 @@ class RunOptions:
         str | None,
         typer.Option(
             "--preset",
-            help="cifar10, celeba, paper-cifar10, paper-celeba, photo, faces, staged or small.",
+            help="cifar10, celeba, those with paper- or compact- before them, photo, faces, staged or small.",
             metavar="NAME",
         ),
     ] = None

@@ -89,6 +89,7 @@ class Quantizer(nn.Module, ABC):
     settings: Any
     codebook: Tensor
     neutral: ClassVar[float] = 0.0  # the raw weight where none is given
+    fast = False  # whether a training step may make its sums over codes in bfloat16
 
     def __init__(self, codes: int, dimensions: int) -> None:
         super().__init__()
@@ -98,9 +99,11 @@ class Quantizer(nn.Module, ABC):
         """Quantise sites: as training does it in training mode, as the codec does it in evaluation.
 
         proxy: sites; raw_weights: [N, W], or as the proxy with W in the place of P, equal ones where there are none;
-        temperature: tau > 0 of a Gumbel-softmax. Float32 also under autocast. Evaluation changes no state, and
+        temperature: tau > 0 of a Gumbel-softmax. Float32 also under autocast; what is summed over codes in training,
+        probabilities times codewords and gradients, is in bfloat16 then. Evaluation changes no state, and
         `lookup(result.indices)` equals `result.quantised` bit for bit. Raises ValueError for other shapes.
         """
+        self.fast = torch.is_autocast_enabled(proxy.device.type)
         with torch.autocast(proxy.device.type, enabled=False):
             result = self._quantise(*self._rows(proxy, raw_weights), temperature)
         if proxy.dim() == 2:
@@ -214,12 +217,3 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     half = -0.5 * (codebook * codebook).sum(1)
     parts = [torch.addmm(half, points[part], codebook.t()).argmax(1) for part in row_blocks(len(points), len(codebook))]
     return torch.cat(parts)
-
-
-def gumbel_softmax(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    """y = softmax((l + g) / tau), g standard Gumbel noise (arXiv 1611.01144, eq. 2).
-
-    logits: [N, K]; uniform: [N, K], numbers in [0, 1) from which g is made, in their place. Returns [N, K].
-    """
-    gumbel = uniform.clamp_min_(torch.finfo(logits.dtype).tiny).log_().neg_().log_().neg_()
-    return ((logits + gumbel) / temperature).softmax(1)

@@ -60,10 +60,14 @@ class _MapCodes(torch.autograd.Function):
 
 def _argmax(scores: Tensor) -> Tensor:
     """`scores.argmax(2)`, the first of equals; on a processor in half of that one's time."""
-    below = scores - scores.amax(2, keepdim=True)  # zero at the largest alone
-    places = torch.arange(scores.shape[2], dtype=scores.dtype, device=scores.device)
-    found = -torch.add(-places, below, alpha=_FAR).amax(2)
-    return found.long().clamp_(0, len(places) - 1)  # where scores are not finite, there is none
+    return first_zero(scores - scores.amax(2, keepdim=True))
+
+
+def first_zero(below: Tensor) -> Tensor:
+    """The first place [...] along the last axis at which numbers [..., K], all others below zero, are zero."""
+    places = torch.arange(below.shape[-1], dtype=below.dtype, device=below.device)
+    found = -torch.add(-places, below, alpha=_FAR).amax(-1)
+    return found.long().clamp_(0, len(places) - 1)  # where numbers are not finite, there is none
 
 
 def _parts(features: Tensor, sides: Tensor) -> Iterator[tuple[slice, slice]]:

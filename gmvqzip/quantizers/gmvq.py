@@ -28,8 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.quantizers import ranks
-from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings, gumbel_softmax, row_blocks
+from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
+from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
 _PRIOR_FLOOR = 1e-3  # share of the learned prior that is uniform, so that no code is lost for ever
 _MAX_PRECISION = 2.0**15  # a model file keeps it as a half float
@@ -73,16 +74,19 @@ class GMVQSettings(QuantizerSettings):
         return GMVQ(codes, dimensions, self)
 
 
-def gmvq_logits(proxy: Tensor, weights: Tensor, codebook: Tensor) -> Tensor:
-    """Logits of eq. (16) by two matrix products, never forming [N, K, L].
+def gmvq_factors(proxy: Tensor, weights: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, 2L] and [K, 2L], whose product is the logits of eq. (16) but for a number a site; [N, K, L] is never formed.
 
-    proxy: [N, L]; weights: [N, L] or [N, 1], positive; codebook: [K, L]. Returns [N, K].
+    proxy: [N, L]; weights: [N, L] or [N, 1], positive; codebook: [K, L].
     """
     weights = weights.expand_as(proxy)
-    weighted = weights * proxy
-    sides = torch.cat([weighted, weights], 1)  # [N, 2L]
-    codes = torch.cat([codebook, -0.5 * codebook * codebook], 1)  # [K, 2L]
-    return torch.addmm(-0.5 * (weighted * proxy).sum(1, keepdim=True), sides, codes.t())
+    return torch.cat([weights * proxy, weights], 1), torch.cat([codebook, -0.5 * codebook * codebook], 1)
+
+
+def gmvq_logits(proxy: Tensor, weights: Tensor, codebook: Tensor) -> Tensor:
+    """Logits [N, K] of eq. (16). Arguments as of `gmvq_factors`."""
+    sides, codes = gmvq_factors(proxy, weights, codebook)
+    return torch.addmm(-0.5 * (weights * proxy * proxy).sum(1, keepdim=True), sides, codes.t())
 
 
 def expected_distance(proxy: Tensor, probabilities: Tensor, codebook: Tensor) -> Tensor:
@@ -120,14 +124,46 @@ class GMVQ(Quantizer):
         return True
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
-        weights, (uniform, normal) = self._weights(raw_weights), self._draws(proxy)
-        blocks = [
-            self._block(proxy[part], weights[part], uniform[part], normal[part], temperature)
-            for part in row_blocks(len(proxy), self.codes)
-        ]
-        quantised, indices, distance, bits, posterior, conditional = zip(*blocks, strict=True)
-        sums = [torch.stack(part).sum(0) for part in (distance, bits, posterior, conditional)]
-        return self._result(torch.cat(quantised), torch.cat(indices), *sums)
+        weights = self._weights(raw_weights)
+        if self.training:
+            return self._trained(proxy, weights, temperature)
+        blocks = [self._evaluated(proxy[part], weights[part]) for part in row_blocks(len(proxy), self.codes)]
+        codes, *parts = zip(*blocks, strict=True)
+        indices = torch.cat(codes)
+        return self._result(self._lookup(indices), indices, *(torch.stack(part).sum(0) for part in parts))
+
+    def _trained(self, proxy: Tensor, weights: Tensor, temperature: float) -> QuantizerResult:
+        """A training step. proxy: [N, L]; weights: [N, L] or [N, 1], positive."""
+        settings = self.settings
+        sample = None
+        if settings.sampling == "gumbel":
+            words = self.codebook
+            if settings.noise:  # whose variance needs E_y ||mu_c||^2 besides
+                words = torch.cat([words, words.square().sum(1, keepdim=True)], 1)
+            sample = Sample(words, temperature, noise_places(len(proxy), proxy))
+        elif settings.sampling == "straight-through":
+            sample = Sample(self.codebook.detach(), temperature)
+        normal = ranks.randn(proxy.shape, proxy) if settings.noise else None
+        found = soft_codes(
+            *gmvq_factors(proxy, weights, self.codebook),
+            self.log_prior,
+            points=proxy,
+            words=self.codebook,
+            sample=sample,
+            fast=self.fast and not settings.noise,  # its variance is a small difference of large numbers
+        )
+        if settings.sampling == "gumbel":
+            quantised = found.mixed[:, : self.dimensions]
+            square = (proxy * (proxy - 2 * quantised)).sum(1) + found.mixed[:, -1]
+        else:
+            mean = proxy if sample is None else found.mixed
+            code = self._lookup(found.indices)
+            square = (proxy - code).square().sum(1)
+            quantised = code + (mean - mean.detach())
+        if normal is not None:
+            quantised = quantised + self.noise(square, normal)
+        negentropy = found.negentropy if settings.conditional else found.negentropy.detach()
+        return self._result(quantised, found.indices, found.distance, found.posterior, -negentropy)
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         weights = self._weights(raw_weights)
@@ -140,55 +176,16 @@ class GMVQ(Quantizer):
             raw_weights = torch.zeros_like(raw_weights)
         return self.precision.to(raw_weights.dtype) * F.softplus(raw_weights)
 
-    def _draws(self, proxy: Tensor) -> tuple[Tensor, Tensor]:
-        """Uniform numbers [N, K] of a Gumbel sample and normal ones [N, L] of the noise, [N, 0] where none are needed.
-
-        For all sites at once, so that they depend neither on blocks nor on the number of processes.
-        """
-        sampled, noisy = self.training and self.settings.sampling == "gumbel", self.training and self.settings.noise
-        uniform = ranks.rand((len(proxy), self.codes if sampled else 0), proxy)
-        return uniform, ranks.randn((len(proxy), self.dimensions if noisy else 0), proxy)
-
     def _logits(self, proxy: Tensor, weights: Tensor) -> Tensor:
         return gmvq_logits(proxy, weights, self.codebook) + self.log_prior
 
-    def _block(
-        self, proxy: Tensor, weights: Tensor, uniform: Tensor, normal: Tensor, temperature: float
-    ) -> tuple[Tensor, ...]:
-        """One block of sites: quantised, indices, and sums over sites of distance, bits, q(c|x) [K] and H(q(c|x)).
-
-        uniform, normal: what `_draws` gave for these sites.
-        """
+    def _evaluated(self, proxy: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+        """One block of sites: indices, and sums over sites of the distance, q(c|x) [K] and H(q(c|x))."""
         logits = self._logits(proxy, weights)
         log_posterior = logits.log_softmax(1)
         posterior = log_posterior.exp()
         distance = expected_distance(proxy, posterior, self.codebook).sum()
-        bits = -(posterior @ self.log_prior.log_softmax(0)).sum() / math.log(2)
-        log_terms = (
-            (posterior, log_posterior) if self.settings.conditional else (posterior.detach(), log_posterior.detach())
-        )
-        conditional = -(log_terms[0] * log_terms[1]).sum()
-        if not self.training:
-            indices = logits.argmax(1)
-            return self._lookup(indices), indices, distance, bits, posterior.sum(0), conditional
-        if self.settings.sampling == "gumbel":
-            sample = gumbel_softmax(logits, uniform, temperature)
-            indices = sample.argmax(1)
-            quantised = sample @ self.codebook
-            square = expected_distance(proxy, sample, self.codebook) if self.settings.noise else None
-        else:
-            indices = logits.argmax(1)
-            quantised = self._lookup(indices)
-            square = ((proxy - quantised) ** 2).sum(1) if self.settings.noise else None
-            if self.settings.sampling == "identity":
-                mean = proxy
-            else:
-                relaxed = posterior if temperature == 1.0 else (logits / temperature).softmax(1)
-                mean = relaxed @ self.codebook.detach()
-            quantised = quantised + (mean - mean.detach())
-        if square is not None:
-            quantised = quantised + self.noise(square, normal)
-        return quantised, indices, distance, bits, posterior.sum(0), conditional
+        return logits.argmax(1), distance, posterior.sum(0), -(posterior * log_posterior).sum()
 
     def noise(self, square_distance: Tensor, normal: Tensor) -> Tensor:
         """The adaptive noise of eq. (18): variance ||z_hat - mu_c||^2 / (2 s^2 L) in each dimension.
@@ -204,11 +201,11 @@ class GMVQ(Quantizer):
         quantised: Tensor,
         indices: Tensor,
         distance: Tensor,
-        bits: Tensor,
         posterior: Tensor,
         conditional: Tensor,
     ) -> QuantizerResult:
         settings = self.settings
+        bits = -(posterior @ self.log_prior.log_softmax(0)) / math.log(2)
         sums = torch.cat([torch.stack([distance / self.dimensions, bits, conditional]), posterior])
         means = ranks.mean(sums / len(indices))  # over all sites of the batch
         (distance, bits, conditional), aggregated = means[:3], means[3:]  # q_bar [K]

@@ -18,16 +18,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import (
     UNIT_RAW,
     PlainForm,
     Quantizer,
     QuantizerSettings,
-    gumbel_softmax,
     row_blocks,
 )
 from gmvqzip.quantizers.result import QuantizerResult, soft_result
+from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
 _ZERO_RAW = -60.0  # the raw weight of a dimension that has no say: its softplus is 1e-26
 
@@ -62,25 +61,26 @@ class GumbelVQ(Quantizer):
         self.codebook = nn.Parameter(torch.randn(codes, dimensions))
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
-        uniform = ranks.rand((len(proxy), self.codes if self.training else 0), proxy)
-        parts = [self._block(proxy[part], uniform[part], temperature) for part in row_blocks(len(proxy), self.codes)]
-        quantised, indices, posterior, negentropy = zip(*parts, strict=True)
-        information = torch.stack(negentropy).sum(0) / len(proxy)
+        if self.training:
+            sample = Sample(self.codebook, temperature, noise_places(len(proxy), proxy))
+            found = soft_codes(proxy, None, sample=sample, fast=self.fast)
+            words, indices, posterior, negentropy = found.mixed, found.indices, found.posterior, found.negentropy
+        else:
+            blocks = [self._evaluated(proxy[part]) for part in row_blocks(len(proxy), self.codes)]
+            codes, *parts = zip(*blocks, strict=True)
+            indices = torch.cat(codes)
+            words = self._lookup(indices)
+            posterior, negentropy = (torch.stack(part).sum(0) for part in parts)
+        information = negentropy / len(proxy)
         divergence = information + math.log(self.codes)
         terms = {"divergence": divergence, "conditional_entropy": -information.detach()}
-        aggregated = torch.stack(posterior).sum(0) / len(proxy)
-        return soft_result(torch.cat(quantised), torch.cat(indices), self.settings.kl * divergence, terms, aggregated)
+        return soft_result(words, indices, self.settings.kl * divergence, terms, posterior / len(proxy))
 
-    def _block(self, logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, ...]:
-        """Of one block of sites: codewords, indices, and the sums over sites of q(c | x) [K] and of sum_c q ln q."""
+    def _evaluated(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of one block of sites: indices, and the sums over sites of q(c | x) [K] and of sum_c q ln q."""
         log_posterior = logits.log_softmax(1)
         posterior = log_posterior.exp()
-        sums = posterior.detach().sum(0), (posterior * log_posterior).sum()
-        if not self.training:
-            indices = logits.argmax(1)
-            return self._lookup(indices), indices, *sums
-        sample = gumbel_softmax(logits, uniform, temperature)
-        return sample @ self.codebook, sample.argmax(1), *sums
+        return logits.argmax(1), posterior.sum(0), (posterior * log_posterior).sum()
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         return proxy.argmax(1)

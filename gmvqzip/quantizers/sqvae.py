@@ -26,18 +26,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gmvqzip.quantizers import ranks
 from gmvqzip.quantizers.base import (
     PlainForm,
     Quantizer,
     QuantizerSettings,
-    gumbel_softmax,
     nearest,
     nearest_form,
     row_blocks,
 )
 from gmvqzip.quantizers.gmvq import kmeans
 from gmvqzip.quantizers.result import QuantizerResult, soft_result
+from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
 VARIANCES = ("shared", "site")
 
@@ -99,14 +98,22 @@ class SQVAE(Quantizer):
         return self.settings.kmeans
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:
-        precision = self.precision(raw_weights).expand(len(proxy), 1)
-        uniform = ranks.rand((len(proxy), self.codes if self.training else 0), proxy)
-        parts = [
-            self._block(proxy[p], precision[p], uniform[p], temperature) for p in row_blocks(len(proxy), self.codes)
-        ]
-        quantised, indices, posterior, negentropy = zip(*parts, strict=True)
-        words = torch.cat(quantised)
-        information = torch.stack(negentropy).sum(0) / len(proxy)
+        precision = self.precision(raw_weights)
+        if self.training:
+            found = soft_codes(
+                *self._factors(proxy, precision),
+                sample=Sample(self.codebook, temperature, noise_places(len(proxy), proxy)),
+                fast=self.fast,
+            )
+            words, indices, posterior, negentropy = found.mixed, found.indices, found.posterior, found.negentropy
+        else:
+            precision = precision.expand(len(proxy), 1)
+            blocks = [self._evaluated(proxy[p], precision[p]) for p in row_blocks(len(proxy), self.codes)]
+            codes, *parts = zip(*blocks, strict=True)
+            indices = torch.cat(codes)
+            words = self._lookup(indices)
+            posterior, negentropy = (torch.stack(part).sum(0) for part in parts)
+        information = negentropy / len(proxy)
         distance = ((proxy - words) ** 2).sum(1, keepdim=True)
         terms = {
             "distance": distance.mean() / self.dimensions,
@@ -114,20 +121,21 @@ class SQVAE(Quantizer):
             "conditional_entropy": -information.detach(),
         }
         loss = self.settings.weight * (information + terms["continuous"])
-        aggregated = torch.stack(posterior).sum(0) / len(proxy)
-        return soft_result(words, torch.cat(indices), loss, terms, aggregated)
+        return soft_result(words, indices, loss, terms, posterior / len(proxy))
 
-    def _block(self, proxy: Tensor, precision: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, ...]:
-        """Of one block of sites: codewords, indices, and the sums over sites of q(k | z) [K] and of sum_k q ln q."""
-        logits = self.logits(proxy, precision)
-        log_posterior = logits.log_softmax(1)
+    def _factors(self, proxy: Tensor, precision: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Sides, codes and bias of `soft_codes`, whose logits are those of `logits` but for a number a site."""
+        square = (self.codebook**2).sum(1)
+        if len(precision) == 1:
+            return 2 * precision * proxy, self.codebook, -precision[0] * square
+        sides = torch.cat([2 * precision * proxy, precision], 1)
+        return sides, torch.cat([self.codebook, -square[:, None]], 1), None
+
+    def _evaluated(self, proxy: Tensor, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of one block of sites: indices, and the sums over sites of q(k | z) [K] and of sum_k q ln q."""
+        log_posterior = self.logits(proxy, precision).log_softmax(1)
         posterior = log_posterior.exp()
-        sums = posterior.detach().sum(0), (posterior * log_posterior).sum()
-        if not self.training:
-            indices = nearest(proxy, self.codebook)
-            return self._lookup(indices), indices, *sums
-        sample = gumbel_softmax(logits, uniform, temperature)
-        return sample @ self.codebook, sample.argmax(1), *sums
+        return nearest(proxy, self.codebook), posterior.sum(0), (posterior * log_posterior).sum()
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         return nearest(proxy, self.codebook)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmvqzip.errors import TrainingError
+from gmvqzip.errors import DivergedError
 from gmvqzip.models.distortion import PEAK, eye_distortion
 from gmvqzip.models.hyperprior import HyperpriorModel
 from gmvqzip.models.quality import SECOND
@@ -194,7 +194,7 @@ class HyperpriorTrainer(TrainingLoop):
         if outlier:
             self._typical *= 1.05  # who stays high becomes typical
             if self._skipped > 100 + self.step // 20 or (not np.isfinite(value) and self.step <= _OUTLIER_FROM):
-                raise TrainingError(
+                raise DivergedError(
                     f"the loss is not finite at step {self.step}; the last checkpoint is kept: resume with lower rates"
                 )
         else:

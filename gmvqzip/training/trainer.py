@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmvqzip.errors import TrainingError
+from gmvqzip.errors import DivergedError
 from gmvqzip.models.network import OPEN, QUANTISE, SKIP, NetworkOutput, StagedAutoencoder
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.quantizers import GMVQ, ranks
@@ -94,7 +94,7 @@ class Trainer(TrainingLoop):
         ranks.average_gradients(self.network.parameters())
         value = float(ranks.mean(loss.detach()))
         if not np.isfinite(value):
-            raise TrainingError(
+            raise DivergedError(
                 f"the loss is not finite at step {self.step}; the last checkpoint is kept: resume with lower rates"
             )
         self._collect(output)

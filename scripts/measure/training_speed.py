@@ -1,6 +1,7 @@
 """Pictures per second of training steps, and what each part of a step takes; on request beside another checkout.
 
     python scripts/measure/training_speed.py [--preset photo] [--data DIR] [--steps 30] [--precision auto] [--threads 2]
+    python scripts/measure/training_speed.py --preset compact-cifar10 --quantizer vqvae     # a row of the paper's table
     python scripts/measure/training_speed.py --against ../before        # steps of that tree, by turns with this one's
 
 Steps are those of the middle of a run, from random weights, the running average included; those of a hyperprior
@@ -98,10 +99,12 @@ def made_trainer(options: argparse.Namespace, folder: Path) -> Any:
     from gmvqzip.training.datasets import load_dataset
     from gmvqzip.training.hyperprior import HyperpriorTrainer
     from gmvqzip.training.imagesets import UniformSet
+    from gmvqzip.training.methods import with_quantizer
     from gmvqzip.training.presets import preset
     from gmvqzip.training.trainer import Trainer
 
     config = preset(options.preset).with_length(steps=20_000, epochs=None, seconds=None)
+    config = with_quantizer(config, options.quantizer) if options.quantizer else config
     config = replace(config, precision=options.precision, batch_size=options.batch_size or config.batch_size)
     config = replace(
         config, muon_rate=1e-6, adam_rate=1e-6
@@ -164,6 +167,7 @@ class Worker:
         command += ["--device", options.device, "--threads", str(options.threads)]
         command += ["--batch-size", str(options.batch_size)] if options.batch_size else []
         command += ["--data", str(options.data)] if options.data else []
+        command += ["--quantizer", options.quantizer] if options.quantizer else []
         environment = os.environ | {"PYTHONPATH": str(tree)}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -225,6 +229,7 @@ def main() -> None:
     """Measure one preset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="photo")
+    parser.add_argument("--quantizer", help="in the place of the preset's, as `gmvqzip train` takes it")
     parser.add_argument("--data", type=Path, help="pictures: a folder, or what the preset's data set wants")
     parser.add_argument("--steps", type=int, default=30, help="of each kind")
     parser.add_argument("--batch-size", type=int, help="in the place of the preset's")
@@ -252,7 +257,7 @@ def main() -> None:
             options.precision = "bf16" if chosen.convolutions else "fp32"
         workers["other"] = Worker(options.against.resolve(), options)
     report: dict[str, Any] = {"preset": options.preset, "device": options.device, "threads": options.threads}
-    report["precision"] = str(chosen)
+    report |= {"quantizer": options.quantizer, "precision": str(chosen)}
     hyperprior = isinstance(preset(options.preset).network, HyperpriorConfig)
     report["scalar" if hyperprior else "codes"] = measured(workers, options.steps)
     if hyperprior:

@@ -12,6 +12,7 @@ from gmvqzip.training.methods import with_quantizer
 from gmvqzip.training.presets import preset
 
 PRESETS = {"cifar10": "paper-cifar10", "celeba128": "paper-celeba"}
+COMPACT = {"cifar10": "compact-cifar10", "celeba128": "compact-celeba"}  # of the experiment `paper`, full_length.py's
 PRIOR_IMAGES = {"cifar10": 8192, "celeba128": 512}  # of the training part, 512 codes for each entry of a table
 
 
@@ -138,6 +139,14 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
         "wasserstein, matching 0.5": Row("wasserstein", changes={"quantizer.matching": 0.5}),
         "wasserstein, matching 50": Row("wasserstein", changes={"quantizer.matching": 50.0}),
     },
+    "paper": _named(
+        "vqvae", "gmvq", "gmvq+entropy", "vqvae+replace", "vqvae+l2", "sqvae", "gumbel", "gmvq+identity", "wasserstein",
+        "mvq",
+    ) | {f"gmvq, gamma {weight:g}": _gmvq(quantizer__gamma=weight) for weight in (0.0, 0.005, 0.05, 0.2)} | {
+        "gmvq, noise of eq. 18": _gmvq(quantizer__noise=True),
+        "gmvq, plain ELBO": _gmvq(quantizer__gamma=0.0, quantizer__conditional=0.02),
+        "vqvae, weights as published, random start": SWEEPS["vqvae, commitment 1.58, kmeans False"],
+    },
     "sweeps": SWEEPS,
     "entropy": {
         f"gamma={weight:g}": _gmvq(quantizer__gamma=weight, sharpness=1.0)
@@ -179,11 +188,13 @@ EXPERIMENTS: dict[str, dict[str, Row]] = {
 }  # fmt: skip
 
 
-def configured(kind: str, row: Row, changes: dict[str, Any], seed: int, length: dict[str, Any]) -> TrainConfig:
+def configured(
+    kind: str, row: Row, changes: dict[str, Any], seed: int, length: dict[str, Any], presets: dict[str, str] = PRESETS
+) -> TrainConfig:
     """The configuration of a run. Raises TrainingError for an unknown field, or a value that does not fit."""
-    base = preset(PRESETS[kind])
+    base = preset(presets[kind])
     if not isinstance(base.network, NetworkConfig):
-        raise TrainingError(f"preset {PRESETS[kind]} is not of a staged network")
+        raise TrainingError(f"preset {presets[kind]} is not of a staged network")
     if row.codes:
         grids = tuple(replace(grid, codes=row.codes) for grid in base.network.grids)
         base = replace(base, network=replace(base.network, grids=grids))

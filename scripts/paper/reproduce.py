@@ -68,6 +68,7 @@ BOX_PICTURES = 1000  # at most, for the quantiles of their errors
 REFINED_PIXELS = 1 << 19  # at most, of pictures whose codes are refined
 FIRST_CHOICE = 1  # the effort at which codes are the quantiser's own choice
 SOFT_BATCH = 256  # pictures over which the paper's perplexity is taken
+MODEL = "model.safetensors"
 _LINE_SECONDS = 60.0
 
 
@@ -202,13 +203,22 @@ class Stop(Stopping):
         signal.signal(number, signal.SIG_DFL)
 
 
-def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: argparse.Namespace, stop: Stop) -> bool:
-    """Train, measure and record one run. Returns False where it was asked to stop."""
-    device = torch.device(options.device)
-    name = re.sub(r"[^A-Za-z0-9.+=-]+", "-", json.dumps(key, sort_keys=True)).strip("-")[:180]
-    folder = options.results.with_suffix("") / name
-    model = folder / "model.safetensors"
-    told, started = time.monotonic(), time.monotonic()
+def trained(
+    key: dict[str, Any],
+    config: TrainConfig,
+    data: DataSplits,
+    folder: Path,
+    device: str,
+    stop: Stopping,
+    *,
+    files: int | None = None,
+) -> dict[str, Any] | None:
+    """Train in `folder`, from its last checkpoint where it has one; the record, or None where asked to stop.
+
+    Without a test part what is known of validation pictures is measured alone. The model stays in the folder.
+    """
+    where, model, started = torch.device(device), folder / MODEL, time.monotonic()
+    told = started
 
     def on_step(record: Any, trainer: Any) -> None:
         nonlocal told
@@ -218,17 +228,17 @@ def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: arg
 
     callbacks = RunCallbacks(print, on_step, lambda step, summary: None, stop)
     card = train_model(
-        key["row"], config, data, output=model, folder=folder, device=device, resume=bool(checkpoints(folder)), note="",
+        key["row"], config, data, output=model, folder=folder, device=where, resume=bool(checkpoints(folder)), note="",
         callbacks=callbacks,
     )  # fmt: skip
     if card is None:
-        return False
-    trainer = Trainer(config, data.train, folder, device)
+        return None
+    trainer = Trainer(config, data.train, folder, where)
     trainer.resume()
-    codec = Codec(registry.read_info(model), options.device)
+    codec = Codec(registry.read_info(model), device)
     record = key | {
         "settings": config.to_dict(),
-        "hardware": hardware(device),
+        "hardware": hardware(where),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps_done": trainer.step,
         "epochs_done": trainer.step * config.batch_size / len(data.train),
@@ -237,8 +247,26 @@ def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: arg
         "model_id": codec.model_id,
         "model_bytes": model.stat().st_size,
     }
-    record |= measure(trainer, codec, data, card, options.files)
-    append(options.results, record | {"seconds_in_all": round(time.monotonic() - started, 3)})
+    held_back = card["results"]["validation"]
+    record["validation"] = {
+        "pictures": held_back["pictures"],
+        "mse": held_back["mse"],
+        "perplexity_hard": held_back["perplexity_hard"][0],
+        "utilisation": held_back["utilisation"][0],
+    }
+    if data.test is not None:
+        record |= measure(trainer, codec, data, card, files)
+    return record | {"seconds_in_all": round(time.monotonic() - started, 3)}
+
+
+def run(key: dict[str, Any], config: TrainConfig, data: DataSplits, options: argparse.Namespace, stop: Stop) -> bool:
+    """Train, measure and record one run. Returns False where it was asked to stop."""
+    name = re.sub(r"[^A-Za-z0-9.+=-]+", "-", json.dumps(key, sort_keys=True)).strip("-")[:180]
+    folder = options.results.with_suffix("") / name
+    record = trained(key, config, data, folder, options.device, stop, files=options.files)
+    if record is None:
+        return False
+    append(options.results, record)
     print(f"  {describe(record)}", flush=True)
     if not options.keep:
         shutil.rmtree(folder)
@@ -271,7 +299,7 @@ def change(text: str) -> tuple[str, Any]:
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("experiment", choices=[name for name in EXPERIMENTS if name != "paper"])
     parser.add_argument("--set", dest="kind", choices=PRESETS, default="cifar10")
     parser.add_argument("--data", type=Path, required=True, help="where the data lie")
     parser.add_argument("--rows", nargs="+", help="only these rows; --list shows them")

@@ -21,6 +21,7 @@ from gmvqzip.models.integer import integer_tensors
 from gmvqzip.models.network import StagedAutoencoder
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import dump_model
+from gmvqzip.training.presets import preset
 
 SIDE = 64  # pixels
 
@@ -137,3 +138,15 @@ def test_a_file_that_is_gone(tiny_path: Path, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ModelError, match="cannot read"):
         cost(info)
+
+
+def test_the_network_of_the_papers_table(tmp_path: Path) -> None:
+    """5.4 kMAC a pixel in both directions, as docs/experiments/paper.md states it, and the search of 1024 codes."""
+    config = preset("compact-cifar10").network
+    assert isinstance(config, NetworkConfig)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(dump_model("a", StagedAutoencoder(config), [frequencies(np.ones(1024))], {}))
+    found, search = cost(read_info(path)), 2 * 1024 * 64 / 16 / 1000
+    assert (found.encode_kmac, found.decode_kmac) == pytest.approx((2.512 + search, 2.896))
+    assert config.stage_shapes(32, 32) == [(8, 8)]
+    assert config == preset("compact-celeba").network

@@ -218,7 +218,7 @@ class TestSampling:
             result = quantizer(proxy, raw, temperature=tau)
             distances.append(float((result.quantised - quantizer.lookup(result.indices)).detach().norm()))
         assert distances[0] > distances[1] > distances[2]
-        assert distances[2] < 0.05 * distances[0]
+        assert distances[2] < 0.25 * distances[0]
 
     def test_the_relaxed_sample_carries_gradient_to_all(self) -> None:
         quantizer, proxy, raw = drawn()

@@ -143,12 +143,3 @@ def test_nearest_is_the_smallest_distance() -> None:
     torch.manual_seed(0)
     points, codebook = torch.randn(200, 6).double(), torch.randn(30, 6).double()
     assert torch.equal(module.nearest(points, codebook), torch.cdist(points, codebook).argmin(1))
-
-
-def test_gumbel_softmax_samples_the_softmax() -> None:
-    torch.manual_seed(0)
-    logits = torch.tensor([0.0, 1.0, 2.5])
-    sample = module.gumbel_softmax(logits.expand(40_000, 3), torch.rand(40_000, 3), 0.3)
-    torch.testing.assert_close(sample.sum(1), torch.ones(40_000))
-    shares = torch.bincount(sample.argmax(1), minlength=3) / 40_000
-    torch.testing.assert_close(shares, logits.softmax(0), atol=0.01, rtol=0)

@@ -57,8 +57,8 @@ class TestRoundTrip:
     def test_unknown_preset_names_those_that_exist(self) -> None:
         with pytest.raises(
             TrainingError,
-            match="no preset 'huge'; there are paper-cifar10, paper-celeba, photo, trunk, faces, staged, small, "
-            "cifar10, celeba",
+            match="no preset 'huge'; there are paper-cifar10, paper-celeba, compact-cifar10, compact-celeba, photo, "
+            "trunk, faces, staged, small, cifar10, celeba",
         ):
             preset("huge")
 
