@@ -162,7 +162,7 @@ class TestPack:
 
     def test_an_empty_folder(self, cli: Cli, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
-        assert cli("pack", tmp_path / "in").code == 0
+        assert cli("pack", tmp_path / "in").code == 1
         assert files_in(tmp_path) == set()
 
     def test_two_pictures_of_one_name(self, cli: Cli, tree: Path, pixels: np.ndarray) -> None:
