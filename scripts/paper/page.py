@@ -22,7 +22,7 @@ from experiments import COMPACT
 from figures import draw_entropy
 from full_length import ADDED, LENDER, TABLE
 from reproduce import read_results
-from tables import COLUMNS, PUBLISHED
+from tables import COLUMNS, PUBLISHED, means
 
 from gmvqzip.images.files import atomic_write
 from gmvqzip.models.config import NetworkConfig
@@ -124,13 +124,7 @@ def _row(results: Results, name: str, columns: int) -> list[str]:
     if not runs:
         said = f"failed: {all_runs[0]['failed']}" if all_runs else NOT_YET
         return [name, *["-"] * 2, said, *["-"] * (columns - 5), end]
-    cells = [name, f"{runs[0]['rate']:g}", str(len(runs))]
-    for _, value, form in SHOWN:
-        found = [one for run in runs if (one := value(run)) is not None]
-        cells.append(format(mean(found), form) if found else "-")
-    if len(runs) > 1:
-        errors = [1000 * run["mse"] for run in runs]
-        cells[3] += f" ({min(errors):.3f} to {max(errors):.3f})"
+    cells = [name, f"{runs[0]['rate']:g}", str(len(runs)), *means(runs, SHOWN)]
     return [*cells, f"{mean(run['seconds_trained'] for run in runs) / 60:.0f}", end]
 
 

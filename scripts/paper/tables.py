@@ -58,18 +58,24 @@ COLUMNS: tuple[Column, ...] = (
 SHORT = ("MSE x 1000", "refined", "perplexity, soft", "codes used")
 
 
-def row_of(
-    name: str, runs: list[Run], published: dict[str, tuple[float, float]] | None, columns: Sequence[Column]
-) -> str:
-    """A row of the table. runs: those of the row that were finished or failed."""
-    done = [run for run in runs if "failed" not in run]
-    cells = [name]
+def means(done: Sequence[Run], columns: Sequence[Column]) -> list[str]:
+    """A cell of each column, mean over finished runs; in the first, the error's, their range besides."""
+    cells = []
     for _, value, form in columns:
         values = [found for run in done if (found := value(run)) is not None]
         cells.append(format(mean(values), form) if values else "-")
     if len(done) > 1:
         errors = [1000 * run["mse"] for run in done]
-        cells[1] += f" ({min(errors):.3f} to {max(errors):.3f})"
+        cells[0] += f" ({min(errors):.3f} to {max(errors):.3f})"
+    return cells
+
+
+def row_of(
+    name: str, runs: list[Run], published: dict[str, tuple[float, float]] | None, columns: Sequence[Column]
+) -> str:
+    """A row of the table. runs: those of the row that were finished or failed."""
+    done = [run for run in runs if "failed" not in run]
+    cells = [name, *means(done, columns)]
     cells.append(f"{mean(run['seconds_trained'] for run in done):.0f}" if done else f"failed: {runs[0]['failed']}")
     if published is not None:
         cells.append("{} / {}".format(*published[name]) if name in published else "-")
