@@ -140,7 +140,8 @@ class GMVQ(Quantizer):
             words = self.codebook
             if settings.noise:  # whose variance needs E_y ||mu_c||^2 besides
                 words = torch.cat([words, words.square().sum(1, keepdim=True)], 1)
-            sample = Sample(words, temperature, noise_places(len(proxy), proxy))
+            # in full, for the variance is a small difference of large numbers
+            sample = Sample(words, temperature, noise_places(len(proxy), proxy), exact=settings.noise)
         elif settings.sampling == "straight-through":
             sample = Sample(self.codebook.detach(), temperature)
         normal = ranks.randn(proxy.shape, proxy) if settings.noise else None
@@ -150,7 +151,7 @@ class GMVQ(Quantizer):
             points=proxy,
             words=self.codebook,
             sample=sample,
-            fast=self.fast and not settings.noise,  # its variance is a small difference of large numbers
+            fast=self.fast,
         )
         if settings.sampling == "gumbel":
             quantised = found.mixed[:, : self.dimensions]

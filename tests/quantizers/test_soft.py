@@ -137,3 +137,22 @@ def test_under_autocast_the_same_codes_and_nearly_the_same_gradients(name: str) 
     torch.testing.assert_close(exact.quantised, fast.quantised, atol=0.02, rtol=0.02)
     assert not torch.equal(slopes, others)
     assert float((slopes - others).norm()) < 0.01 * float(slopes.norm())
+
+
+@pytest.mark.parametrize("part", ["mixed", "distance"])
+def test_small_gradients_are_right_in_bfloat16(part: str) -> None:
+    """Far from zero, and where one code has nearly all the posterior: what the gradient is made of nearly cancels."""
+    torch.manual_seed(4)
+    words = torch.randn(64, 8) + 4
+    points = words[torch.randint(64, (300,))] + 0.3 * torch.randn(300, 8)
+    logits = -4 * torch.cdist(points, words).square()
+    inputs = [tensor.requires_grad_() for tensor in (logits, points, words)]
+    toward = torch.randn(300, 8)
+
+    def gradients(fast: bool) -> tuple[Tensor, ...]:
+        found = soft_codes(logits, None, points=points, words=words, sample=Sample(words, 0.7), fast=fast)
+        value = found.distance if part == "distance" else (found.mixed * toward).sum()
+        return torch.autograd.grad(value, inputs, materialize_grads=True)
+
+    for exact, fast in zip(gradients(False), gradients(True), strict=True):
+        assert float((exact - fast).norm()) <= 0.05 * float(exact.norm())
