@@ -176,7 +176,7 @@ class _SoftCodes(torch.autograd.Function):
                 out_mixing += samples[part].t() @ wanted
                 slope += _through_softmax((wanted @ small_mixing.t()).to(y.dtype), y).div_(ctx.temperature)
             out_bias += slope.sum(0)
-            if codes is None:
+            if small_codes is None:
                 out_sides[part] = slope
                 continue
             small = slope.to(product)
