@@ -16,8 +16,10 @@ from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import FormatError, ImageError, OutputError, safe_name
 from gmvqzip.format.source import read_bounded
+from gmvqzip.setting import rounds_of
 
 if TYPE_CHECKING:
+    from gmvqzip.codec import Codec
     from gmvqzip.images.pixels import Picture
 
 _HEAD_BYTES = 64  # more than any header: a foreign file is refused before the rest is read
@@ -68,22 +70,22 @@ def read_stdin() -> bytes:
     return read_bounded(sys.stdin.buffer, OutputError)
 
 
-def threads_for_jobs(threads: int | None, jobs: int) -> Callable[[], None]:
-    """What each of the threads that work at once calls first.
+def encoding_threads(codec: Codec, effort: int, threads: int | None, jobs: int) -> Callable[[], None]:
+    """What each of the threads that encode at once calls first.
 
-    threads: of torch, for each; where none are given, several jobs share those that it would use for one.
+    threads: for each; where none are given, several jobs share those that one would use.
     """
+    if (threads is None and jobs == 1) or not codec.engine.network.needs_torch(rounds_of(effort)):
+        return decoding_threads(threads, jobs)
     import torch
 
     from gmvqzip.engines.base import set_threads
 
-    if threads is None and jobs == 1:
-        return lambda: None
     return partial(set_threads, threads or max(1, torch.get_num_threads() // jobs))
 
 
 def decoding_threads(threads: int | None, jobs: int) -> Callable[[], None]:
-    """The same for decoders, which may do without torch."""
+    """The same for decoders, which do without torch."""
     from gmvqzip.blas import default_threads, set_threads
 
     if threads is None and jobs == 1:

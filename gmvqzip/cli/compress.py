@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import LeftAlone, check_cuda, deliver, prepare, read_picture, refuse_stream, threads_for_jobs
+from gmvqzip.cli.batch import LeftAlone, check_cuda, deliver, encoding_threads, prepare, read_picture, refuse_stream
 from gmvqzip.cli.naming import check_ending, namer
 from gmvqzip.cli.pipeline import Steps, run_steps
 from gmvqzip.cli.plan import (
@@ -232,7 +232,7 @@ def compress(
         report,
         jobs=running.jobs,
         what="compressing",
-        in_thread=threads_for_jobs(running.threads, running.jobs),
+        in_thread=encoding_threads(codec, rate.effort, running.threads, running.jobs),
     )
     return report.finish(total)
 

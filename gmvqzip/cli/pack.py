@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import read_gmvq, threads_for_jobs
+from gmvqzip.cli.batch import encoding_threads, read_gmvq
 from gmvqzip.cli.naming import check_ending
 from gmvqzip.cli.packing import add_encoded, add_finished, added, encoding_steps, member_fields
 from gmvqzip.cli.pipeline import results
@@ -161,7 +161,7 @@ def _pack(
                 effort=packed.effort,
                 max_pixels=max_pixels,
             )
-            in_thread = threads_for_jobs(running.threads, running.jobs)
+            in_thread = encoding_threads(codec, packed.effort, running.threads, running.jobs)
             encoded = stack.enter_context(results(new, steps, running.jobs, in_thread))
             every = added(new, encoded, partial(add_encoded, writer, codec), report)
         shown = list[Fields]()

@@ -49,7 +49,8 @@ def torch_device(name: str) -> torch.device:
 
 
 def without_torch(name: str) -> bool:
-    """Whether pictures are decoded by NumPy: on a processor, and where `auto` finds no driver of a GPU.
+    """Whether pictures are decoded, and encoded without a search, by NumPy: on a processor, and where `auto` finds no
+    driver of a GPU.
 
     Where torch is loaded already, it knows.
     """
@@ -65,7 +66,7 @@ def check_device(name: str) -> None:
 
 
 def set_threads(threads: int) -> None:
-    """Let torch, and the decoder in NumPy, use this many threads for one picture."""
+    """Let torch, and the networks in NumPy, use this many threads for one picture."""
     import torch
 
     torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import torch_device
+from gmvqzip.engines.base import without_torch
 from gmvqzip.engines.engine import Engine
 from gmvqzip.entropy.prior import Piece
 from gmvqzip.setting import Setting
@@ -17,7 +17,7 @@ _PIXELS = {"cpu": 1 << 18, "cuda": 1 << 22}  # of all pictures of a batch: enoug
 
 def batch_pixels(device: str) -> int:
     """Pixels of the pictures that go through a network together on a device: auto, cpu or cuda."""
-    return _PIXELS[torch_device(device).type]
+    return _PIXELS["cpu" if without_torch(device) else "cuda"]
 
 
 def analyse_all(engine: Engine, pictures: Sequence[NDArray[np.uint8]], setting: Setting) -> Iterator[tuple[int, Piece]]:

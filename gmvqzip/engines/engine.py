@@ -31,6 +31,9 @@ class Network(Protocol):
         gets other codes than alone, as good as those.
         """
 
+    def needs_torch(self, rounds: int) -> bool:
+        """Whether `analyse` needs torch for so many rounds of refinement, on this device."""
+
     def synthesise(self, latent: Any, quality: int) -> NDArray[np.float32]:
         """The picture [3, H, W], in [0, 1], of a decoded latent, or of a window of one; see `Piece`."""
 

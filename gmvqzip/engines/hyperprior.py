@@ -34,6 +34,7 @@ from gmvqzip.setting import Setting
 if TYPE_CHECKING:
     import torch
 
+    from gmvqzip.models.analysis import HyperpriorAnalysis
     from gmvqzip.models.distortion import Distortion
     from gmvqzip.models.transform import Transform
 
@@ -75,8 +76,16 @@ class HyperpriorNetwork:
 
         Latents of pixels around `inner` are taken as the analysis gives them.
         """
+        inner = inner or Box(0, 0, pixels.shape[2], pixels.shape[1])
+        if not self.needs_torch(setting.rounds):
+            latent, hyper = self._analysed(pixels, setting.quality)
+            return self._choose(*self._cut(latent, hyper, inner), setting, {})[0]
         with threads_for(pixels.size // 3):
-            return self._analyse(pixels, setting, inner or Box(0, 0, pixels.shape[2], pixels.shape[1]))
+            return self._analyse(pixels, setting, inner)
+
+    def needs_torch(self, rounds: int) -> bool:
+        """See `Network`."""
+        return rounds > 0 or not without_torch(self.device)
 
     def _analyse(self, pixels: NDArray[np.uint8], setting: Setting, inner: Box) -> list[Piece]:
         import torch
@@ -86,8 +95,7 @@ class HyperpriorNetwork:
         images = image_tensor(pixels, device)
         with torch.inference_mode(), full_precision(device):
             around, hyper_around = transform.analyse(images, position)
-        latent = _array(around[(..., *inner.cells(self.config.strides[-1]))])
-        hyper = _array(hyper_around[(..., *inner.cells(self.config.alignment))])
+        latent, hyper = self._cut(_array(around), _array(hyper_around), inner)
         memo: Memo = {}
         chosen, bits = self._choose(latent, hyper, setting, memo)
         if not setting.rounds:
@@ -106,6 +114,19 @@ class HyperpriorNetwork:
             return search.last(chosen)
         errors = self._errors(chosen, scene)
         return search.better(chosen, weight * errors + bits)
+
+    def _analysed(self, pixels: NDArray[np.uint8], quality: int) -> tuple[Floats, Floats]:
+        """Latents and hyper-latents of pictures [B, H, W, 3], by NumPy."""
+        from gmvqzip.models.analysis import load_analysis
+
+        analysis: HyperpriorAnalysis = self._once.get("analysis", lambda: load_analysis(self.info, self.config))
+        return analysis(pixels, (quality - 1) / (QUALITIES - 1))
+
+    def _cut(self, latent: Floats, hyper: Floats, inner: Box) -> tuple[Floats, Floats]:
+        """What is coded of latents and hyper-latents [B, H, W, C] of the pixels around `inner`."""
+        strides = self.config.strides[-1], self.config.alignment
+        latent, hyper = (x[(slice(None), *inner.cells(n))] for x, n in zip((latent, hyper), strides, strict=True))
+        return latent, hyper
 
     def _scene(self, images: torch.Tensor, around: torch.Tensor, inner: Box, quality: int) -> Scene:
         """What refinement of the codes of `inner` has to look at, of pictures and their latents [B, M, H, W]."""

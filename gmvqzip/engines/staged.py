@@ -46,6 +46,10 @@ class StagedNetwork:
             arrays = [stage.to("cpu", torch.int32).numpy() for stage in stages]
         return self._prior().follow(arrays, setting.quality)
 
+    def needs_torch(self, rounds: int) -> bool:
+        """See `Network`."""
+        return True
+
     def synthesise(self, latent: Stages, quality: int) -> NDArray[np.float32]:
         """Picture [3, H, W] of index arrays."""
         if without_torch(self.device):

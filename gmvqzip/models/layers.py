@@ -1,7 +1,7 @@
 """A network's convolutions, as its configuration describes them: what each is for, where it works, how far it looks.
 
 The networks in torch are made of these layers, which a test holds them to. A model's cost, its weights in a file, the
-receptive fields and NumPy's decoders go by this description. Standard library only.
+receptive fields and the networks in NumPy go by this description. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ class Layer:
     source: int = 0  # pixels between the sites of its inputs; 0: as those of its outputs
     shuffle: int = 1  # its outputs become so many sites along each axis
     used: float = 1.0  # part of its products that are needed
+
+    @property
+    def step(self) -> int:
+        """Sites of its inputs between two of its outputs, along each axis."""
+        return self.stride // (self.source or self.stride)
 
     @property
     def weights(self) -> int:

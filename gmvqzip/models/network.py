@@ -248,18 +248,24 @@ class StagedAutoencoder(nn.Module):
 
 
 class Modules:
-    """A network's modules, as `walks.Layers`."""
+    """A network's modules, as `walks.Layers`. ends: those whose outputs are float32, whatever they compute in."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, ends: Sequence[str] = ("final",)) -> None:
+        self.network, self.ends = network, ends
 
     def run(self, name: str, x: Tensor) -> Tensor:
         out: Tensor = self.called(name, self.network.get_submodule(name), x)
-        return out.float() if name == "final" else out
+        return out.float() if name in self.ends else out
 
     def called(self, name: str, module: nn.Module, x: Tensor) -> Tensor:
         out: Tensor = module(x)
         return out
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    def unshuffle(self, x: Tensor, factor: int) -> Tensor:
+        return F.pixel_unshuffle(x, factor).contiguous(memory_format=torch.channels_last)
 
     def shuffle(self, x: Tensor, factor: int) -> Tensor:
         return F.pixel_shuffle(x, factor).contiguous(memory_format=torch.channels_last)

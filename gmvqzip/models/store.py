@@ -181,25 +181,15 @@ def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
 
     wanted = network.state_dict()
     tensors = read_tensors(info, [_NETWORK + name for name in wanted])
-    scales = read_tensors(info, [_SCALE + name for name in wanted if tensors[_NETWORK + name].dtype == np.int8])
-    state = {}
     for name, value in wanted.items():
-        array, scale = tensors[_NETWORK + name], scales.get(_SCALE + name)
-        if array.shape != tuple(value.shape) or array.dtype not in (np.float16, np.float32, np.int8):
+        array = tensors[_NETWORK + name]
+        if array.shape != tuple(value.shape):
             raise ModelError(
                 f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name} {list(array.shape)}, "
                 f"but its configuration asks for {list(value.shape)}"
             )
-        if scale is not None and (scale.dtype != np.float32 or scale.shape != array.shape[:1]):
-            raise ModelError(
-                f"model {info.name!r} has a wrong tensor {_SCALE + name!r}: float32 [{len(array)}] expected"
-            )
-        with np.errstate(over="ignore", invalid="ignore"):  # refused below
-            weight = _unpacked(array, scale)
-        if not np.isfinite(weight).all():
-            raise ModelError(f"model {info.name!r} is damaged: {name!r} holds a value that is not finite")
-        state[name] = torch.from_numpy(weight)
-    network.load_state_dict(state, assign=True)
+    weights = _float_weights(info, {name: tensors[_NETWORK + name] for name in wanted})
+    network.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()}, assign=True)
     network.requires_grad_(False)
     network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -207,12 +197,23 @@ def load_weights(info: ModelInfo, network: nn.Module, device: str) -> None:
 def read_weights(info: ModelInfo, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.float32]]:
     """The float32 weights of a file that are wanted, by their names in a network; needs no torch. Raises ModelError."""
     found = read_tensors(info, None, prefix=_NETWORK, wanted=lambda key: wanted(key.removeprefix(_NETWORK)))
+    return _float_weights(info, {key.removeprefix(_NETWORK): array for key, array in found.items()})
+
+
+def _float_weights(info: ModelInfo, found: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, NDArray[np.float32]]:
+    """The float32 weights of tensors by their names in a network. Raises ModelError."""
+    scales = read_tensors(info, [_SCALE + name for name, array in found.items() if array.dtype == np.int8])
     weights = {}
-    for key, array in found.items():
-        name = key.removeprefix(_NETWORK)
-        if array.dtype not in (np.float16, np.float32):
-            raise ModelError(f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name}, of a decoder")
-        weights[name] = _unpacked(array, None)
+    for name, array in found.items():
+        if array.dtype not in (np.float16, np.float32, np.int8):
+            raise ModelError(f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name}")
+        scale = scales.get(_SCALE + name)
+        if scale is not None and (scale.dtype != np.float32 or scale.shape != array.shape[:1]):
+            raise ModelError(
+                f"model {info.name!r} has a wrong tensor {_SCALE + name!r}: float32 [{len(array)}] expected"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            weights[name] = _unpacked(array, scale)
         if not np.isfinite(weights[name]).all():
             raise ModelError(f"model {info.name!r} is damaged: {name!r} holds a value that is not finite")
     return weights

@@ -11,7 +11,7 @@ a short training of the network alone does not learn to carry: fine detail.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -65,33 +65,24 @@ class Analysis(nn.Module):
 
     def __init__(self, config: HyperpriorConfig) -> None:
         super().__init__()
-        top = config.channels[-1]
-        self.stride = config.strides[-1]
+        self.config = config
+        top, stride = config.channels[-1], config.strides[-1]
         self.encoder = Encoder(config, config.edge_kernel)
         self.films = nn.ModuleList([Modulation(w, distortions=config.distortions) for w in config.channels])
         self.latent = nn.Conv2d(top, config.latents, 1)
-        self.linear = LinearConv2d(3 * self.stride**2, config.latents, 1, bias=False) if config.linear else None
+        self.linear = LinearConv2d(3 * stride**2, config.latents, 1, bias=False) if config.linear else None
         if self.linear is not None:
             with torch.no_grad():
-                self.linear.weight.copy_(dct_basis(self.stride, config.latents)[:, :, None, None])
+                self.linear.weight.copy_(dct_basis(stride, config.latents)[:, :, None, None])
                 self.latent.weight.mul_(_SMALL)
         self.hyper_down = HyperConv2d(2, top, HYPER_WIDTH)
         self.hyper = EdgeConv2d(HYPER_WIDTH, config.hyper_latents, 1)
 
     def forward(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 3, H, W] -> latent without its gain [B, M, H/16, W/16], hyper-latent [B, Z, H/32, W/32]; float32."""
-        x = F.pixel_unshuffle(image - 0.5, self.encoder.patch).contiguous(memory_format=torch.channels_last)
-        x = self.encoder.stem(x)
-        for index, (level, film) in enumerate(zip(self.encoder.levels, self.films, strict=True)):
-            if index:
-                x = self.encoder.down[index - 1](x)
-            x = level(film(x, quality))
-        hyper = self.hyper(F.gelu(self.hyper_down(x), approximate="tanh"))
-        latent = self.latent(x).float()
-        if self.linear is not None:
-            blocks = F.pixel_unshuffle(image - 0.5, self.stride).contiguous(memory_format=torch.channels_last)
-            latent = latent + self.linear(blocks).float()
-        return latent, hyper.float()
+        modules = _Modules(self, quality, ("latent", "linear", "hyper"))
+        both: tuple[Tensor, Tensor] = walks.analyse(modules, self.config, image - 0.5)
+        return both
 
 
 class Synthesis(nn.Module):
@@ -130,7 +121,7 @@ class Synthesis(nn.Module):
 
     def at(self, quality: Tensor, *, fast: bool = False) -> Callable[[Tensor], Tensor]:
         """`forward` at a quality, for several latents: what depends on the quality alone is computed once."""
-        modules = _Modules(self, quality, fast=fast)
+        modules = _Modules(self, quality, ("final",), fast=fast)
 
         def synthesise(latent: Tensor) -> Tensor:
             image: Tensor = walks.synthesise(modules, self.config, latent)
@@ -140,10 +131,10 @@ class Synthesis(nn.Module):
 
 
 class _Modules(Modules):
-    """A synthesis' modules at a quality [B]."""
+    """A transform's modules at a quality [B]."""
 
-    def __init__(self, synthesis: Synthesis, quality: Tensor, *, fast: bool) -> None:
-        super().__init__(synthesis)
+    def __init__(self, network: nn.Module, quality: Tensor, ends: Sequence[str], *, fast: bool = False) -> None:
+        super().__init__(network, ends)
         self.quality, self.fast = quality, fast
         self._films: dict[str, tuple[Tensor, Tensor]] = {}
 

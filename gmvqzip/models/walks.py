@@ -1,4 +1,4 @@
-"""The order of a decoder's layers, without saying what computes them: torch's modules and NumPy's layers both walk it.
+"""The order of a network's layers, without saying what computes them: torch's modules and NumPy's layers both walk it.
 
 A layer's name is its module's, and so its tensors'.
 """
@@ -18,8 +18,14 @@ class Layers(Protocol):
     def run(self, name: str, x: Any) -> Any:
         """The output of a layer, or of a sequence of residual blocks."""
 
+    def gelu(self, x: Any) -> Any:
+        """What stands between the two layers of the hyper-analysis; x is not used again."""
+
     def shuffle(self, x: Any, factor: int) -> Any:
         """Channels of each site to factor x factor sites."""
+
+    def unshuffle(self, x: Any, factor: int) -> Any:
+        """factor x factor sites to channels of one, in the order of `torch.nn.PixelUnshuffle`."""
 
     def concatenate(self, a: Any, b: Any) -> Any:
         """The channels of both."""
@@ -47,6 +53,20 @@ def descend(layers: Layers, config: NetworkConfig, state: Any, visit: Visitor, *
 def finish(layers: Layers, config: NetworkConfig, state: Any) -> Any:
     """The picture, around 0, of the last state."""
     return layers.shuffle(layers.run("final", state), config.strides[0])
+
+
+def analyse(layers: Layers, config: HyperpriorConfig, picture: Any) -> tuple[Any, Any]:
+    """A hyperprior model's latent without its gain, and its hyper-latent, of a picture around 0: g_a and h_a of the
+    literature."""
+    state = layers.run("encoder.stem", layers.unshuffle(picture, config.strides[0]))
+    for index in range(len(config.strides)):
+        if index:
+            state = layers.run(f"encoder.down.{index - 1}", state)
+        state = layers.run(f"encoder.levels.{index}", layers.run(f"films.{index}", state))
+    latent = layers.run("latent", state)
+    if config.linear:
+        latent = latent + layers.run("linear", layers.unshuffle(picture, config.strides[-1]))
+    return latent, layers.run("hyper", layers.gelu(layers.run("hyper_down", state)))
 
 
 def synthesise(layers: Layers, config: HyperpriorConfig, latent: Any) -> Any:
