@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,14 +32,16 @@ class HyperpriorAnalysis:
         are multiples of the alignment; quality in [0, 1]."""
         gain = np.exp(at(self._gain, quality))
         with workers() as share:
-            layers = Layers(self._weights, share, quality)
-            pairs: list[Any] = [walks.analyse(layers, self.config, _centred(picture)) for picture in pixels]
-        return np.stack([latent * gain for latent, _ in pairs]), np.stack([hyper for _, hyper in pairs])
+            layers = Layers(self._weights, share, quality, len(pixels))
+            centred = _centred(pixels.reshape(-1, *pixels.shape[2:]))
+            latent, hyper = walks.analyse(layers, self.config, centred)
+        latent *= gain
+        return latent.reshape(len(pixels), -1, *latent.shape[1:]), hyper.reshape(len(pixels), -1, *hyper.shape[1:])
 
 
-def _centred(picture: NDArray[np.uint8]) -> Floats:
+def _centred(pixels: NDArray[np.uint8]) -> Floats:
     """Pixels from -0.5 to 0.5."""
-    centred = picture.astype(np.float32)
+    centred = pixels.astype(np.float32)
     centred /= 255
     centred -= np.float32(0.5)
     return centred

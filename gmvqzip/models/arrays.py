@@ -8,7 +8,7 @@ torch's modules are: `walks` has the order of its layers, the configuration what
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 
@@ -62,8 +62,9 @@ class Weights:
         for layer in layers:
             name = layer.name.removeprefix(prefix)
             weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
-            if weight.shape != (layer.outputs, layer.inputs, layer.kernel, layer.kernel):
-                raise ValueError(f"{name!r} is {list(weight.shape)}")
+            wanted = layer.outputs, layer.inputs, layer.kernel, layer.kernel
+            if weight.shape != wanted:
+                raise ValueError(f"{name!r} is {list(weight.shape)}, not {list(wanted)}")
             matrix = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
             if layer.shuffle > 1:
                 order = np.arange(len(weight)).reshape(-1, layer.shuffle**2).T.reshape(-1)
@@ -90,23 +91,24 @@ def read_part(info: ModelInfo, config: HyperpriorConfig, part: str) -> tuple[Wei
 
 
 class Layers:
-    """`walks.Layers` in NumPy, at a quality in [0, 1]."""
+    """`walks.Layers` in NumPy, at a quality in [0, 1], of so many pictures of one size, one below the other."""
 
-    def __init__(self, weights: Weights, share: Share, quality: float) -> None:
-        self._weights, self._share, self._quality = weights, share, quality
+    def __init__(self, weights: Weights, share: Share, quality: float, pictures: int = 1) -> None:
+        self._weights, self._share, self._quality, self._pictures = weights, share, quality, pictures
 
     def run(self, name: str, x: Floats) -> Floats:
         if name in self._weights.matrices:
-            return self._convolution(name, x)
+            return self._apart(self._convolution, name, x, self._weights.matrices[name][2])
         if f"{name}.scale.anchors" in self._weights.tensors:
             scale, shift = (at(self._weights.tensors[f"{name}.{part}.anchors"], self._quality) for part in _FILM)
             out: Floats = x * (1 + scale)
             out += shift
             return out
         for number in count():
-            if f"{name}.{number}.spatial" not in self._weights.matrices:
+            block = f"{name}.{number}"
+            if f"{block}.spatial" not in self._weights.matrices:
                 break
-            x = self._residual(f"{name}.{number}", x)
+            x = self._apart(self._residual, block, x, self._weights.matrices[f"{block}.spatial"][2])
         return x
 
     def gelu(self, x: Floats) -> Floats:
@@ -124,6 +126,18 @@ class Layers:
 
     def concatenate(self, a: Floats, b: Floats) -> Floats:
         return np.concatenate([a, b], 2)
+
+    def _apart(self, compute: Callable[[str, Floats], Floats], name: str, x: Floats, layer: Layer) -> Floats:
+        """What `compute` makes of pictures among which no site sees another's."""
+        gap, pictures = layer.kernel // 2, self._pictures
+        if pictures == 1 or not gap:
+            return compute(name, x)
+        rows = len(x) // pictures
+        apart = np.zeros((pictures, rows + gap, *x.shape[1:]), np.float32)
+        apart[:, :rows] = x.reshape(pictures, rows, *x.shape[1:])
+        out = compute(name, apart.reshape(-1, *x.shape[1:]))
+        each = out.reshape(pictures, -1, *out.shape[1:])[:, : rows // layer.step]
+        return np.ascontiguousarray(each).reshape(-1, *out.shape[1:])
 
     def _convolution(self, name: str, x: Floats) -> Floats:
         matrix, bias, layer = self._weights.matrices[name]

@@ -206,7 +206,7 @@ def _float_weights(info: ModelInfo, found: Mapping[str, np.ndarray[Any, Any]]) -
     weights = {}
     for name, array in found.items():
         if array.dtype not in (np.float16, np.float32, np.int8):
-            raise ModelError(f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name}")
+            raise ModelError(f"model {info.name!r} has a wrong tensor {name!r}: {array.dtype.name} {list(array.shape)}")
         scale = scales.get(_SCALE + name)
         if scale is not None and (scale.dtype != np.float32 or scale.shape != array.shape[:1]):
             raise ModelError(
