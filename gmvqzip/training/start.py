@@ -48,7 +48,10 @@ def find_start(config: TrainConfig) -> ModelInfo | None:
 
 
 def differences(wanted: Network, found: Network) -> str:
-    """What a model's configuration has that is not wanted, field by field in one line; empty where they are equal."""
+    """What a model's configuration has that is not wanted, field by field in one line; empty where they are equal, but
+    for the distortion: weights trained under one are a start for another."""
+    if isinstance(wanted, HyperpriorConfig) and isinstance(found, HyperpriorConfig):
+        found = replace(found, distortion=wanted.distortion)
     if type(wanted) is not type(found):
         kinds = ("a hyperprior" if isinstance(network, HyperpriorConfig) else "staged" for network in (found, wanted))
         return "it is {}, not {}".format(*kinds)
@@ -97,7 +100,6 @@ def branched_hyperprior(path: Path, config: HyperpriorConfig) -> HyperpriorModel
     wanted = config
     if isinstance(found, HyperpriorConfig) and found.distortions > config.distortions:
         wanted = replace(config, distortions=found.distortions)
-        found = replace(found, distortion=config.distortion)
     different = differences(wanted, found)
     if different:
         raise TrainingError(f"cannot start from {path}, whose network differs: {different}")

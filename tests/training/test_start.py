@@ -267,6 +267,20 @@ def test_runs_know_their_start(hyperprior: ModelInfo) -> None:
     assert run.Verdict is Verdict
 
 
+def test_a_start_may_have_another_distortion(tmp_path: Path, hyperprior: ModelInfo) -> None:
+    """The weights are the same at the first step; what they are moved for is not."""
+    found = []
+    for distortion in ("rgb", "eye"):
+        network = replace(HYPERPRIOR.network, distortion=distortion)
+        trainer = loop(tmp_path / distortion, from_(hyperprior, replace(HYPERPRIOR, network=network)))
+        assert trainer.exported.config.distortion == distortion
+        found.append((trainer, losses(trainer, until=1)))
+    (rgb, first), (eye, second) = found
+    assert first != second
+    gains = [trainer.model.transform.gain.anchors for trainer in (rgb, eye)]
+    assert not torch.equal(*gains)
+
+
 class TestCheckpoints:
     """Runs that branch from another run's checkpoint."""
 
