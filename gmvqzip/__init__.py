@@ -13,7 +13,8 @@ How data flow, in the letters of the literature on learned compression (x a pict
                                                         |
     x_hat <-- g_s <-- y_hat <-- means + codewords of c <-'
 
-Analysis g_a and hyper-analysis h_a are `models.transform.Analysis`, synthesis g_s is `models.transform.Synthesis`; the
+Analysis g_a and hyper-analysis h_a are `models.transform.Analysis`, synthesis g_s is `models.transform.Synthesis`, and
+in NumPy `models.analysis` and `models.synthesis`, all of which go the way that `models.walks` describes; the
 hyper-synthesis h_s and the context networks run in integers (`entropy.context`), so that every machine has the same
 tables. The quantiser is the Gaussian mixture: the codes of y are chosen by its MAP rule under the context
 (`engines.choice`), in four steps, each of which sees what those before decoded. A staged model has no z: it codes the

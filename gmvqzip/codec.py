@@ -2,8 +2,8 @@
 
 The way down, `Codec.compress`: a picture is padded to the model's alignment, the network turns it into one array of
 code indices per stage, the range coder turns these into a payload, and the container seals it. The way up reverses
-each step and compares a checksum of the indices before any pixel is made. Only the two ends need torch: a file is
-tested, or its codes are read, with numpy alone.
+each step and compares a checksum of the indices before any pixel is made. On a processor only an encoder needs torch,
+where it searches for codes or its model is staged: all else is done with numpy alone.
 """
 
 from __future__ import annotations
