@@ -85,7 +85,7 @@ def encoding_threads(codec: Codec, effort: int, threads: int | None, jobs: int) 
 
 
 def decoding_threads(threads: int | None, jobs: int) -> Callable[[], None]:
-    """The same for decoders, which do without torch."""
+    """The same for what does without torch, as decoders do."""
     from gmvqzip.blas import default_threads, set_threads
 
     if threads is None and jobs == 1:

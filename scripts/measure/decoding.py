@@ -1,4 +1,5 @@
-"""How fast gmvqzip is, and how light: its command line beside plain imports, its library beside Pillow's AVIF and WebP.
+"""How fast gmvqzip is, and how light: its command line beside plain imports, its library beside Pillow's AVIF and WebP,
+and its effort 1 beside itself with torch's network.
 
     python scripts/measure/decoding.py FOLDER [--model photo] [--sizes 32x32 128x128 768x512 4000x3000] [--repeat 5]
 
