@@ -173,7 +173,7 @@ PRESETS: dict[str, TrainConfig] = {
         evaluate_images=8,
     ),
     "faces": HyperpriorTraining(
-        network=_WIDE,
+        network=replace(_WIDE, distortion="rgb"),
         dataset="celeba",
         crop=128,
         batch_size=8,
