@@ -79,7 +79,7 @@ class HyperpriorNetwork:
         inner = inner or Box(0, 0, pixels.shape[2], pixels.shape[1])
         if not self.needs_torch(setting.rounds):
             latent, hyper = self._analysed(pixels, setting.quality)
-            return self._choose(*self._cut(latent, hyper, inner), setting, {})[0]
+            return self._choose(*self._cut(latent, hyper, inner), setting, Memo())[0]
         with threads_for(pixels.size // 3):
             return self._analyse(pixels, setting, inner)
 
@@ -96,7 +96,7 @@ class HyperpriorNetwork:
         with torch.inference_mode(), full_precision(device):
             around, hyper_around = transform.analyse(images, position)
         latent, hyper = self._cut(_array(around), _array(hyper_around), inner)
-        memo: Memo = {}
+        memo = Memo()
         chosen, bits = self._choose(latent, hyper, setting, memo)
         if not setting.rounds:
             return chosen
@@ -165,13 +165,14 @@ class HyperpriorNetwork:
         bits = np.zeros(count)
 
         def visit(block: Block) -> NDArray[np.int32]:
-            known = f"codes {block.part}"
             hyper = block.part < len(self.config.hyper)
-            if not hyper or known not in memo:
+            found = memo.choices.get(block.part)
+            if found is None:
                 target = block.cut_channels(hypers if hyper else latents)
-                memo[known] = choose(target, block, precisions[block.part], self._candidates(block.part))
-            chosen: NDArray[np.int32]
-            chosen, cost = memo[known]
+                found = choose(target, block, precisions[block.part], self._candidates(block.part))
+                if hyper:
+                    memo.choices[block.part] = found
+            chosen, cost = found
             bits[:] += cost.sum((0, 2, 3), dtype=np.float64)
             return chosen
 

@@ -191,15 +191,15 @@ class ContextModel(Prior):
         [..., 2 * rows, 2 * columns, M] in 1/32 of the step: means and points added up.
         """
         hyper = self._walk_hyper((*lead, rows, columns), quality, visit)
-        memo = {} if memo is None else memo
+        memo = memo or Memo()
         with workers() as share:
-            if "features" not in memo:
-                memo["features"] = self._features(hyper, quality, share)
-            features = memo["features"]
+            if memo.features is None:
+                memo.features = self._features(hyper, quality, share)
+            features = memo.features
             if features.size <= _KEPT_FEATURES:
-                if "sums" not in memo:
-                    memo["sums"] = convolve(features, self._of_features, share)
-                sums = np.split(memo["sums"], STEPS, -1)
+                if memo.sums is None:
+                    memo.sums = convolve(features, self._of_features, share)
+                sums = np.split(memo.sums, STEPS, -1)
                 return self._walk_latent(sums, features.shape[:-1], quality, visit, share)
             later = (convolve(features, step.of_features, share) for step in self._steps)
             return self._walk_latent(later, features.shape[:-1], quality, visit, share)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,8 +21,20 @@ from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
 from gmvqzip.entropy.codes import frozen
 from gmvqzip.entropy.mixture import Mixtures
 
-Memo = dict[str, Any]  # what walks have computed
 Stages = Sequence[NDArray[Any]]  # index arrays, one a stage in coding order
+
+
+@dataclass
+class Memo:
+    """What walks with the same codes of a hyper-latent have computed.
+
+    features: of the hyper-latent; sums: of the features' products in each step's first layer; choices: of the
+    hyper-latent's parts, codes and their bits.
+    """
+
+    features: NDArray[np.float32] | None = None
+    sums: NDArray[np.float32] | None = None
+    choices: dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
