@@ -52,9 +52,9 @@ def reproduce(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Modul
     """The script with a tiny preset and data set; signal handlers are put back afterwards."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     module = loaded("reproduce")
-    parts = [
-        UniformSet(name, pictures(count, seed)) for seed, (name, count) in enumerate([("a", 20), ("b", 4), ("c", 6)])
-    ]
+    arrays = [pictures(count, seed) for seed, count in enumerate((20, 4, 6))]
+    arrays[2][0] = arrays[2][0, ..., :1]  # a gray test picture, whose file is one of a single channel
+    parts = [UniformSet(name, array) for name, array in zip("abc", arrays, strict=True)]
     monkeypatch.setattr(module, "preset", lambda name: ONE)
     monkeypatch.setattr("experiments.preset", lambda name: ONE)
     monkeypatch.setattr(module, "load_data", lambda kind, data: DataSplits(*parts, "gradients"))  # type: ignore[arg-type]
