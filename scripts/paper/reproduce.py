@@ -91,9 +91,9 @@ def load_data(kind: str, data: Path) -> DataSplits:
 
 
 def picture_error(codec: Codec, pixels: np.ndarray[Any, Any], codes: Codes) -> float:
-    """Mean squared error in [0, 1] of a picture [H, W, 3] as it is decoded: a gray one has one channel."""
-    decoded = np.asarray(codec.decode(codes), dtype=np.float64)
-    return float(((decoded.reshape(*pixels.shape[:2], -1) - pixels) ** 2).mean()) / 255**2
+    """Mean squared error in [0, 1] of a picture [H, W, 3] as it is decoded, a gray one in colour like all."""
+    decoded = np.asarray(codec.decode(replace(codes, gray=False)), dtype=np.float64)
+    return float(((decoded - pixels) ** 2).mean()) / 255**2
 
 
 def refined(codec: Codec, pictures: list[np.ndarray[Any, Any]]) -> dict[str, float]:
