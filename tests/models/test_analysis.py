@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_synthesis import LINEAR, SHARED
 from tiny_hyperprior import CONFIG, made, smooth
+from without_torch import run_without_torch
 
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec
@@ -77,23 +74,11 @@ def test_tensors_that_do_not_fit(hyper_path: Path) -> None:
             load_analysis(info, HyperpriorConfig(**{**CONFIG.__dict__, **change}))
 
 
-SCRIPT = """
-import json, sys
-from gmvqzip.__main__ import main
-commands, path, model = json.loads(sys.argv[1]), *sys.argv[2:]
-for words in commands:
-    sys.argv = ["gmvqzip", *words]
-    try:
-        main()
-    except SystemExit as end:
-        assert not end.code, words
-import gmvqzip, gmvqzip.pillow
-from PIL import Image
+LINES = """
 codec = gmvqzip.load(model, device="cpu")
 codec.compress_batch([path, path], effort=1)
 codec.compress(path, effort=1, target_bpp=4)
 Image.open(path).save(path + ".gmvq", model=model, device="cpu", effort=1)
-assert "torch" not in sys.modules
 """
 
 
@@ -108,10 +93,6 @@ def test_encoding_without_a_search_does_not_import_torch(hyper: Codec, tmp_path:
         ["compress", str(path), "-o", str(out / "c.gmvq"), "-j", "2", "--target-size", "20k", *device],
         ["pack", str(tmp_path), "-o", str(out / "d.gmvqp"), *device],
     ]
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(commands), str(path), str(hyper.info.path)],
-        check=True,
-        env={**os.environ, "GMVQZIP_MODELS": str(hyper.info.path.parent)},
-    )
+    run_without_torch(commands, LINES, path, hyper.info)
     assert len(list(out.iterdir())) == 4
     assert hyper.decompress(out / "b.gmvq").size == (300, 200)

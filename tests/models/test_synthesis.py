@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_hyperprior import CONFIG, made, smooth
+from without_torch import run_without_torch
 
 from gmvqzip.codec import Codec, load
 from gmvqzip.errors import ModelError
@@ -80,21 +77,9 @@ def test_tensors_that_do_not_fit(hyper_path: Path) -> None:
     assert load_hyperprior(info, CONFIG)(np.zeros((1, 1, CONFIG.latents), np.float32), 0).shape == (16, 16, 3)
 
 
-SCRIPT = """
-import json, sys
-from gmvqzip.__main__ import main
-commands, path = json.loads(sys.argv[1]), sys.argv[2]
-for words in commands:
-    sys.argv = ["gmvqzip", *words]
-    try:
-        main()
-    except SystemExit as end:
-        assert not end.code, words
-import gmvqzip, gmvqzip.pillow
-from PIL import Image
+LINES = """
 gmvqzip.decompress(path, device="cpu")
 Image.open(path).load()
-assert "torch" not in sys.modules
 """
 
 
@@ -115,12 +100,7 @@ def test_decoding_does_not_import_torch(kind: str, tiny: Codec, hyper: Codec, tm
         ["codes", str(path), "-o", str(out / "a.npz"), "--model", str(codec.info.path)],
         ["view", str(path), "-o", str(out / "a.html"), *device],
     ]
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(commands), str(path)],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "GMVQZIP_MODELS": str(codec.info.path.parent)},
-    )
+    run_without_torch(commands, LINES, path, codec.info)
     assert len(list(out.iterdir())) == 4
 
 
