@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gmvqzip.models.registry import read_info
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("scripts/*.md"))
@@ -76,10 +78,12 @@ def documents() -> ModuleType:
 
 
 def test_blocks_are_what_the_figures_make(documents: ModuleType) -> None:
-    found = documents.json.loads((ROOT / documents.FIGURES).read_text(encoding="utf-8"))
-    for name, block, make in documents.BLOCKS:
-        page = ROOT / name
-        assert documents.with_block(page, block, make(found)) == page.read_text(encoding="utf-8"), block
+    for model, places in documents.PLACES.items():
+        found = documents.json.loads((ROOT / places.figures).read_text(encoding="utf-8"))
+        assert found["model"] == {"name": model, "id": read_info(ROOT / "models" / f"{model}.safetensors").model_id}
+        for name, block, make in places.blocks:
+            page = ROOT / name
+            assert documents.with_block(page, block, make(found)) == page.read_text(encoding="utf-8"), block
 
 
 def test_a_page_without_its_marks_is_left_alone(documents: ModuleType, tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_a_page_without_its_marks_is_left_alone(documents: ModuleType, tmp_path:
 
 def test_what_the_readme_says_of_the_range(documents: ModuleType) -> None:
     """Its first paragraphs stand outside of the block, and are to change with it."""
-    found = documents.json.loads((ROOT / documents.FIGURES).read_text(encoding="utf-8"))
+    found = documents.json.loads((ROOT / documents.PLACES["photo"].figures).read_text(encoding="utf-8"))
     own = [point for point in found["mean"] if point["codec"] == "gmvqzip"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"{own[0]['bpp']:.2f} to {own[-1]['bpp']:.1f} bits per pixel" in readme

@@ -46,7 +46,8 @@ class RunOptions:
         str | None,
         typer.Option(
             "--preset",
-            help="cifar10, celeba, those with paper- or compact- before them, photo, faces, staged or small.",
+            help="cifar10, celeba, those with paper- or compact- before them, photo, photo-psnr, faces, trunk, staged "
+            "or small.",
             metavar="NAME",
         ),
     ] = None
@@ -59,7 +60,7 @@ class RunOptions:
             "--start",
             metavar="MODEL",
             help="A model to go on from, by name or path, a run's checkpoint (.pt), or none. "
-            "Default: photo, for presets photo and faces.",
+            "Default: photo, for presets photo and faces; photo-psnr for its own.",
         ),
     ] = None
     out: Annotated[

@@ -19,7 +19,8 @@ from gmvqzip.training.config import (
     config_from_dict,
 )
 
-DEFAULT_STARTS = {"photo": "photo", "faces": "photo"}  # of presets, where nothing else is asked for
+# Of presets, where nothing else is asked for.
+DEFAULT_STARTS = {"photo": "photo", "photo-psnr": "photo-psnr", "faces": "photo"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -78,24 +79,40 @@ _WIDE = HyperpriorConfig(
     edge_kernel=1,
     distortion="eye",
 )
-_PAPER = {
-    "paper-cifar10": StagedTraining(
-        network=NetworkConfig(
-            strides=(2, 4),
-            channels=(64, 128),
-            encoder_blocks=(1, 4),
-            decoder_blocks=(1, 4),
-            grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
-        ),
-        quantizer=GMVQSettings(beta=25.0, gamma=0.02, noise=False),
-        dataset="cifar10",
-        batch_size=64,
-        steps=12000,
-        temperature_until=1.0,
-        hard_after=1.0,
-        sharpness=0.2,
+_PHOTO = HyperpriorTraining(
+    network=_WIDE,
+    dataset="folder",
+    crop=128,
+    batch_size=16,
+    steps=24000,
+    muon_rate=0.004,
+    weight_decay=0.1,
+    warmup=0.006,
+    hold=0.5,
+    floor=0.03,
+    ema_decay=0.995,
+)
+_PSNR = replace(_PHOTO, network=replace(_WIDE, distortion="rgb"))
+_PAPER_CIFAR10 = StagedTraining(
+    network=NetworkConfig(
+        strides=(2, 4),
+        channels=(64, 128),
+        encoder_blocks=(1, 4),
+        decoder_blocks=(1, 4),
+        grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
     ),
-    "paper-celeba": StagedTraining(
+    quantizer=GMVQSettings(beta=25.0, gamma=0.02, noise=False),
+    dataset="cifar10",
+    batch_size=64,
+    steps=12000,
+    temperature_until=1.0,
+    hard_after=1.0,
+    sharpness=0.2,
+)
+_PAPER = {
+    "paper-cifar10": _PAPER_CIFAR10,
+    "paper-celeba": replace(
+        _PAPER_CIFAR10,
         network=NetworkConfig(
             strides=(4,),
             channels=(96,),
@@ -103,14 +120,10 @@ _PAPER = {
             decoder_blocks=(5,),
             grids=(GridConfig(stride=4, codes=1024, dimensions=64),),
         ),
-        quantizer=GMVQSettings(beta=25.0, gamma=0.02, noise=False),
         dataset="celeba",
         crop=128,
         batch_size=8,
         steps=10000,
-        temperature_until=1.0,
-        hard_after=1.0,
-        sharpness=0.2,
     ),
 }
 # The paper's table: a compact network, AdamW at one rate, 100 epochs in batches of 256, 10 of them of warm-up from a
@@ -143,19 +156,8 @@ _IDENTITY = GMVQSettings(beta=100.0, gamma=0.05, noise=False, sampling="identity
 PRESETS: dict[str, TrainConfig] = {
     **_PAPER,
     **_COMPACT,
-    "photo": HyperpriorTraining(
-        network=_WIDE,
-        dataset="folder",
-        crop=128,
-        batch_size=16,
-        steps=24000,
-        muon_rate=0.004,
-        weight_decay=0.1,
-        warmup=0.006,
-        hold=0.5,
-        floor=0.03,
-        ema_decay=0.995,
-    ),
+    "photo": _PHOTO,
+    "photo-psnr": _PSNR,
     "trunk": HyperpriorTraining(
         network=replace(_WIDE, distortions=2),
         dataset="folder",
@@ -172,19 +174,7 @@ PRESETS: dict[str, TrainConfig] = {
         evaluate_every=4000,
         evaluate_images=8,
     ),
-    "faces": HyperpriorTraining(
-        network=replace(_WIDE, distortion="rgb"),
-        dataset="celeba",
-        crop=128,
-        batch_size=8,
-        steps=12000,
-        muon_rate=0.004,
-        weight_decay=0.1,
-        warmup=0.01,
-        hold=0.5,
-        floor=0.03,
-        ema_decay=0.995,
-    ),
+    "faces": replace(_PSNR, dataset="celeba", batch_size=8, steps=12000, warmup=0.01),
     "staged": StagedTraining(
         network=NetworkConfig(
             strides=(4, 8, 16),

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from gmvqzip.bench.results import PictureResult, Results
 from gmvqzip.images.files import atomic_write
 from gmvqzip.setting import DEFAULT_QUALITY
 
-FIGURES, PLOT = Path("docs/data/kodak.json"), Path("docs/pictures/kodak.png")
 PLOTTED = ("ssimulacra2", "psnr")
 # Titles of the other codecs, for readers who do not know their settings.
 TITLES = {
@@ -75,11 +74,16 @@ def means_alone(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def update(root: Path, found: dict[str, Any], results: Results) -> None:
-    """Write figures, picture and blocks. Raises ValueError, before anything is written, where a mark is missing."""
-    kept = means_alone(found)
-    texts = {root / name: with_block(root / name, block, make(kept)) for name, block, make in BLOCKS}
-    atomic_write(root / FIGURES, (json.dumps(kept, indent=1) + "\n").encode(), force=True)
-    atomic_write(root / PLOT, plot(results, PLOTTED), force=True)
+    """Write a model's figures, picture and blocks. Raises ValueError, before anything is written, where a mark is
+    missing, or for a model that the documents say nothing of."""
+    name = found["model"]["name"]
+    if name not in PLACES:
+        raise ValueError(f"the documents have {' and '.join(PLACES)}, not {name}")
+    kept, places = means_alone(found), PLACES[name]
+    texts = {root / page: with_block(root / page, block, make(kept)) for page, block, make in places.blocks}
+    atomic_write(root / places.figures, (json.dumps(kept, indent=1) + "\n").encode(), force=True)
+    if places.plot is not None:
+        atomic_write(root / places.plot, plot(results, PLOTTED), force=True)
     for path, text in texts.items():
         atomic_write(path, text.encode(), force=True)
 
@@ -107,6 +111,14 @@ def comparison(found: dict[str, Any]) -> str:
         if anchor in TITLES and any(rates):
             lines.append(f"| {TITLES[anchor]} | {rates[0] or '-'} | {rates[1] or '-'} |")
     return "\n".join([*lines, "", f"Means over {len(found['images'])} Kodak pictures. {_span(found)}", ""])
+
+
+def twin(found: dict[str, Any]) -> str:
+    """The README's sentence on the model for squared error."""
+    rates = {TITLES[anchor]: _rate(found, anchor, "psnr") for anchor in found["codecs"] if anchor in TITLES}
+    listed = "; ".join(f"{title} {rate}" for title, rate in rates.items() if rate)
+    low, high = found["bpp_window"]
+    return f"`photo-psnr`, its twin for the squared error, at equal PSNR, {low:g} to {high:g} bpp: {listed}.\n"
 
 
 def everything(found: dict[str, Any]) -> str:
@@ -175,7 +187,24 @@ def _score(point: dict[str, Any]) -> str:
     return "-" if point["ssimulacra2"] is None else f"{point['ssimulacra2']:.1f}"
 
 
-BLOCKS: Sequence[tuple[str, str, Any]] = (
-    ("README.md", "comparison", comparison),
-    ("docs/results.md", "photo", everything),
-)
+@dataclass(frozen=True)
+class Places:
+    """Where the documents have a model's figures; blocks: page, name, and what makes the text of the figures."""
+
+    figures: Path
+    plot: Path | None
+    blocks: Sequence[tuple[str, str, Callable[[dict[str, Any]], str]]]
+
+
+PLACES = {
+    "photo": Places(
+        Path("docs/data/kodak.json"),
+        Path("docs/pictures/kodak.png"),
+        (("README.md", "comparison", comparison), ("docs/results.md", "photo", everything)),
+    ),
+    "photo-psnr": Places(
+        Path("docs/data/kodak-psnr.json"),
+        None,
+        (("README.md", "twin", twin), ("docs/results.md", "photo-psnr", everything)),
+    ),
+}

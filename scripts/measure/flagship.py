@@ -10,8 +10,8 @@ every codec of every picture, so that a run that is stopped goes on where it was
 
 Prints the means over the pictures, the rate differences on SSIMULACRA2 and PSNR, how sizes and metrics follow the
 quality from step to step, and each bar; `--json FILE` writes the same, and `--from FILE` reads it in the place of
-measuring. `--update` writes the marked blocks of README.md and docs/results.md, docs/pictures/kodak.png and
-docs/data/kodak.json. Exit code 0, whatever the bars say.
+measuring. `--update` writes the marked blocks of README.md and docs/results.md, and the figures and the plot that these
+show; it knows `photo` and `photo-psnr`. Exit code 0, whatever the bars say.
 """
 
 from __future__ import annotations

@@ -194,15 +194,14 @@ def test_documents(
 ) -> None:
     """From figures written before, as from measuring: blocks, plot and figures below another root."""
     points = [*line("fake", 0.7, [0, 30, 72, 80, 100]), *line("jpeg", 1, [-10, 20, 50, 75, 98])]
-    run = {"effort": 4, "threads": 1, "model": {"name": "fake", "id": "ab" * 32}}
-    results = Results(
-        [Quantiser(lambda quality: 1), Jpeg()],
-        {},
-        [PictureResult(f"{name}.png", 300, 300, points) for name in ("a", "b")],
-        (0.1, 0.5),
-        run=run,
-    )
-    (tmp_path / "found.json").write_text(results.to_json())
+
+    def write(model: str) -> None:
+        run = {"effort": 4, "threads": 1, "model": {"name": model, "id": "ab" * 32}}
+        pictures = [PictureResult(f"{name}.png", 300, 300, points) for name in ("a", "b")]
+        results = Results([Quantiser(lambda quality: 1), Jpeg()], {}, pictures, (0.1, 0.5), run=run)
+        (tmp_path / "found.json").write_text(results.to_json())
+
+    write("photo")
     marks = "before\n<!-- {0}: written by scripts/measure/flagship.py -->\n<!-- {0}: end -->\nafter\n"
     for folder in ("docs/data", "docs/pictures"):
         (tmp_path / folder).mkdir(parents=True)
@@ -219,6 +218,16 @@ def test_documents(
         assert picture.width == 2 * 720
     kept = json.loads((tmp_path / "docs" / "data" / "kodak.json").read_text())
     assert kept["images"] == ["a.png", "b.png"] and "encode_seconds" not in kept["mean"][0]
+    (tmp_path / "README.md").write_text(marks.format("twin"))
+    (tmp_path / "docs" / "results.md").write_text(marks.format("photo-psnr"))
+    write("photo-psnr")
+    flagship.main(["--from", str(tmp_path / "found.json"), "--update", "--root", str(tmp_path)])
+    assert "0.1 to 0.5 bpp: JPEG by libjpeg-turbo " in (tmp_path / "README.md").read_text()
+    assert "| quality | bpp |" in (tmp_path / "docs" / "results.md").read_text()
+    assert (tmp_path / "docs" / "data" / "kodak-psnr.json").exists()
+    write("other")
+    with pytest.raises(ValueError, match="photo and photo-psnr, not other"):
+        flagship.main(["--from", str(tmp_path / "found.json"), "--update", "--root", str(tmp_path)])
     monkeypatch.setattr("sys.stderr", sys.stdout)
     for words in (["--update"], [], ["--pictures", "a.png", "--from", "found.json"]):
         with pytest.raises(SystemExit):

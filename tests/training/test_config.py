@@ -58,7 +58,7 @@ class TestRoundTrip:
         with pytest.raises(
             TrainingError,
             match="no preset 'huge'; there are paper-cifar10, paper-celeba, compact-cifar10, compact-celeba, photo, "
-            "trunk, faces, staged, small, cifar10, celeba",
+            "photo-psnr, trunk, faces, staged, small, cifar10, celeba",
         ):
             preset("huge")
 
