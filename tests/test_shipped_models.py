@@ -18,7 +18,7 @@ from gmvqzip.models.store import verify
 
 MODELS = Path(__file__).parents[1] / "models"
 PHOTOGRAPH = Path(__file__).parents[1] / "docs" / "pictures" / "otter.jpg"
-NAMES = ("celeba", "cifar10", "faces", "photo")
+NAMES = ("celeba", "cifar10", "faces", "photo", "photo-psnr")
 MAX_BYTES, MAX_BYTES_IN_ALL = 10_000_000, 36_000_000
 
 

@@ -35,6 +35,7 @@ def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
         "cifar10.safetensors",
         "faces.safetensors",
         "photo.safetensors",
+        "photo-psnr.safetensors",
     }
     for name in ("gmvqzip.magic", "gmvqzip.xml"):
         assert (site / "gmvqzip" / "desktop" / name).is_file()

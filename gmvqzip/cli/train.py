@@ -60,7 +60,7 @@ class RunOptions:
             "--start",
             metavar="MODEL",
             help="A model to go on from, by name or path, a run's checkpoint (.pt), or none. "
-            "Default: photo, for presets photo and faces; photo-psnr for its own.",
+            "Default: photo, for preset photo; photo-psnr, for presets photo-psnr and faces.",
         ),
     ] = None
     out: Annotated[

@@ -16,7 +16,7 @@ from gmvqzip.models.config import GridConfig, NetworkConfig
 from gmvqzip.models.network import StagedAutoencoder
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-SHIPPED = ("photo", "faces", "cifar10", "celeba")
+SHIPPED = ("photo", "photo-psnr", "faces", "cifar10", "celeba")
 CODE_PIXELS, PICTURE_PIXELS = 1 << 20, 1 << 14  # limits of pixels for codes, and for pictures; the cost grows with them
 _TINY = NetworkConfig(
     strides=(2, 4), channels=(2, 2), encoder_blocks=(0, 1), decoder_blocks=(1, 0),

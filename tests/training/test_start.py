@@ -202,7 +202,14 @@ class TestChoice:
 
     @pytest.mark.parametrize(
         ("name", "start"),
-        [(None, "photo"), ("photo", "photo"), ("faces", "photo"), ("small", "none"), ("staged", "none")],
+        [
+            (None, "photo"),
+            ("photo", "photo"),
+            ("photo-psnr", "photo-psnr"),
+            ("faces", "photo-psnr"),
+            ("small", "none"),
+            ("staged", "none"),
+        ],
     )
     def test_the_usual_starts(self, name: str | None, start: str) -> None:
         config, lines = self._chosen(name, None, None)
