@@ -113,12 +113,12 @@ def comparison(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Means over {len(found['images'])} Kodak pictures. {_span(found)}", ""])
 
 
-def twin(found: dict[str, Any]) -> str:
-    """The README's sentence on the model for squared error."""
+def by_psnr(found: dict[str, Any]) -> str:
+    """The README's sentence on the model for the squared error."""
     rates = {TITLES[anchor]: _rate(found, anchor, "psnr") for anchor in found["codecs"] if anchor in TITLES}
     listed = "; ".join(f"{title} {rate}" for title, rate in rates.items() if rate)
     low, high = found["bpp_window"]
-    return f"`photo-psnr`, its twin for the squared error, at equal PSNR, {low:g} to {high:g} bpp: {listed}.\n"
+    return f"`photo-psnr`, made for the squared error, at equal PSNR, {low:g} to {high:g} bpp: {listed}.\n"
 
 
 def everything(found: dict[str, Any]) -> str:
@@ -205,6 +205,6 @@ PLACES = {
     "photo-psnr": Places(
         Path("docs/data/kodak-psnr.json"),
         None,
-        (("README.md", "twin", twin), ("docs/results.md", "photo-psnr", everything)),
+        (("README.md", "psnr", by_psnr), ("docs/results.md", "photo-psnr", everything)),
     ),
 }

@@ -218,7 +218,7 @@ def test_documents(
         assert picture.width == 2 * 720
     kept = json.loads((tmp_path / "docs" / "data" / "kodak.json").read_text())
     assert kept["images"] == ["a.png", "b.png"] and "encode_seconds" not in kept["mean"][0]
-    (tmp_path / "README.md").write_text(marks.format("twin"))
+    (tmp_path / "README.md").write_text(marks.format("psnr"))
     (tmp_path / "docs" / "results.md").write_text(marks.format("photo-psnr"))
     write("photo-psnr")
     flagship.main(["--from", str(tmp_path / "found.json"), "--update", "--root", str(tmp_path)])
