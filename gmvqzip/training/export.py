@@ -77,6 +77,7 @@ class Origin:
             say(f"measuring files of {len(held)} held-back pictures")
             verdict = Verdict(
                 pictures=len(held),
+                side=max(max(picture.shape[:2]) for picture in held),
                 model=model_curve(info, held),
                 rivals=rival_curves(held, single=single),
                 start=self.start.name if self.start else "",

@@ -199,10 +199,12 @@ def psnr_at(anchor: Curve, bpp: float) -> float | None:
 class Verdict:
     """The curve of a run's model, those of other codecs by name, and the one of the model that it started from.
 
-    pictures: how many were measured; trained, passes: pictures trained on, and how often each was seen.
+    pictures, side: how many were measured, and their longest side in pixels; trained, passes: pictures trained on, and
+    how often each was seen.
     """
 
     pictures: int
+    side: int
     model: Curve
     rivals: dict[str, Curve]
     start: str
@@ -253,7 +255,7 @@ class Verdict:
             reach = f"{'less' if self.worse else 'more'} PSNR at any size than" if change is None else _words(change)
             against.insert(0, f"{'worse' if self.worse else 'better'}: {reach} {self.start}, which it started from")
         where = "" if self.single else f", mean over qualities {QUALITIES[0]} to {QUALITIES[-1]}"
-        how = f"bytes at equal PSNR{where}, {self.pictures} held-back pictures"
+        how = f"bytes at equal PSNR{where}, {self.pictures} held-back pictures of at most {self.side}x{self.side}"
         return f"{', '.join(against) or 'no PSNR in common with other codecs'} ({how}). {self._advice()}"
 
     def _advice(self) -> str:
@@ -288,6 +290,7 @@ class Verdict:
         """JSON-ready, for the card."""
         return {
             "pictures": self.pictures,
+            "side": self.side,
             "percent_of_bytes": self.differences(),
             "curves": {name: curve.to_dict() for name, curve in self.beside.items()},
             "text": self.sentence(),

@@ -35,7 +35,7 @@ def scaled(factor: float, shift: float = 0.0, curve: Curve = BASE) -> Curve:
 
 
 def verdict(model: Curve, start: Curve | None = None, **changes: object) -> Verdict:
-    made = Verdict(40, model, {"WebP": scaled(1.5), "AVIF": scaled(1.2)}, "photo" if start else "", start, 960, 5.0)
+    made = Verdict(40, 64, model, {"WebP": scaled(1.5), "AVIF": scaled(1.2)}, "photo" if start else "", start, 960, 5.0)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -136,7 +136,8 @@ class TestWords:
         assert not found.worse
         assert found.sentence().startswith(
             "better: 30 % fewer bytes than photo, which it started from, 53 % fewer bytes than WebP, 42 % fewer bytes "
-            "than AVIF (bytes at equal PSNR, mean over qualities 20 to 95, 40 held-back pictures). Next: more time"
+            "than AVIF (bytes at equal PSNR, mean over qualities 20 to 95, 40 held-back pictures of at most 64x64). "
+            "Next: more time"
         )
 
     def test_worse(self) -> None:
