@@ -99,10 +99,10 @@ def with_block(path: Path, name: str, text: str) -> str:
 
 
 def comparison(found: dict[str, Any]) -> str:
-    """The README's table: how many bytes more or fewer than each codec, and what the qualities span."""
+    """A table of the README: how many bytes more or fewer than each codec, and what the qualities span."""
     (low, high), window = found["ssimulacra2_range"], found["bpp_window"]
     lines = [
-        f"| bytes of `photo` beside | at equal SSIMULACRA2, {low:g} to {high:g} | "
+        f"| bytes of `{found['model']['name']}` beside | at equal SSIMULACRA2, {low:g} to {high:g} | "
         f"at equal PSNR, {window[0]:g} to {window[1]:g} bpp |",
         "|---|---|---|",
     ]
@@ -111,14 +111,6 @@ def comparison(found: dict[str, Any]) -> str:
         if anchor in TITLES and any(rates):
             lines.append(f"| {TITLES[anchor]} | {rates[0] or '-'} | {rates[1] or '-'} |")
     return "\n".join([*lines, "", f"Means over {len(found['images'])} Kodak pictures. {_span(found)}", ""])
-
-
-def by_psnr(found: dict[str, Any]) -> str:
-    """The README's sentence on the model for the squared error."""
-    rates = {TITLES[anchor]: _rate(found, anchor, "psnr") for anchor in found["codecs"] if anchor in TITLES}
-    listed = "; ".join(f"{title} {rate}" for title, rate in rates.items() if rate)
-    low, high = found["bpp_window"]
-    return f"`photo-psnr`, made for the squared error, at equal PSNR, {low:g} to {high:g} bpp: {listed}.\n"
 
 
 def everything(found: dict[str, Any]) -> str:
@@ -205,6 +197,6 @@ PLACES = {
     "photo-psnr": Places(
         Path("docs/data/kodak-psnr.json"),
         None,
-        (("README.md", "psnr", by_psnr), ("docs/results.md", "photo-psnr", everything)),
+        (("README.md", "psnr", comparison), ("docs/results.md", "photo-psnr", everything)),
     ),
 }

@@ -222,7 +222,7 @@ def test_documents(
     (tmp_path / "docs" / "results.md").write_text(marks.format("photo-psnr"))
     write("photo-psnr")
     flagship.main(["--from", str(tmp_path / "found.json"), "--update", "--root", str(tmp_path)])
-    assert "0.1 to 0.5 bpp: JPEG by libjpeg-turbo " in (tmp_path / "README.md").read_text()
+    assert "| bytes of `photo-psnr` beside |" in (tmp_path / "README.md").read_text()
     assert "| quality | bpp |" in (tmp_path / "docs" / "results.md").read_text()
     assert (tmp_path / "docs" / "data" / "kodak-psnr.json").exists()
     write("other")
