@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import RATED, TINY, Recorder, pictures, splits, train
+from tiny_runs import HYPERPRIOR, RATED, TINY, Recorder, pictures, splits, train
 
 import gmvqzip
 from gmvqzip.entropy.tables import TOTAL
@@ -20,6 +20,7 @@ from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import load_tables, verify
 from gmvqzip.training import checkpoint, loop
+from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.loop import StepRecord
 from gmvqzip.training.report import RunLog, read_log
 from gmvqzip.training.run import _sample, _validation
@@ -152,6 +153,12 @@ class TestStopAndResume:
         with pytest.raises(TrainingError, match="other settings: batch_size"):
             train(tmp_path, replace(TINY, batch_size=5), resume=True)
         assert len(steps_of(tmp_path)) == 2
+
+    @pytest.mark.parametrize(("first", "then"), [(TINY, HYPERPRIOR), (HYPERPRIOR, TINY)])
+    def test_another_kind_of_model(self, tmp_path: Path, first: TrainConfig, then: TrainConfig) -> None:
+        train(tmp_path, first, recorder=Recorder(stop_at=2))
+        with pytest.raises(TrainingError, match="was made with other settings: .*network"):
+            train(tmp_path, then, resume=True)
 
 
 class TestRefusals:
