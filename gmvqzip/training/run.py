@@ -202,5 +202,8 @@ def _validation(data: DataSplits, config: TrainConfig, count: int) -> Iterator[n
 
 
 def _sample(data: DataSplits, config: TrainConfig) -> np.ndarray[Any, Any]:
-    """Some validation pictures of one shape, for a sheet."""
-    return next(data.validation.evaluation_batches(_SHEET_PICTURES, config.crop, _SHEET_PICTURES))
+    """Some validation pictures of one shape, for a sheet. Raises TrainingError where none can be read."""
+    found = next(data.validation.evaluation_batches(_SHEET_PICTURES, config.crop, _SHEET_PICTURES), None)
+    if found is None:
+        raise TrainingError(f"{data.validation.name}: not one picture can be read")
+    return found

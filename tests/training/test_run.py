@@ -157,7 +157,7 @@ class TestStopAndResume:
     @pytest.mark.parametrize(("first", "then"), [(TINY, HYPERPRIOR), (HYPERPRIOR, TINY)])
     def test_another_kind_of_model(self, tmp_path: Path, first: TrainConfig, then: TrainConfig) -> None:
         train(tmp_path, first, recorder=Recorder(stop_at=2))
-        with pytest.raises(TrainingError, match="was made with other settings: .*network"):
+        with pytest.raises(TrainingError, match=r"was made with other settings: .*network"):
             train(tmp_path, then, resume=True)
 
 
