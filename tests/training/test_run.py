@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +186,21 @@ class TestRefusals:
         (tmp_path / "tiny.safetensors").mkdir()
         recorder = Recorder()
         with pytest.raises(OutputError, match="is a directory: name a file in it"):
+            train(tmp_path, recorder=recorder)
+        assert recorder.steps == []
+
+    def test_the_model_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a folder without permission, of which no test by root can be made."""
+        real = os.open
+
+        def refuse(path: Path, *arguments: int) -> int:
+            if path.parent == tmp_path:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *arguments)
+
+        monkeypatch.setattr("gmvqzip.images.files.os.open", refuse)
+        recorder = Recorder()
+        with pytest.raises(OutputError, match=r"cannot write .*tiny.safetensors: no permission to write there"):
             train(tmp_path, recorder=recorder)
         assert recorder.steps == []
 
