@@ -22,6 +22,7 @@ _FRACTIONS = (
     "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full",
     "ema_decay", "scalar_until", "prior_until",
 )  # fmt: skip
+_SEEDS = 2**63  # that torch's generators take
 _CHOICES = {
     "precision": PRECISIONS,
     "optimizer": ("muon", "adamw"),
@@ -83,6 +84,8 @@ class TrainConfig:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         check_choices(self, _CHOICES)
         check_ranges(self, _POSITIVE, _FRACTIONS)
+        if self.seed >= _SEEDS:
+            raise TrainingError(f"seed must be below {_SEEDS}")
 
     def with_length(self, *, steps: int | None, epochs: float | None, seconds: float | None) -> Self:
         """The same run with another length; exactly one argument is given."""
