@@ -68,7 +68,7 @@ class TrainConfig:
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
     muon_rate: float = 0.005  # peak learning rate of Muon
     adam_rate: float = 2e-3  # peak learning rate of AdamW
-    weight_decay: float = 0.0  # of network and codebook alike
+    weight_decay: float = 0.0  # of network and codebook alike; of a hyperprior, of what Muon moves
     warmup: float = 0.02  # fraction of the run with rising learning rate
     hold: float = 0.4  # fraction after which the rate falls
     floor: float = 0.02  # last learning rate as a fraction of the peak

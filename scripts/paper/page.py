@@ -184,7 +184,7 @@ def trend(results: Results, name: str, sign: int) -> str:
 
 
 def claims(results: Results) -> str:
-    """The paper's claims, each found or not; those of perplexity, which is of q(c|x) in the paper, of the codes besides:
+    """The paper's claims, each found or not; those of perplexity, in the paper of q(c|x), by the codes besides:
     a soft perplexity counts what a soft method leaves open at a site, of which VQ-VAE has nothing."""
     soft, hard, picked = "perplexity_soft", "perplexity_hard", "the same of the codes that are picked"
     rows = [
