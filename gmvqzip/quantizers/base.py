@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -25,11 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.quantizers.blocks import argmax_, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult
 
 UNIT_RAW = math.log(math.e - 1)  # the raw weight whose softplus is 1
-# Elements of a [rows, K] block: small enough for the second-level cache, which halves the time on a CPU.
-BLOCK_ELEMENTS = 1 << 21
 
 
 class QuantizerSettings:
@@ -205,15 +204,9 @@ def _as_sites(rows: Tensor, shape: torch.Size) -> Tensor:
     return words.movedim(3, 1) if len(shape) == 4 else words
 
 
-def row_blocks(rows: int, codes: int) -> Iterator[slice]:
-    """Slices of `rows` rows, as many at once as make a [rows, K] block that the cache holds."""
-    step = max(1, BLOCK_ELEMENTS // codes)
-    return (slice(start, start + step) for start in range(0, rows, step))
-
-
 @torch.no_grad()
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """Index [N] of the codeword with the smallest Euclidean distance. points: [N, L]; codebook: [K, L]."""
     half = -0.5 * (codebook * codebook).sum(1)
-    parts = [torch.addmm(half, points[part], codebook.t()).argmax(1) for part in row_blocks(len(points), len(codebook))]
-    return torch.cat(parts)
+    parts = row_blocks(len(points), len(codebook), points.device)
+    return torch.cat([argmax_(torch.addmm(half, points[part], codebook.t())) for part in parts])

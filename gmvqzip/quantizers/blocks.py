@@ -1,7 +1,7 @@
-"""The MAP code of a mixture and its code length, without ever holding a number for each site and code.
+"""Scores of all codes at all sites, block by block: never more of them at once than a processor's cache holds.
 
-Of G groups, N sites and K codes the [G, N, K] scores are made block by block, small enough for a processor's cache, and
-made again for the gradient: to make a number there is faster than to fetch it.
+Of G groups, N sites and K codes the [G, N, K] scores of a mixture's MAP codes are made again for the gradient: to make
+a number there is faster than to fetch it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _MapCodes(torch.autograd.Function):
         for part in _parts(features, sides):
             group = part[0]
             logits = features[part] @ sides[group].transpose(1, 2)  # [G', N', K]
-            codes = _argmax(torch.baddbmm(logits, pull[part], targets[group].transpose(1, 2)))
+            codes = argmax_(torch.baddbmm(logits, pull[part], targets[group].transpose(1, 2)))
             nats[part] = -logits.log_softmax(2).gather(2, codes[..., None])[..., 0]
             indices[part] = codes
         ctx.save_for_backward(features, sides, indices)
@@ -58,9 +58,9 @@ class _MapCodes(torch.autograd.Function):
         return for_features, for_sides, None, None
 
 
-def _argmax(scores: Tensor) -> Tensor:
-    """`scores.argmax(2)`, the first of equals; on a processor in half of that one's time."""
-    return first_zero(scores - scores.amax(2, keepdim=True))
+def argmax_(scores: Tensor) -> Tensor:
+    """`scores.argmax(-1)`, the first of equals, of scores [..., K], which it spoils; half the time on a processor."""
+    return first_zero(scores.sub_(scores.amax(-1, keepdim=True)))
 
 
 def first_zero(below: Tensor) -> Tensor:
@@ -70,10 +70,21 @@ def first_zero(below: Tensor) -> Tensor:
     return found.long().clamp_(0, len(places) - 1)  # where numbers are not finite, there is none
 
 
+def row_blocks(rows: int, codes: int, device: torch.device) -> Iterator[slice]:
+    """Slices of `rows` rows, as many at once as make a [rows, K] block that the cache holds."""
+    step = max(1, _most(device) // codes)
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _most(device: torch.device) -> int:
+    """Scores in a block."""
+    return _BLOCK if device.type == "cpu" else _BLOCK_ELSEWHERE
+
+
 def _parts(features: Tensor, sides: Tensor) -> Iterator[tuple[slice, slice]]:
     """Groups and sites of each block."""
     groups, sites, codes = *features.shape[:2], sides.shape[1]
-    most = _BLOCK if features.device.type == "cpu" else _BLOCK_ELSEWHERE
+    most = _most(features.device)
     rows = max(1, min(sites, most // codes))
     several = max(1, most // (rows * codes))
     for group in range(0, groups, several):

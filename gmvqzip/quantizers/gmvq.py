@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.quantizers import ranks
-from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings, row_blocks
+from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings
+from gmvqzip.quantizers.blocks import argmax_, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_statistics
 from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
@@ -127,10 +128,11 @@ class GMVQ(Quantizer):
         weights = self._weights(raw_weights)
         if self.training:
             return self._trained(proxy, weights, temperature)
-        blocks = [self._evaluated(proxy[part], weights[part]) for part in row_blocks(len(proxy), self.codes)]
-        codes, *parts = zip(*blocks, strict=True)
+        parts = row_blocks(len(proxy), self.codes, proxy.device)
+        blocks = [self._evaluated(proxy[part], weights[part]) for part in parts]
+        codes, *sums = zip(*blocks, strict=True)
         indices = torch.cat(codes)
-        return self._result(self._lookup(indices), indices, *(torch.stack(part).sum(0) for part in parts))
+        return self._result(self._lookup(indices), indices, *(torch.stack(part).sum(0) for part in sums))
 
     def _trained(self, proxy: Tensor, weights: Tensor, temperature: float) -> QuantizerResult:
         """A training step. proxy: [N, L]; weights: [N, L] or [N, 1], positive."""
@@ -168,8 +170,8 @@ class GMVQ(Quantizer):
 
     def _assign(self, proxy: Tensor, raw_weights: Tensor) -> Tensor:
         weights = self._weights(raw_weights)
-        parts = row_blocks(len(proxy), self.codes)
-        return torch.cat([self._logits(proxy[part], weights[part]).argmax(1) for part in parts])
+        parts = row_blocks(len(proxy), self.codes, proxy.device)
+        return torch.cat([argmax_(self._logits(proxy[part], weights[part])) for part in parts])
 
     def _weights(self, raw_weights: Tensor) -> Tensor:
         """Positive weights (eq. 15), [N, L] or [N, 1]."""

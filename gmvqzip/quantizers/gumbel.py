@@ -18,13 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gmvqzip.quantizers.base import (
-    UNIT_RAW,
-    PlainForm,
-    Quantizer,
-    QuantizerSettings,
-    row_blocks,
-)
+from gmvqzip.quantizers.base import UNIT_RAW, PlainForm, Quantizer, QuantizerSettings
+from gmvqzip.quantizers.blocks import row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, soft_result
 from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
 
@@ -66,7 +61,7 @@ class GumbelVQ(Quantizer):
             found = soft_codes(proxy, None, sample=sample, fast=self.fast)
             words, indices, posterior, negentropy = found.mixed, found.indices, found.posterior, found.negentropy
         else:
-            blocks = [self._evaluated(proxy[part]) for part in row_blocks(len(proxy), self.codes)]
+            blocks = [self._evaluated(proxy[part]) for part in row_blocks(len(proxy), self.codes, proxy.device)]
             codes, *parts = zip(*blocks, strict=True)
             indices = torch.cat(codes)
             words = self._lookup(indices)

@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmvqzip.quantizers import ranks
-from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, nearest_form, row_blocks
+from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, nearest_form
+from gmvqzip.quantizers.blocks import row_blocks
 from gmvqzip.quantizers.result import QuantizerResult, entropy, hard_result
 
 
@@ -78,7 +79,7 @@ class LFQ(Quantizer):
             )
             .exp()
             .sum(0)
-            for part in row_blocks(len(proxy), self.codes)
+            for part in row_blocks(len(proxy), self.codes, proxy.device)
         ]
         terms["aggregated_entropy"] = entropy(ranks.mean(torch.stack(sums).sum(0) / len(proxy)))
         loss = self.settings.entropy * (single - terms["aggregated_entropy"])

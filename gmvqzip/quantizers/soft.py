@@ -7,7 +7,6 @@ all sums of gradients are in the sites' own precision; so is the mixture, where 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor
 
 from gmvqzip.quantizers import ranks
-from gmvqzip.quantizers.blocks import first_zero
+from gmvqzip.quantizers.blocks import first_zero, row_blocks
 
-_BLOCK, _BLOCK_ELSEWHERE = 1 << 18, 1 << 26  # elements at once on a processor, and on others
 _NOISE = 1 << 22  # numbers in the table of noise
 _NOISE_SEED = 0x6D76
 
@@ -118,7 +116,7 @@ class _SoftCodes(torch.autograd.Function):
             points, words = points - words.mean(0), words - words.mean(0)
             pulled, near = torch.zeros_like(words), points.to(product)  # sum over sites of q point
         table = None if noise is None else gumbel_table(size, sides.dtype, sides.device)
-        for part in _blocks(count, size, sides.device):
+        for part in row_blocks(count, size, sides.device):
             logits = sides[part] + bias if codes is None else torch.addmm(bias, sides[part], codes.t())
             logits -= logits.amax(1, keepdim=True)
             q = logits.softmax(1)
@@ -161,7 +159,7 @@ class _SoftCodes(torch.autograd.Function):
             level = level + for_distance * words.square().sum(1)
         small_codes = None if codes is None else _centred(codes).to(product)
         small_mixing = _centred(mixing).to(product)
-        for part in _blocks(len(sides), len(posterior), sides.device):
+        for part in row_blocks(len(sides), len(posterior), sides.device):
             q = posteriors[part].to(sides.dtype)
             slope = level.expand_as(q)  # of the loss over q, then over l
             if out_points is not None:
@@ -196,9 +194,3 @@ def _through_softmax(slope: Tensor, p: Tensor) -> Tensor:
     mean = torch.linalg.vecdot(p, slope) / p.sum(1)
     out: Tensor = (slope - mean[:, None]).mul_(p)
     return out
-
-
-def _blocks(count: int, codes: int, device: torch.device) -> Iterator[slice]:
-    """Slices of the sites, a block each."""
-    rows = max(1, (_BLOCK if device.type == "cpu" else _BLOCK_ELSEWHERE) // codes)
-    return (slice(start, start + rows) for start in range(0, count, rows))

@@ -26,14 +26,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gmvqzip.quantizers.base import (
-    PlainForm,
-    Quantizer,
-    QuantizerSettings,
-    nearest,
-    nearest_form,
-    row_blocks,
-)
+from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings, nearest, nearest_form
+from gmvqzip.quantizers.blocks import row_blocks
 from gmvqzip.quantizers.gmvq import kmeans
 from gmvqzip.quantizers.result import QuantizerResult, soft_result
 from gmvqzip.quantizers.soft import Sample, noise_places, soft_codes
@@ -108,7 +102,7 @@ class SQVAE(Quantizer):
             words, indices, posterior, negentropy = found.mixed, found.indices, found.posterior, found.negentropy
         else:
             precision = precision.expand(len(proxy), 1)
-            blocks = [self._evaluated(proxy[p], precision[p]) for p in row_blocks(len(proxy), self.codes)]
+            blocks = [self._evaluated(proxy[p], precision[p]) for p in row_blocks(len(proxy), self.codes, proxy.device)]
             codes, *parts = zip(*blocks, strict=True)
             indices = torch.cat(codes)
             words = self._lookup(indices)

@@ -62,7 +62,7 @@ def test_the_first_of_the_largest(dtype: torch.dtype, size: float) -> None:
     scores[0] = size * torch.randn(50, 9, dtype=dtype)
     scores[1, :, 3] = torch.nextafter(scores[1].amax(1), torch.full((50,), torch.inf, dtype=dtype))
     expected = torch.tensor([[row.index(max(row)) for row in group] for group in scores.tolist()])
-    assert torch.equal(blocks._argmax(scores), expected)
+    assert torch.equal(blocks.argmax_(scores), expected)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

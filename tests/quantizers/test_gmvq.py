@@ -11,7 +11,7 @@ from formulas import drawn, inverse_softplus, naive_logits
 from torch import Tensor
 from torch.func import functional_call
 
-from gmvqzip.quantizers import GMVQ, GMVQSettings, QuantizerResult, base
+from gmvqzip.quantizers import GMVQ, GMVQSettings, QuantizerResult, blocks
 from gmvqzip.quantizers.gmvq import expected_distance, gmvq_logits
 
 TERMS = ("distance", "bits", "aggregated_entropy")
@@ -317,7 +317,7 @@ class TestEvaluation:
         quantizer, proxy, raw = drawn(sites=50)
         quantizer.eval()
         whole, assigned = quantizer(proxy, raw), quantizer.assign(proxy, raw)
-        monkeypatch.setattr(base, "BLOCK_ELEMENTS", 7 * 5)  # seven rows at once, the last block of one
+        monkeypatch.setattr(blocks, "_BLOCK", 7 * 5)  # seven rows at once, the last block of one
         parts = quantizer(proxy, raw)
         assert torch.equal(parts.indices, whole.indices)
         assert torch.equal(parts.quantised, whole.quantised)

@@ -19,8 +19,9 @@ from gmvqzip.quantizers import (
     SQVAESettings,
     VQSettings,
     WassersteinSettings,
+    blocks,
 )
-from gmvqzip.quantizers import base as module
+from gmvqzip.quantizers.base import nearest
 from gmvqzip.quantizers.gmvq import gmvq_logits
 
 CODES, DIMENSIONS, SITES, HIDDEN = 12, 2, 80, 5
@@ -88,7 +89,7 @@ class TestEach:
     def test_blocks_change_nothing(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         quantizer, proxy, raw = made(kind)
         whole = quantizer.eval()(proxy, raw)
-        monkeypatch.setattr(module, "BLOCK_ELEMENTS", 7 * CODES)
+        monkeypatch.setattr(blocks, "_BLOCK", 7 * CODES)
         parts = quantizer(proxy, raw)
         assert torch.equal(parts.indices, whole.indices)
         torch.testing.assert_close(parts.loss, whole.loss)
@@ -142,4 +143,4 @@ def test_every_method_has_a_name_of_its_own() -> None:
 def test_nearest_is_the_smallest_distance() -> None:
     torch.manual_seed(0)
     points, codebook = torch.randn(200, 6).double(), torch.randn(30, 6).double()
-    assert torch.equal(module.nearest(points, codebook), torch.cdist(points, codebook).argmin(1))
+    assert torch.equal(nearest(points, codebook), torch.cdist(points, codebook).argmin(1))

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmvqzip.quantizers import GMVQ, SQVAE, GMVQSettings, GumbelVQ, Quantizer, QuantizerResult, SQVAESettings
-from gmvqzip.quantizers import soft as module
+from gmvqzip.quantizers import GMVQ, SQVAE, GMVQSettings, GumbelVQ, Quantizer, QuantizerResult, SQVAESettings, blocks
 from gmvqzip.quantizers.soft import Sample, gumbel_table, noise_places, soft_codes
 
 SITES, CODES, INNER, WIDTH = 70, 12, 5, 3
@@ -19,7 +18,7 @@ SITES, CODES, INNER, WIDTH = 70, 12, 5, 3
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK", 16 * CODES)  # five blocks, the last one not full
+    monkeypatch.setattr(blocks, "_BLOCK", 16 * CODES)  # five blocks, the last one not full
 
 
 def drawn(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
