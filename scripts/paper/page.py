@@ -83,7 +83,7 @@ def read(folder: Path | None) -> list[Results]:
     """Of each data set what is in a folder of full_length.py, or else in docs/data."""
     if folder is None:
         return [sorted_out(kind, read_results(ROOT / DATA.format(kind))) for kind in COMPACT]
-    files = sorted(path for path in folder.rglob("*.json") if "work" not in path.parts)
+    files = sorted(path for path in folder.rglob("*.json") if "work" not in path.relative_to(folder).parts)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     return [sorted_out(kind, records) for kind in COMPACT]
 
@@ -129,9 +129,9 @@ def _row(results: Results, name: str, columns: int) -> list[str]:
 
 
 def rate_table(results: Results) -> str:
-    """Validation errors of the short runs; the chosen rate's in bold type."""
+    """Validation errors of the short runs, the chosen rate's in bold type, and how often that is the largest."""
     rates = sorted({rate for found in results.rates.values() for rate in found}, reverse=True)
-    rows = []
+    rows, largest = [], 0
     for name in [*TABLE, *ADDED]:
         if name in LENDER or name not in results.rates:
             continue
@@ -145,7 +145,9 @@ def rate_table(results: Results) -> str:
             else:
                 cells.append(found[rate]["failed"] if rate in found else NOT_YET)
         rows.append(cells)
-    return markdown(["", *(f"{rate:g}" for rate in rates)], rows)
+        largest += cells[1].startswith("**")
+    table = markdown(["", *(f"{rate:g}" for rate in rates)], rows)
+    return f"{table}\n\nThe largest rate is the best of {largest} of {len(rows)} rows; a larger one was not tried."
 
 
 def sweep(results: Results) -> dict[float, list[Record]]:

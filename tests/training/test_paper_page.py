@@ -83,6 +83,11 @@ def test_measured_beside_published_and_what_is_missing(page: ModuleType) -> None
     assert "| mvq | - | - | not yet run |" in made
     assert "4 of 10 rows are finished; not yet run: gmvq+entropy, vqvae+replace, vqvae+l2, gmvq+identity" in made
     assert "| vqvae | the loss is not finite at step 7 | **4.000** | 5.000 |" in made
+    assert "The largest rate is the best of 0 of 1 rows" in made
+    larger = page.rate_table(
+        page.sorted_out("cifar10", [*SOME, short("gmvq", 0.01, 0.004), short("gmvq", 0.003, 0.005)])
+    )
+    assert "The largest rate is the best of 1 of 2 rows" in larger
     assert "CelebA-128, 10,240 bits a picture\n\nNot yet run." in made
     assert len({line.count("|") for line in made.splitlines() if line.startswith("| vqvae+l2 ")}) == 1
 
@@ -130,11 +135,11 @@ def test_an_update_writes_page_records_and_picture(page: ModuleType, tmp_path: P
     before = (ROOT / page.PAGE).read_text(encoding="utf-8")
     (tmp_path / page.PAGE).write_text(before, encoding="utf-8")
     records = [*SOME, run("gmvq+entropy", 2.8e-3, 900.0, gamma=0.1)]
-    folder = tmp_path / "runs" / "cifar10-100epochs"
+    folder = tmp_path / "work" / "runs" / "cifar10-100epochs"  # below a folder of the name that checkpoints have
     (folder / "work" / "a").mkdir(parents=True)
     for number, record in enumerate(records):
         (folder / f"{number}.json").write_text(json.dumps(record))
-    found = page.read(tmp_path / "runs")
+    found = page.read(tmp_path / "work" / "runs")
     page.update(tmp_path, found)
     after = (tmp_path / page.PAGE).read_text(encoding="utf-8")
     assert page.block(found) in after and after.partition(page.BEGIN)[0] == before.partition(page.BEGIN)[0]
