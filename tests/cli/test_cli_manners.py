@@ -271,6 +271,11 @@ class TestLeftAlone:
             assert done.code == 2
             assert "pip install ssimulacra2" in done.err
         pytest.importorskip("ssimulacra2")
+        small = tmp_path / "small.png"
+        Image.fromarray(np.zeros((30, 20), dtype=np.uint8)).save(small)
+        done = cli("compress", small, "--ssimulacra2", "--json")
+        assert "ssimulacra2" not in objects(done.out)[0]
+        assert f"gmvqzip: {small}: 20x30 is too small for SSIMULACRA2" in done.err
         (fields,) = objects(cli("compress", path, "--ssimulacra2", "--json").out)
         assert fields["ssimulacra2"] < 100
         assert "psnr" not in fields
