@@ -104,6 +104,16 @@ def test_what_never_ends_ends_at_a_limit(
         done = cli(command, pipe, *options)
         feeder.join()
         assert (done.code, done.err.count("\n")) == (1, 1) and "more than" in done.err
+
+    def feed_zeros() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write_bytes(bytes(1 << 22))
+
+    feeder = threading.Thread(target=feed_zeros)
+    feeder.start()
+    done = cli("codes", "--pack", pipe, "-o", tmp_path / "x.gmvq")
+    feeder.join()
+    assert (done.code, done.err.count("\n")) == (1, 1) and "more than" in done.err
     assert not (tmp_path / "x.gmvq").exists() and not (tmp_path / "x.png").exists()
 
 
