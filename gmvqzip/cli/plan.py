@@ -159,12 +159,27 @@ def undone(tasks: Sequence[Task], report: Report) -> list[Task]:
     """
     left = []
     for task in tasks:
-        missing = task.target is None or is_stream(task.target) or not task.target.is_file()
-        if task.target is None or missing or task.target.stat().st_size == 0:
+        if task.target is None or not _is_done(task.target):
             left.append(task)
         else:
             report.skip(task.name, task.target)
     return left
+
+
+def _is_done(target: Path) -> bool:
+    """Whether an output is there; not where the system does not tell, which is found again before any work."""
+    try:
+        return not is_stream(target) and target.is_file() and target.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def check_file_name(name: str | None) -> None:
+    """Raise UsageError where the name of an output is empty, or says that it is a folder, as `out/` does."""
+    if name == "":
+        raise UsageError("the name of the output is empty")
+    if name is not None and os.path.basename(name) in ("", ".", ".."):  # noqa: PTH119
+        raise UsageError(f"output {safe_name(name)} is a directory: name a file in it")
 
 
 def check_destination(files: Sequence[str], destination: Destination) -> None:
@@ -201,7 +216,7 @@ def _expand(
         if descriptor_of(path) is not None and _problem(name) is None:
             yield name, path, Path()  # as from <(command): it has no name for an output
             continue
-        if name and recursive and path.is_dir():
+        if name and recursive and _is_directory(path):
             found = sorted(walk(path, suffixes, report))
             if not found:
                 report.note(f"{safe_name(name)}: nothing to do in this directory", level=0)
@@ -214,6 +229,14 @@ def _expand(
                 report.fail(shown, problem)
             below = Path(path.name) if inner is path else inner.relative_to(path)
             yield shown, inner, below if problem is None else None
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a path is one; not where the system does not tell, for `_problem` to say why."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _problem(name: str) -> Exception | None:
