@@ -100,6 +100,8 @@ def pack(
     """
     report = running.report()
     paths = options.Inputs(filelist=filelist, null=null).paths(files)
+    if not paths:
+        raise OutputError(_NO_SOURCE)
     target = _target(paths, packed.output)
     here = place()
     packed.check(models.model, here)

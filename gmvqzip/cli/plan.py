@@ -63,6 +63,7 @@ def plan(
     be written twice or would be another input.
     """
     check_destination(files, destination)
+    _note_nothing(files, report)
     tasks, missing = [], 0
     for name, source, below in _expand(files, report, recursive=recursive, suffixes=suffixes):
         if below is None:
@@ -81,6 +82,7 @@ def inputs(
     """As `plan`, for a command that writes no files."""
     if list(files).count(STREAM) > 1:
         raise UsageError("standard input can be read only once")
+    _note_nothing(files, report)
     found = list(_expand(files, report, recursive=recursive, suffixes=suffixes))
     return [Task(name, source, None) for name, source, below in found if below is not None], len(found)
 
@@ -202,6 +204,11 @@ def check_destination(files: Sequence[str], destination: Destination) -> None:
         raise UsageError(f"{what} has no name to use in --output-dir: use -o FILE")
     if destination.remove and (_is_streamed(destination) or (nameless and destination.output is None)):
         raise UsageError("--rm needs an output on disk: what goes to standard output may be lost")
+
+
+def _note_nothing(files: Sequence[str], report: Report) -> None:
+    if not files:
+        report.note("the list names no file: nothing to do", level=0)
 
 
 def _expand(

@@ -131,6 +131,19 @@ class TestLists:
                           ("-0", "--filelist", tmp_path / "zeros")):  # fmt: skip
             done = cli("compress", "--json", "-f", *arguments)
             assert [fields["input"] for fields in objects(done.out)] == [str(name) for name in names]
+        done = cli("compress", "--filelist", tmp_path / "zeros")
+        assert (done.code, done.err.count("\n")) == (2, 1) and "has zero bytes: add -0" in done.err
+        (tmp_path / "none").write_text("\n\n")
+        for command in ("compress", "decompress", "codes", "info", "test"):
+            done = cli(command, "--filelist", tmp_path / "none")
+            assert (done.code, done.err) == (0, "gmvqzip: the list names no file: nothing to do\n"), command
+        for output in ((), ("-o", tmp_path / "x.gmvqp")):
+            done = cli("pack", "--filelist", tmp_path / "none", *output)
+            assert (done.code, done.err.startswith("gmvqzip: nothing to pack was found"), done.err.count("\n")) == (
+                1,
+                True,
+                1,
+            )
         done = cli("test", "--filelist", "-", stdin=f"{pair / 'b.gmvq'}\n".encode())
         assert done.out.startswith(os.fsencode(pair / "b.gmvq") + b": ok")
         done = cli("compress", pair / "a.png", "--filelist", tmp_path / "lines", "--keep-ending", "--json")
