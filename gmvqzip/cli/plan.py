@@ -105,7 +105,8 @@ def members(
         inside = (below if stays else below.with_suffix("")).as_posix()
         if inside in found:
             both = f"{safe_name(found[inside].name)} and {safe_name(name)}"
-            raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{KEEP_HINT}")
+            apart = KEEP_HINT if _last(found[inside].name) != _last(name) else ""
+            raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{apart}")
         found[inside] = Member(name, source, None, inside)
     return list(found.values()), total
 
@@ -291,13 +292,18 @@ def _check_collisions(tasks: Sequence[Task], hint: str) -> None:
         key = _key(task.target)
         if key in targets:
             both = f"{safe_name(targets[key].name)} and {safe_name(task.name)}"
-            raise UsageError(f"{both} would both be written to {safe_name(task.target)}: nothing was done{hint}")
+            apart = hint if _last(targets[key].name) != _last(task.name) else ""
+            raise UsageError(f"{both} would both be written to {safe_name(task.target)}: nothing was done{apart}")
         targets[key] = task
         if key in sources and sources[key] is not task:
             raise UsageError(
                 f"{safe_name(task.name)} would be written over another input, {safe_name(task.target)}: "
                 "nothing was done"
             )
+
+
+def _last(name: str) -> str:
+    return Path(name).name
 
 
 def _key(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,10 @@ class TestNames:
         done = cli("compress", "-r", pair, "--output-dir", out)
         assert (done.code, done.err.count("\n"), out.exists()) == (2, 1, False)
         assert "nothing was done; --keep-ending keeps them apart" in done.err
+        shutil.copytree(pair, tmp_path / "more")
+        for command in (("compress", "-r", "--output-dir", out), ("pack", "-o", tmp_path / "s.gmvqp")):
+            done = cli(*command, "--keep-ending", pair, tmp_path / "more")
+            assert (done.code, done.err.endswith("nothing was done\n")) == (2, True)  # that option cannot help
         assert cli("compress", "-r", pair, "--output-dir", out, "--keep-ending").code == 0
         assert sorted(path.name for path in out.iterdir()) == ["a.jpg.gmvq", "a.png.gmvq", "b.png.gmvq"]
         back = tmp_path / "back"
