@@ -41,7 +41,7 @@ def codes(
     The arrays stage_00, stage_01, ... are int32, rows by columns, coarse first: tokens for a generative model.
     """
     report = running.report()
-    check_ending(destination.output, frozenset({SUFFIX if pack else _NPZ}), "codes")
+    check_ending(destination.output, (SUFFIX if pack else _NPZ,), "codes")
     tasks, total = plan(
         inputs.paths(files),
         destination,

@@ -195,7 +195,8 @@ def check_destination(files: Sequence[str], destination: Destination) -> None:
     chosen = [option for option, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
-    if destination.output == "" or destination.output_dir == "":
+    check_file_name(destination.output)
+    if destination.output_dir == "":
         raise UsageError("the name of the output is empty")
     if list(files).count(STREAM) > 1:
         raise UsageError("standard input can be read only once")

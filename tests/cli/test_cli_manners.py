@@ -89,6 +89,28 @@ class TestNames:
         with pytest.raises(UsageError):
             namer(image_to_gmvq, "gmvq", template, output=None)
 
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("compress", "b.png", "--output-name", "{name}"), "written to b.png: give a name that ends in .gmvq"),
+            (("compress", "b.png", "--output-name", "{stem}.{suffix}"), "give a name that ends in .gmvq"),
+            (("decompress", "b.jpg.gmvq", "--output-name", "{stem}"), "to b.jpg: give a name that ends in .png"),
+            (("decompress", "b.jpg.gmvq", "--output-name", "{name}"), "give a name that ends in .png"),
+            (("compress", "plain", "--output-name", "{suffix}"), "gives plain no name"),
+            (("compress", "b.png", "--output-name", "."), "gives b.png no name"),
+            (("compress", "b.png", "--output-name", ".."), "gives b.png no name"),
+        ],
+    )
+    def test_names_that_only_the_fields_make_bad(
+        self, cli: Cli, pair: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+    ) -> None:
+        monkeypatch.chdir(pair)
+        shutil.copy("b.png", "plain")
+        assert cli("compress", "b.png", "-o", "b.jpg.gmvq").code == 0
+        done = cli(*arguments, "--output-dir", "out")
+        assert (done.code, done.err.count("\n")) == (2, 1) and words in done.err
+        assert not Path("out").exists()
+
     def test_contradictions(self, cli: Cli, pair: Path) -> None:
         for arguments in (
             ("--keep-ending", "--output-name", "{stem}"),
@@ -108,6 +130,7 @@ class TestNames:
             (("pack", "b.png"), "x.gmvq"),
             (("decompress", "b.gmvq", "--format", "webp"), "x.png"),
             (("codes", "b.gmvq"), "x.png"),
+            (("view", "b.gmvq"), "x.png"),
         ],
         ids=str,
     )
@@ -121,9 +144,26 @@ class TestNames:
         assert f"would be written to {output}: give a name that ends in ." in done.err
         assert not (pair / output).exists()
 
+    @pytest.mark.parametrize("output", ["out/", "out/.", "out/x/.."])
+    @pytest.mark.parametrize(
+        "arguments",
+        [("compress", "b.png"), ("decompress", "b.gmvq"), ("pack", "b.png"), ("view", "b.gmvq"), ("codes", "b.gmvq")],
+        ids=" ".join,
+    )
+    def test_a_file_is_not_written_to_the_name_of_a_folder(
+        self, cli: Cli, pair: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], output: str
+    ) -> None:
+        monkeypatch.chdir(pair)
+        (pair / "b.gmvq").touch()
+        done = cli(*arguments, "-o", output)
+        assert (done.code, done.err) == (2, f"gmvqzip: output {output} is a directory: name a file in it\n")
+        assert not (pair / "out").exists()
+
     def test_other_endings_are_left_to_the_user(self, cli: Cli, pair: Path) -> None:
         assert cli("compress", pair / "b.png", "-o", pair / "b.bin").code == 0
         assert cli("decompress", pair / "b.bin", "--format", "jpg", "-o", pair / "b.jpeg").code == 0
+        done = cli("decompress", pair / "b.bin", "--format", "jpg", "-o", pair / "b.png", "-f")
+        assert done.err.endswith("give a name that ends in .jpg\n")
 
 
 class TestLists:
