@@ -204,6 +204,8 @@ def _read_kinds(data: bytes, position: int, count: int) -> tuple[list[Kind], int
     number, position = _number(data, position, count)
     for _ in range(number):
         size, position = _number(data, position, MAX_SECTION_BYTES)
+        if not size:
+            raise FormatError("the pack's index has an empty colour profile: the pack is damaged")
         profile, position = _take(data, position, size)
         profiles.append(profile)
     number, position = _number(data, position, count)

@@ -79,7 +79,8 @@ def _save(picture: Picture, file: BinaryIO, name: Format, options: dict[str, Any
     _check_writer(kind)
     chunks = options.pop("chunks", ())
     whole = io.BytesIO() if chunks else file
-    image = to_pil(replace(picture, icc=None, metadata=None))
+    image = to_pil(replace(picture, metadata=None))  # whose mode goes by the profile, too
+    image.info.pop("icc_profile", None)  # the options have it, where the format does
     if picture.one_channel and not kind.gray:
         image = image.convert("RGBA" if picture.alpha is not None else "RGB")
     try:

@@ -6,8 +6,9 @@ learn, and no loss:
     f(z)_i = h_i tanh(z_i + s_i) - o_i,  h_i = (Q_i - 1)(1 - 1e-3) / 2,  o_i = 1/2 for even Q_i, else 0   (appendix A.1)
     z_q,i = round(f(z)_i) / floor(Q_i / 2)
 
-with s_i = atanh(o_i / h_i), so that 0 stays 0. The code is the mixed-radix number of the levels, the first channel
-running fastest; there are prod Q_i codes: [8, 5, 5, 5] is 1000, to compare with 1024.
+with s_i = atanh(o_i / h_i), so that 0 stays 0; the appendix has tan, which is within 0.2 % of it. The code is the
+mixed-radix number of the levels, the first channel running fastest; there are prod Q_i codes: [8, 5, 5, 5] is 1000, to
+compare with 1024.
 """
 
 from __future__ import annotations

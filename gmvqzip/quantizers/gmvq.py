@@ -50,7 +50,7 @@ class GMVQSettings(QuantizerSettings):
     gamma: float = 0.01  # weight of the entropy of the aggregated posterior, in nats
     noise: bool = True  # the adaptive noise of eq. (18) around the codeword
     noise_scale: float = 0.5  # s^2 of eq. (18); 1/2 makes the variance ||z_hat - mu_c||^2 / L
-    # "gumbel": y = softmax((l + g) / tau); "straight-through": argmax forward, the posterior's gradient back;
+    # "gumbel": y = softmax((l + g) / tau); "straight-through": argmax forward, the gradient of softmax(l / tau) back;
     # "identity": argmax forward, the decoder's gradient to the code and, as it is, to z_hat (VQ-VAE's estimator)
     sampling: str = "gumbel"
     posterior_decay: float = 0.0  # decay of a running mean of q_bar over steps; 0 uses the mini-batch alone

@@ -35,7 +35,7 @@ START_WEIGHT = 12.0  # w at the start: dD/dR of a uniform quantiser of unit step
 
 
 class GroupGMVQ(nn.Module):
-    """G groups of L dimensions (even, or 1 with one class used) and K codes each."""
+    """G groups of L dimensions, an even number, and K codes each."""
 
     optimizer_group = "mixture"
 

@@ -17,9 +17,9 @@ class QuantizerResult:
     quantised: [N, L] what the decoder reads; indices: [N] int64 codes; loss: scalar, the weighted sum of the
     quantiser's own terms; terms: those terms before weighting, scalars by name, among them `conditional_entropy`, the
     mean over sites of H(q(c | x)) in nats, zero for a rule that picks one code; posterior: [K], the aggregated
-    posterior q_bar(c), the mean of q(c | x) over the sites; perplexity_soft: exp of its entropy (in nats);
-    perplexity_hard: the same of the counts of `indices`; utilisation: fraction of the K codes used in this batch. The
-    last four carry no gradient.
+    posterior q_bar(c), the mean of q(c | x) over the sites, or in training with `posterior_decay` the running mean of
+    it; perplexity_soft: exp of its entropy (in nats); perplexity_hard: the same of the counts of `indices`;
+    utilisation: fraction of the K codes used in this batch. The last four carry no gradient.
     """
 
     quantised: Tensor

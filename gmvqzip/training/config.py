@@ -22,6 +22,7 @@ _FRACTIONS = (
     "warmup", "hold", "floor", "temperature_until", "hard_after", "entropy_until", "rate_from", "rate_full",
     "ema_decay", "scalar_until", "prior_until",
 )  # fmt: skip
+_SEEDS = 2**63  # that torch's generators take
 _CHOICES = {
     "precision": PRECISIONS,
     "optimizer": ("muon", "adamw"),
@@ -67,7 +68,7 @@ class TrainConfig:
     optimizer: str = "muon"  # muon (AdamW for what is not a wide convolution) or adamw
     muon_rate: float = 0.005  # peak learning rate of Muon
     adam_rate: float = 2e-3  # peak learning rate of AdamW
-    weight_decay: float = 0.0  # of network and codebook alike
+    weight_decay: float = 0.0  # of network and codebook alike; of a hyperprior, of what Muon moves
     warmup: float = 0.02  # fraction of the run with rising learning rate
     hold: float = 0.4  # fraction after which the rate falls
     floor: float = 0.02  # last learning rate as a fraction of the peak
@@ -83,6 +84,8 @@ class TrainConfig:
             raise TrainingError("give exactly one of steps, epochs and seconds")
         check_choices(self, _CHOICES)
         check_ranges(self, _POSITIVE, _FRACTIONS)
+        if self.seed >= _SEEDS:
+            raise TrainingError(f"seed must be below {_SEEDS}")
 
     def with_length(self, *, steps: int | None, epochs: float | None, seconds: float | None) -> Self:
         """The same run with another length; exactly one argument is given."""

@@ -188,14 +188,16 @@ class HyperpriorTrainer(TrainingLoop):
 
     def _is_outlier(self, value: float) -> bool:
         """Whether a loss is so far off that its step is left out. Raises TrainingError where losses stay so."""
-        if not self._typical:
+        finite = bool(np.isfinite(value))
+        if not self._typical and finite:
             self._typical = value
-        outlier = not np.isfinite(value) or (self.step > _OUTLIER_FROM and value > _OUTLIER * self._typical)
+        outlier = not finite or (self.step > _OUTLIER_FROM and value > _OUTLIER * self._typical)
         if outlier:
             self._typical *= 1.05  # who stays high becomes typical
-            if self._skipped > 100 + self.step // 20 or (not np.isfinite(value) and self.step <= _OUTLIER_FROM):
+            if self._skipped > 100 + self.step // 20 or (not finite and self.step <= _OUTLIER_FROM):
+                what = f"too far off too often, {value:.3g}" if finite else "not finite"
                 raise DivergedError(
-                    f"the loss is not finite at step {self.step}; the last checkpoint is kept: resume with lower rates"
+                    f"the loss is {what} at step {self.step}; the last checkpoint is kept: resume with lower rates"
                 )
         else:
             self._typical += (_TYPICAL_DECAY if self.step > 50 else 0.2) * (value - self._typical)

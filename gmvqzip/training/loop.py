@@ -252,7 +252,8 @@ class TrainingLoop(ABC):
         configuration."""
         state = distributed.from_writer(lambda: load_checkpoint(self.folder))
         mine, theirs = self.config.to_dict(), config_from_dict(state["config"], stored=True).to_dict()
-        differing = sorted(k for k in mine if k not in _MAY_DIFFER and mine[k] != theirs[k])
+        # Kinds of models have fields of their own; of another kind the network differs, too, and says enough.
+        differing = sorted(k for k in mine.keys() & theirs.keys() - _MAY_DIFFER if mine[k] != theirs[k])
         if differing:
             raise TrainingError(f"the checkpoint in {self.folder} was made with other settings: {', '.join(differing)}")
         if state.get("start") != (self.start and self.start.model_id):

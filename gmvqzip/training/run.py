@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gmvqzip.errors import OutputError, TrainingError
-from gmvqzip.images.files import atomic_write
+from gmvqzip.errors import TrainingError
+from gmvqzip.images.files import NewFile, atomic_write
 from gmvqzip.models.kinds import KINDS, named
 from gmvqzip.training import distributed
 from gmvqzip.training.checkpoint import checkpoints
@@ -128,13 +128,12 @@ def _prepare(output: Path, folder: Path, resume: bool) -> None:
     """Refuse, before any work, places that cannot be written into."""
     if checkpoints(folder) and not resume:
         raise TrainingError(f"{folder} holds a run already: continue it with --resume, or choose another --run-dir")
-    if output.is_dir():
-        raise OutputError(f"{output} is a directory: name a file in it")
     for needed in (folder, output.parent):
         try:
             needed.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"cannot make the folder {needed}: {error.strerror}") from None
+    NewFile(output, force=True).discard()
 
 
 def _announce(trainer: HyperpriorTrainer | Trainer, resume: bool, say: Callable[[str], None]) -> None:
@@ -202,5 +201,8 @@ def _validation(data: DataSplits, config: TrainConfig, count: int) -> Iterator[n
 
 
 def _sample(data: DataSplits, config: TrainConfig) -> np.ndarray[Any, Any]:
-    """Some validation pictures of one shape, for a sheet."""
-    return next(data.validation.evaluation_batches(_SHEET_PICTURES, config.crop, _SHEET_PICTURES))
+    """Some validation pictures of one shape, for a sheet. Raises TrainingError where none can be read."""
+    found = next(data.validation.evaluation_batches(_SHEET_PICTURES, config.crop, _SHEET_PICTURES), None)
+    if found is None:
+        raise TrainingError(f"{data.validation.name}: not one picture can be read")
+    return found

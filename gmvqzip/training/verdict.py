@@ -247,13 +247,15 @@ class Verdict:
         return found | ({self.start: self.from_start} if self.start_curve else {})
 
     def sentence(self) -> str:
-        """Better or worse, by how much, and what to do next."""
+        """Better, level or worse, by how much, and what to do next."""
         found = self.differences()
         change = found.pop(self.start, None)
         against = [f"{_words(value)} {name}" for name, value in found.items() if value is not None]
         if self.start_curve is not None:
             reach = f"{'less' if self.worse else 'more'} PSNR at any size than" if change is None else _words(change)
-            against.insert(0, f"{'worse' if self.worse else 'better'}: {reach} {self.start}, which it started from")
+            level = change is not None and abs(change) < _SAME
+            judged = "level" if level else "worse" if self.worse else "better"
+            against.insert(0, f"{judged}: {reach} {self.start}, which it started from")
         where = "" if self.single else f", mean over qualities {QUALITIES[0]} to {QUALITIES[-1]}"
         how = f"bytes at equal PSNR{where}, {self.pictures} held-back pictures of at most {self.side}x{self.side}"
         return f"{', '.join(against) or 'no PSNR in common with other codecs'} ({how}). {self._advice()}"

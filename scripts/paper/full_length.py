@@ -40,9 +40,8 @@ from typing import Any
 
 import torch
 from experiments import COMPACT, EXPERIMENTS, configured
-from reproduce import MODEL, Stop, load_data, trained
+from reproduce import MODEL, Stop, duration, load_data, trained
 
-from gmvqzip.cli.train import seconds_of
 from gmvqzip.errors import DivergedError, TrainingError
 from gmvqzip.images.files import atomic_write
 from gmvqzip.training.splits import DataSplits
@@ -315,7 +314,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="learning rates to choose from")
     parser.add_argument("--share", type=float, default=SHARE, help="of the length, for that choice")
     parser.add_argument("--files", type=int, default=1000, help="test pictures that are written as files")
-    parser.add_argument("--within", type=seconds_of, help="stop after this time, 9m, 1.5h")
+    parser.add_argument("--within", type=duration, help="stop after this time, 9m, 1.5h")
     parser.add_argument("--jobs", type=int, default=1, help="processes, each with a row of its own")
     parser.add_argument("--threads", type=int, default=1, help="of each of them")
     parser.add_argument("--device", default="cpu")

@@ -36,6 +36,7 @@ import platform
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,6 +49,7 @@ import numpy as np
 import torch
 from experiments import EXPERIMENTS, PRESETS, configured
 
+from gmvqzip.cli.run import UsageError
 from gmvqzip.cli.train import seconds_of
 from gmvqzip.codec import Codec, Codes
 from gmvqzip.errors import TrainingError
@@ -296,6 +298,14 @@ def change(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def duration(text: str) -> float:
+    """Seconds of 90s, 15m or 1.5h."""
+    try:
+        return seconds_of(text)
+    except UsageError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 90s, 15m or 1.5h") from None
+
+
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -308,7 +318,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="length of each run; the preset's unless given")
     length.add_argument("--epochs", type=float)
-    length.add_argument("--time-per-run", help="15m, 1.5h")
+    length.add_argument("--time-per-run", type=duration, help="15m, 1.5h")
     parser.add_argument("--change", type=change, nargs="+", default=[], metavar="FIELD=VALUE", help="for all rows")
     parser.add_argument("--files", type=int, help="test pictures that are written as files; all unless given")
     parser.add_argument("--results", type=Path, help="default: runs/EXPERIMENT-SET.jsonl")
@@ -333,7 +343,7 @@ def main(words: list[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     length: dict[str, Any] = {"steps": options.steps or preset(PRESETS[options.kind]).steps}
     if options.time_per_run:
-        length = {"seconds": seconds_of(options.time_per_run)}
+        length = {"seconds": options.time_per_run}
     elif options.epochs:
         length = {"epochs": options.epochs}
     options.results.parent.mkdir(parents=True, exist_ok=True)
@@ -363,4 +373,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TrainingError as error:
+        sys.exit(str(error))

@@ -160,6 +160,7 @@ def test_the_parts_by_hand() -> None:
         raw(FRONT, MODELS, NO_PROFILES, write_varint(1), GOOD_KIND, bytes([6]), bytes(6), b"\0a\0"),
         raw(FRONT, MODELS, NO_PROFILES, write_varint(1), GOOD_KIND, bytes([0]), b"\0a\0"),
         raw(FRONT, MODELS, write_varint(1), write_varint(99), b"short"),
+        raw(FRONT, MODELS, write_varint(1), write_varint(0), write_varint(1), bytes([0, 1, 31, 31, 0, 0]), REST),
         raw(write_varint(2**20 + 1)),
         raw(write_varint(1), write_varint(7), b"abc"),
         raw(FRONT, MODELS)[:-1],

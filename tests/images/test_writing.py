@@ -57,6 +57,16 @@ def test_profiles_are_written_where_they_fit(pictures):
         assert "profile" in picture_bytes(picture, file_format)[1][0]
 
 
+@pytest.mark.parametrize("kind", ["gray", "la"])
+@pytest.mark.parametrize("file_format", ["png", "webp", "jpg", "tif", "bmp", "ppm"])
+def test_gray_with_a_profile_of_rgb_has_three_channels(pictures, kind, file_format):
+    picture = pictures[kind]
+    picture.icc = SRGB
+    with Image.open(io.BytesIO(picture_bytes(picture, file_format)[0])) as image:
+        assert image.mode in ("RGB", "RGBA")
+        assert image.info.get("icc_profile") == (None if file_format in ("bmp", "ppm") else SRGB)
+
+
 def test_jpg_is_close(pictures):
     data, notes = picture_bytes(pictures["rgb"], "jpg")
     again = read_picture(data)

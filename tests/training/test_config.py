@@ -142,6 +142,7 @@ class TestToml:
         ({"open_steps": 0}, "open_steps must be above 0"),
         ({"crop": -8}, "crop must be above 0"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 2**63}, "seed must be below 9223372036854775808"),
         ({"evaluate_every": 0}, "evaluate_every must be above 0"),
         ({"temperature_end": 0.0}, "temperature_end must be above 0"),
         ({"entropy_until": 0.0}, "entropy_until must be above 0"),

@@ -112,6 +112,16 @@ def test_an_outlier_is_left_out_and_endless_ones_end_the_run(tmp_path: Path) -> 
     trainer._skipped = 1000
     with pytest.raises(TrainingError, match="not finite at step 400"):
         trainer._is_outlier(float("nan"))
+    with pytest.raises(TrainingError, match="too far off too often, 40 at step 400"):
+        trainer._is_outlier(40.0)
+
+
+def test_a_loss_that_is_not_finite_where_a_phase_begins_is_not_what_others_are_measured_by(tmp_path: Path) -> None:
+    trainer = made(tmp_path)
+    trainer.step, trainer._typical = 400, 0.0
+    assert trainer._is_outlier(float("nan"))
+    assert not trainer._is_outlier(1.0)
+    assert trainer._is_outlier(40.0)
 
 
 def test_the_run_ends_with_a_model_that_codes(tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ def test_claims(page: ModuleType, lower: tuple[str, str], verdict: str) -> None:
     assert "| GM-VQ uses its codes more evenly than VQ-VAE | found: 710.0 against 800.0 |" in page.claims(results)
 
 
+def test_a_claim_of_soft_perplexity_is_judged_by_the_codes_besides(page: ModuleType) -> None:
+    """GM-VQ's soft perplexity is the higher one here, for its posteriors are soft; its codes are used less evenly."""
+    pair = [run("vqvae", 3e-3, 750.0, perplexity_hard=790.0), run("gmvq", 3e-3, 760.0, perplexity_hard=700.0)]
+    lines = page.claims(page.sorted_out("cifar10", pair)).splitlines()
+    first = next(number for number, line in enumerate(lines) if "more evenly than VQ-VAE" in line)
+    assert lines[first].endswith("| found: 750.0 against 760.0 |")
+    assert lines[first + 1].endswith("of the codes that are picked | not found: 790.0 against 700.0 |")
+
+
 def test_the_trend_over_weights(page: ModuleType) -> None:
     weights = {"gmvq, gamma 0": 0.0, "gmvq": 0.02, "gmvq+entropy": 0.1}
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_runs import TINY
 
 from gmvqzip.errors import TrainingError
 from gmvqzip.training import celeba, folder, splits
 from gmvqzip.training.datasets import load_dataset
 from gmvqzip.training.imagesets import MixedSet, UniformSet
+from gmvqzip.training.run import _sample
 from gmvqzip.training.streamed import StreamedSet
 
 
@@ -200,6 +203,60 @@ def test_folder_names_what_cannot_be_read(tmp_path, monkeypatch):
     said.clear()
     load_dataset("folder", tmp_path, crop=32, seed=0, say=said.append)
     assert "skipped 1 more" in said[1]
+
+
+@pytest.mark.parametrize("budget", [None, 0])
+@pytest.mark.parametrize("damaged", [(9,), range(9), range(10)])
+def test_a_part_of_which_nothing_can_be_read(tmp_path, damaged, budget):
+    """The tenth of ten pictures is held back; headers are whole in all."""
+    rng = np.random.default_rng(3)
+    for number in range(10):
+        path = tmp_path / f"{number}.png"
+        save(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), path)
+        if number in damaged:
+            path.write_bytes(path.read_bytes()[:1000])
+    said = list[str]()
+    if budget == 0:  # what is read at each use is found damaged then
+        data = load_dataset("folder", tmp_path, crop=32, say=said.append, budget=budget)
+        if 9 in damaged:
+            with pytest.raises(TrainingError, match=r"validation.*: not one picture can be read"):
+                _sample(data, replace(TINY, crop=32))
+        return
+    if len(damaged) == 10:
+        with pytest.raises(TrainingError, match="no picture that can be read"):
+            load_dataset("folder", tmp_path, crop=32, say=said.append)
+        return
+    data = load_dataset("folder", tmp_path, crop=32, say=said.append)
+    assert len(said) == len(damaged)
+    if len(damaged) == 1:
+        assert (len(data.train), len(data.validation)) == (8, 1)
+        assert "8 pictures to train on, 1 held out" in data.description
+    else:
+        assert np.array_equal(data.train.image(0), data.validation.image(0))
+        assert "one picture, trained on and measured alike" in data.description
+
+
+def test_a_folder_takes_what_compress_takes(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(8).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for name in ("a.PNG", "b.pcx", "c.qoi", "d.sgi"):
+        save(pixels, tmp_path / name)
+    for name in ("e.heic", "f.heic", "g.cr2", "h.txt", ".i.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr("gmvqzip.images.formats.ADD_ONS", {"HEIF": ("no_such_module", "pillow-heif")})
+    said = list[str]()
+    data = load_dataset("folder", tmp_path, crop=32, say=said.append)
+    assert len(data.train) + len(data.validation) == 4
+    assert said == ["pictures passed over: 2 .heic (install pillow-heif), 1 .cr2"]
+
+
+def test_pictures_of_an_add_on_are_trained_on(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    pixels = np.random.default_rng(9).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for name in ("a.heic", "b.HEIF", "c.png"):
+        save(pixels, tmp_path / name)
+    data = load_dataset("folder", tmp_path, crop=32, say=quiet)
+    assert len(data.train) + len(data.validation) == 3
 
 
 def test_large_pictures_are_reduced_when_read(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import runpy
 import signal
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,17 @@ class TestRuns:
         reproduce.main(command("--rows", "fsq", "--change", "adam_rate=0.001"))
         assert [line["changes"] for line in lines()] == [{}, {"adam_rate": 0.001}]
         assert lines()[1]["settings"]["adam_rate"] == 0.001
+
+    def test_what_is_wrong_is_said_in_a_line(
+        self, reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            reproduce.main(command("--time-per-run", "5x"))
+        assert "'5x' is no duration such as 90s, 15m or 1.5h" in capsys.readouterr().err
+        assert reproduce.arguments(["table1", "--data", ".", "--time-per-run", "1.5m"]).time_per_run == 90
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", "table1", "--data", "nowhere", "--results", "r.jsonl"])
+        with pytest.raises(SystemExit, match="CIFAR-10 not found"):
+            runpy.run_path(str(SCRIPTS / "reproduce.py"), run_name="__main__")
 
     def test_an_interrupted_run_goes_on(self, reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stopped after a few steps it leaves a checkpoint and no line; going on, it gives what a whole run gives."""

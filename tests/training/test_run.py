@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import RATED, TINY, Recorder, pictures, splits, train
+from tiny_runs import HYPERPRIOR, RATED, TINY, Recorder, pictures, splits, train
 
 import gmvqzip
 from gmvqzip.entropy.tables import TOTAL
@@ -20,6 +21,7 @@ from gmvqzip.errors import OutputError, TrainingError
 from gmvqzip.models.registry import read_info
 from gmvqzip.models.store import load_tables, verify
 from gmvqzip.training import checkpoint, loop
+from gmvqzip.training.config import TrainConfig
 from gmvqzip.training.loop import StepRecord
 from gmvqzip.training.report import RunLog, read_log
 from gmvqzip.training.run import _sample, _validation
@@ -153,6 +155,12 @@ class TestStopAndResume:
             train(tmp_path, replace(TINY, batch_size=5), resume=True)
         assert len(steps_of(tmp_path)) == 2
 
+    @pytest.mark.parametrize(("first", "then"), [(TINY, HYPERPRIOR), (HYPERPRIOR, TINY)])
+    def test_another_kind_of_model(self, tmp_path: Path, first: TrainConfig, then: TrainConfig) -> None:
+        train(tmp_path, first, recorder=Recorder(stop_at=2))
+        with pytest.raises(TrainingError, match=r"was made with other settings: .*network"):
+            train(tmp_path, then, resume=True)
+
 
 class TestRefusals:
     def test_too_short_a_run(self, tmp_path: Path) -> None:
@@ -178,6 +186,21 @@ class TestRefusals:
         (tmp_path / "tiny.safetensors").mkdir()
         recorder = Recorder()
         with pytest.raises(OutputError, match="is a directory: name a file in it"):
+            train(tmp_path, recorder=recorder)
+        assert recorder.steps == []
+
+    def test_the_model_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a folder without permission, of which no test by root can be made."""
+        real = os.open
+
+        def refuse(path: Path, *arguments: int) -> int:
+            if path.parent == tmp_path:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *arguments)
+
+        monkeypatch.setattr("gmvqzip.images.files.os.open", refuse)
+        recorder = Recorder()
+        with pytest.raises(OutputError, match=r"cannot write .*tiny.safetensors: no permission to write there"):
             train(tmp_path, recorder=recorder)
         assert recorder.steps == []
 

@@ -150,8 +150,11 @@ class TestWords:
         assert not found.worse
         assert found.sentence().startswith("20 % more bytes than WebP, 50 % more bytes than AVIF (bytes")
 
-    def test_a_hair_is_no_difference(self) -> None:
-        assert "as many bytes as photo" in verdict(scaled(0.995), BASE).sentence()
+    @pytest.mark.parametrize("factor", [0.995, 1.005])
+    def test_a_hair_is_no_difference(self, factor: float) -> None:
+        found = verdict(scaled(factor), BASE)
+        assert found.sentence().startswith("level: as many bytes as photo, which it started from, ")
+        assert found.worse == (factor > 1)  # the start is kept all the same
 
     def test_without_a_common_psnr_the_higher_is_better(self) -> None:
         assert not verdict(scaled(1.0, 20.0), BASE).worse
