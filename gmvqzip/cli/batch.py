@@ -16,6 +16,7 @@ from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import FormatError, ImageError, OutputError, safe_name
 from gmvqzip.format.source import read_bounded
+from gmvqzip.images.files import reason
 from gmvqzip.setting import rounds_of
 
 if TYPE_CHECKING:
@@ -145,11 +146,17 @@ def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
 
 def prepare(task: Task, *, force: bool, make_directory: bool) -> None:
     """Check the output before any work is spent on it, and make its directory where --output-dir asks for it."""
-    check_target(task, force=force)
     if task.target is None:
         return
-    folder = task.target.parent
-    if make_directory:
+    try:
+        check_target(task, force=force)
+        _check_folder(task.target.parent, make=make_directory)
+    except OSError as error:  # of the output, not of the file that is worked on
+        raise OutputError(f"cannot write {safe_name(task.target)}: {reason(error)}") from error
+
+
+def _check_folder(folder: Path, *, make: bool) -> None:
+    if make:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:

@@ -14,7 +14,8 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import prepare, read_source, write_stdout
-from gmvqzip.cli.plan import STREAM, Task, image_suffixes, inputs
+from gmvqzip.cli.naming import check_ending
+from gmvqzip.cli.plan import STREAM, Task, check_file_name, image_suffixes, inputs
 from gmvqzip.cli.records import input_name
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
@@ -163,7 +164,10 @@ class Written:
             raise UsageError(f"--plot {safe_name(self.plot_file)}: the name must end in .png")
         if self.html_file is not None and Path(self.html_file).suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"--html {safe_name(self.html_file)}: the name must end in .html")
+        check_ending(self.json_file, (".json",), "figures")
         names = (self.json_file, self.plot_file, self.html_file)
+        for name in names:
+            check_file_name(name)
         paths = [Path(name) for name in names if name is not None and name != STREAM]
         places = [os.path.realpath(path) for path in paths]
         if len(set(places)) < len(places):

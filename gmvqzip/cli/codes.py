@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
-from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, read_stdin, refuse_stream
+from gmvqzip.cli.batch import decoding_threads, deliver, prepare, read_gmvq, read_source, refuse_stream
 from gmvqzip.cli.naming import check_ending
 from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, SUFFIX, Task, plan, swap_suffix
@@ -41,7 +41,7 @@ def codes(
     The arrays stage_00, stage_01, ... are int32, rows by columns, coarse first: tokens for a generative model.
     """
     report = running.report()
-    check_ending(destination.output, frozenset({SUFFIX if pack else _NPZ}), "codes")
+    check_ending(destination.output, (SUFFIX if pack else _NPZ,), "codes")
     tasks, total = plan(
         inputs.paths(files),
         destination,
@@ -95,7 +95,8 @@ def _pack(task: Task, model: str | None, max_pixels: int) -> tuple[int, bytes, C
     from gmvqzip.format.container import unpack
     from gmvqzip.npz import load_npz
 
-    archive = read_stdin() if task.source is None else task.source.read_bytes()
+    source = read_source(task)
+    archive = source if isinstance(source, bytes) else source.read_bytes()
     indices, extras = load_npz(archive, max_pixels=max_pixels)
     codec = codecs.load_for(bytes.fromhex(indices.model_id), model=model)
     coded = codec.follow(indices)

@@ -137,6 +137,12 @@ class Demands:
             found["ssimulacra2"] = metrics.ssimulacra2(picture.pixels, decoded)
         return found
 
+    def unmeasured(self, width: int, height: int) -> str | None:
+        """Why the SSIMULACRA2 that is asked for is not told, if it is not."""
+        from gmvqzip.bench import metrics
+
+        return metrics.no_ssimulacra2(height, width) if self.ssimulacra2 else None
+
     def meet(self, measures: Fields, in_bytes: int, out_bytes: int) -> None:
         """Raise LeftAlone where a result is not what is asked for."""
         if self.min_psnr is not None and measures["psnr"] < self.min_psnr:
@@ -269,6 +275,8 @@ def _write(
     deliver(task, done.data, force=outputs.force, remove=outputs.remove and not product.dropped)
     if outputs.remove and product.dropped:
         report.keep(task.name, product.dropped)
+    if (reason := demands.unmeasured(done.codes.width, done.codes.height)) is not None:
+        report.note(f"{safe_name(task.name)}: {reason}", level=0)
     if len(done.data) > product.in_bytes:
         sizes = f"{product.in_bytes:,} -> {len(done.data):,} bytes"
         report.note(

@@ -224,8 +224,8 @@ def chosen_format(wanted: Format | None, output: str | None) -> Format:
     suffix = Path(output).suffix if output is not None else ""
     by_name = by_ending(suffix)
     if wanted is not None:
-        right = {f".{ending}" for ending, name in OTHER_ENDINGS.items() if name == wanted} | {f".{wanted.value}"}
-        check_ending(output, frozenset(right), f"--format {wanted.value}")
+        others = [f".{ending}" for ending, name in OTHER_ENDINGS.items() if name == wanted]
+        check_ending(output, (f".{wanted.value}", *others), f"--format {wanted.value}")
         return wanted
     if by_name is not None:
         return by_name

@@ -161,6 +161,8 @@ class Inputs:
                 data = sys.stdin.buffer.read()
         except (OSError, ValueError) as error:
             raise UsageError(f"the list {safe_name(self.filelist)} cannot be read: {describe(error)}") from None
+        if b"\0" in data and not self.null:
+            raise UsageError(f"the list {safe_name(self.filelist)} has zero bytes: add -0 where names end with them")
         names = data.split(b"\0") if self.null else data.replace(b"\r\n", b"\n").split(b"\n")
         return given + [os.fsdecode(name) for name in names if name]
 

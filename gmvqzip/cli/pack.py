@@ -23,6 +23,7 @@ from gmvqzip.cli.plan import (
     PACK_SUFFIXES,
     STREAM,
     Member,
+    check_file_name,
     image_suffixes,
     inputs,
     members,
@@ -100,6 +101,8 @@ def pack(
     """
     report = running.report()
     paths = options.Inputs(filelist=filelist, null=null).paths(files)
+    if not paths:
+        raise OutputError(_NO_SOURCE)
     target = _target(paths, packed.output)
     here = place()
     packed.check(models.model, here)
@@ -258,8 +261,7 @@ def _target(files: Sequence[str], output: str | None) -> Path:
     check_ending(output, PACK_SUFFIXES, "a pack")
     if STREAM in files or output in (STREAM, "/dev/stdout"):
         raise UsageError("a pack is made of files and is one: standard input and output do not do")
-    if output == "":
-        raise UsageError("the name of the output is empty")
+    check_file_name(output)
     if output is not None:
         return Path(output)
     first = Path(files[0])

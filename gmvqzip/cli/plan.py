@@ -63,6 +63,7 @@ def plan(
     be written twice or would be another input.
     """
     check_destination(files, destination)
+    _note_nothing(files, report)
     tasks, missing = [], 0
     for name, source, below in _expand(files, report, recursive=recursive, suffixes=suffixes):
         if below is None:
@@ -81,6 +82,7 @@ def inputs(
     """As `plan`, for a command that writes no files."""
     if list(files).count(STREAM) > 1:
         raise UsageError("standard input can be read only once")
+    _note_nothing(files, report)
     found = list(_expand(files, report, recursive=recursive, suffixes=suffixes))
     return [Task(name, source, None) for name, source, below in found if below is not None], len(found)
 
@@ -103,7 +105,8 @@ def members(
         inside = (below if stays else below.with_suffix("")).as_posix()
         if inside in found:
             both = f"{safe_name(found[inside].name)} and {safe_name(name)}"
-            raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{KEEP_HINT}")
+            apart = KEEP_HINT if _last(found[inside].name) != _last(name) else ""
+            raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{apart}")
         found[inside] = Member(name, source, None, inside)
     return list(found.values()), total
 
@@ -159,12 +162,27 @@ def undone(tasks: Sequence[Task], report: Report) -> list[Task]:
     """
     left = []
     for task in tasks:
-        missing = task.target is None or is_stream(task.target) or not task.target.is_file()
-        if task.target is None or missing or task.target.stat().st_size == 0:
+        if task.target is None or not _is_done(task.target):
             left.append(task)
         else:
             report.skip(task.name, task.target)
     return left
+
+
+def _is_done(target: Path) -> bool:
+    """Whether an output is there; not where the system does not tell, which is found again before any work."""
+    try:
+        return not is_stream(target) and target.is_file() and target.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def check_file_name(name: str | None) -> None:
+    """Raise UsageError where the name of an output is empty, or says that it is a folder, as `out/` does."""
+    if name == "":
+        raise UsageError("the name of the output is empty")
+    if name is not None and os.path.basename(name) in ("", ".", ".."):  # noqa: PTH119
+        raise UsageError(f"output {safe_name(name)} is a directory: name a file in it")
 
 
 def check_destination(files: Sequence[str], destination: Destination) -> None:
@@ -177,7 +195,8 @@ def check_destination(files: Sequence[str], destination: Destination) -> None:
     chosen = [option for option, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} contradict each other: give one")
-    if destination.output == "" or destination.output_dir == "":
+    check_file_name(destination.output)
+    if destination.output_dir == "":
         raise UsageError("the name of the output is empty")
     if list(files).count(STREAM) > 1:
         raise UsageError("standard input can be read only once")
@@ -187,6 +206,11 @@ def check_destination(files: Sequence[str], destination: Destination) -> None:
         raise UsageError(f"{what} has no name to use in --output-dir: use -o FILE")
     if destination.remove and (_is_streamed(destination) or (nameless and destination.output is None)):
         raise UsageError("--rm needs an output on disk: what goes to standard output may be lost")
+
+
+def _note_nothing(files: Sequence[str], report: Report) -> None:
+    if not files:
+        report.note("the list names no file: nothing to do", level=0)
 
 
 def _expand(
@@ -201,7 +225,7 @@ def _expand(
         if descriptor_of(path) is not None and _problem(name) is None:
             yield name, path, Path()  # as from <(command): it has no name for an output
             continue
-        if name and recursive and path.is_dir():
+        if name and recursive and _is_directory(path):
             found = sorted(walk(path, suffixes, report))
             if not found:
                 report.note(f"{safe_name(name)}: nothing to do in this directory", level=0)
@@ -214,6 +238,14 @@ def _expand(
                 report.fail(shown, problem)
             below = Path(path.name) if inner is path else inner.relative_to(path)
             yield shown, inner, below if problem is None else None
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a path is one; not where the system does not tell, for `_problem` to say why."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _problem(name: str) -> Exception | None:
@@ -261,13 +293,18 @@ def _check_collisions(tasks: Sequence[Task], hint: str) -> None:
         key = _key(task.target)
         if key in targets:
             both = f"{safe_name(targets[key].name)} and {safe_name(task.name)}"
-            raise UsageError(f"{both} would both be written to {safe_name(task.target)}: nothing was done{hint}")
+            apart = hint if _last(targets[key].name) != _last(task.name) else ""
+            raise UsageError(f"{both} would both be written to {safe_name(task.target)}: nothing was done{apart}")
         targets[key] = task
         if key in sources and sources[key] is not task:
             raise UsageError(
                 f"{safe_name(task.name)} would be written over another input, {safe_name(task.target)}: "
                 "nothing was done"
             )
+
+
+def _last(name: str) -> str:
+    return Path(name).name
 
 
 def _key(path: Path) -> str:

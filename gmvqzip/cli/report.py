@@ -201,6 +201,9 @@ class Report:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
+        if console.is_dumb_terminal or console.width < 1:  # rich would lose what is said beside the bar
+            yield count
+            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

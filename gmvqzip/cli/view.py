@@ -10,6 +10,7 @@ import typer
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import prepare, read_gmvq, write_stdout
+from gmvqzip.cli.naming import check_ending
 from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, STREAM, SUFFIX, Task, plan, swap_suffix
 from gmvqzip.cli.records import Fields, input_name, output_name, shown_input
@@ -42,6 +43,7 @@ def view(
     report = Report(verbose=verbose, quiet=quiet, progress=False)
     if original == STREAM:
         raise UsageError("the original cannot be standard input: name a file")
+    check_ending(output, (".html", ".htm"), "a page")
     destination = options.Destination(output, force=force)
     rename = swap_suffix(SUFFIX, ".html")
     tasks, total = plan([file], destination, report, recursive=False, suffixes=GMVQ_SUFFIXES, rename=rename)

@@ -23,11 +23,12 @@ def walk(top: Path, suffixes: frozenset[str], report: Report) -> Iterator[Path]:
         report.fail(str(error.filename), error)
 
     others: list[str] = []
-    side_files = pipes = 0
+    side_files = pipes = links = 0
     for folder, folders, names in os.walk(top, onerror=unreadable):  # links to directories are not followed
         if _MACOS_FOLDER in folders:
             folders.remove(_MACOS_FOLDER)
             side_files += sum(len(found) for _, _, found in os.walk(Path(folder, _MACOS_FOLDER)))
+        links += sum(Path(folder, name).is_symlink() for name in folders)
         for name in names:
             path = Path(folder, name)
             if name.startswith(_APPLE_DOUBLE):
@@ -35,16 +36,26 @@ def walk(top: Path, suffixes: frozenset[str], report: Report) -> Iterator[Path]:
             elif path.suffix.lower() not in suffixes:
                 if path.suffix.lower() not in _OUR_SUFFIXES:
                     others.append(name)
-            elif path.is_file() or not path.exists():
-                yield path
-            else:
+            elif _is_special(path):
                 pipes += 1
+            else:
+                yield path
     if side_files:
         report.note(f"{safe_name(top)}: {side_files} side files of macOS (._*, __MACOSX) passed over", level=0)
     if pipes:
         report.note(f"{safe_name(top)}: {pipes} pipes, sockets or devices passed over", level=0)
+    if links:
+        report.note(f"{safe_name(top)}: {links} links to folders passed over: name them to follow them", level=0)
     if ".png" in suffixes:  # pictures are looked for
         _say_passed_over(top, others, report)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, socket or device; not where the system does not tell, for who reads it to say why."""
+    try:
+        return path.exists() and not path.is_file()
+    except OSError:
+        return False
 
 
 def _say_passed_over(top: Path, names: Sequence[str], report: Report) -> None:

@@ -24,6 +24,9 @@ _TITLES = {
     "parts": "further segments or chunks",
 }
 _PARTS = {Format.JPG: JPEG_SEGMENT, Format.PNG: PNG_CHUNK}  # the kind that a format has a place for
+_DPI_UNITS = {Format.JPG: (1.0, 65_535), Format.PNG: (0.0254, 2**31 - 1), Format.BMP: (0.0254, 2**31 - 1)}
+"""The unit in which a format stores a resolution, in pixels per inch, and the most of them that it holds."""
+_XMP_AS_TEXT = (Format.PNG, Format.HEIC)  # which hold UTF-8 alone, or are written so
 _SEGMENT = 65_533  # bytes in a segment of JPEG
 _PHOTOSHOP, _XMP_PREFIX = b"Photoshop 3.0\0", 29
 _PNG_HEAD = 33  # bytes of the signature and the first chunk
@@ -43,6 +46,12 @@ def save_options(metadata: Metadata, name: Format, size: tuple[int, int]) -> tup
         kept["parts"] = [part for part in metadata.parts if part.kind == _PARTS.get(name)]
     if "exif" in kept:
         kept["exif"] = exifs.resized(metadata.exif, *size)
+    if "xmp" in kept and name in _XMP_AS_TEXT and not _is_utf_8(metadata.xmp):
+        del kept["xmp"]
+        lost.add("xmp")
+    if "dpi" in kept and not _holds(name, kept["dpi"]):
+        del kept["dpi"]
+        lost.add("dpi")
     if "dpi" in lost and "exif" in places and metadata.dpi is not None:
         with_dpi = _with_resolution(metadata, metadata.dpi)
         if with_dpi:
@@ -52,6 +61,20 @@ def save_options(metadata: Metadata, name: Format, size: tuple[int, int]) -> tup
     lost |= too_long
     order = [_TITLES[part] for part in _TITLES if part in lost]
     return options, [f"{name} has no place for {', '.join(order)}: left out"] if order else []
+
+
+def _holds(name: Format, dpi: tuple[float, float]) -> bool:
+    """Whether a format's own place for a resolution holds this one."""
+    unit, most = _DPI_UNITS.get(name, (0.0, 0))
+    return not unit or all(1 <= round(part / unit) <= most for part in dpi)
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _plain(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
@@ -66,9 +89,10 @@ def _plain(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
 def _png(kept: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
     chunks = PngImagePlugin.PngInfo()
     if "xmp" in kept:
-        chunks.add_itxt("XML:com.adobe.xmp", kept["xmp"].decode("utf-8", "replace"))
+        chunks.add_itxt("XML:com.adobe.xmp", kept["xmp"].decode())
     if "comment" in kept:
-        _add_text(chunks, "Comment", kept["comment"].decode("utf-8", "replace"), "", "")
+        text = kept["comment"].decode() if _is_utf_8(kept["comment"]) else kept["comment"].decode("latin-1")
+        _add_text(chunks, "Comment", text, "", "")  # of an unknown encoding each byte stays
     for text in kept.get("texts", ()):
         _add_text(chunks, text.keyword, text.text, text.language, text.translated)
     if "time" in kept:

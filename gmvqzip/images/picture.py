@@ -203,7 +203,7 @@ def _from_array(array: np.ndarray[Any, Any], max_pixels: int) -> Picture:
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 2, 3, 4)):
         raise ImageError(f"an array of shape {shape} is no picture; give [H, W], [H, W, 3] or [H, W, 4]")
     _check_size(shape[1], shape[0], max_pixels)
-    if array.dtype == np.uint16:
+    if array.dtype.newbyteorder("=") == np.uint16:  # of either byte order
         array = colour.to_8_bit(array, 16)
         notes.reduce(16)
     elif array.dtype != np.uint8:

@@ -298,6 +298,8 @@ class TestRefusals:
             (["--html", "x.html", "--at", "0bpp"], "--at 0bpp: give bytes or bits per pixel"),
             (["--plot", "x.jpg"], "--plot x.jpg: the name must end in .png"),
             (["--html", "x"], "--html x: the name must end in .html"),
+            (["--json", "x.png"], "figures would be written to x.png: give a name that ends in .json"),
+            (["--json", "x/"], "output x/ is a directory: name a file in it"),
             (["--json", "x.html", "--html", "./x.html"], "two outputs have one name"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,10 @@ class TestNames:
         done = cli("compress", "-r", pair, "--output-dir", out)
         assert (done.code, done.err.count("\n"), out.exists()) == (2, 1, False)
         assert "nothing was done; --keep-ending keeps them apart" in done.err
+        shutil.copytree(pair, tmp_path / "more")
+        for command in (("compress", "-r", "--output-dir", out), ("pack", "-o", tmp_path / "s.gmvqp")):
+            done = cli(*command, "--keep-ending", pair, tmp_path / "more")
+            assert (done.code, done.err.endswith("nothing was done\n")) == (2, True)  # that option cannot help
         assert cli("compress", "-r", pair, "--output-dir", out, "--keep-ending").code == 0
         assert sorted(path.name for path in out.iterdir()) == ["a.jpg.gmvq", "a.png.gmvq", "b.png.gmvq"]
         back = tmp_path / "back"
@@ -84,6 +89,28 @@ class TestNames:
         with pytest.raises(UsageError):
             namer(image_to_gmvq, "gmvq", template, output=None)
 
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("compress", "b.png", "--output-name", "{name}"), "written to b.png: give a name that ends in .gmvq"),
+            (("compress", "b.png", "--output-name", "{stem}.{suffix}"), "give a name that ends in .gmvq"),
+            (("decompress", "b.jpg.gmvq", "--output-name", "{stem}"), "to b.jpg: give a name that ends in .png"),
+            (("decompress", "b.jpg.gmvq", "--output-name", "{name}"), "give a name that ends in .png"),
+            (("compress", "plain", "--output-name", "{suffix}"), "gives plain no name"),
+            (("compress", "b.png", "--output-name", "."), "gives b.png no name"),
+            (("compress", "b.png", "--output-name", ".."), "gives b.png no name"),
+        ],
+    )
+    def test_names_that_only_the_fields_make_bad(
+        self, cli: Cli, pair: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+    ) -> None:
+        monkeypatch.chdir(pair)
+        shutil.copy("b.png", "plain")
+        assert cli("compress", "b.png", "-o", "b.jpg.gmvq").code == 0
+        done = cli(*arguments, "--output-dir", "out")
+        assert (done.code, done.err.count("\n")) == (2, 1) and words in done.err
+        assert not Path("out").exists()
+
     def test_contradictions(self, cli: Cli, pair: Path) -> None:
         for arguments in (
             ("--keep-ending", "--output-name", "{stem}"),
@@ -103,6 +130,7 @@ class TestNames:
             (("pack", "b.png"), "x.gmvq"),
             (("decompress", "b.gmvq", "--format", "webp"), "x.png"),
             (("codes", "b.gmvq"), "x.png"),
+            (("view", "b.gmvq"), "x.png"),
         ],
         ids=str,
     )
@@ -116,9 +144,26 @@ class TestNames:
         assert f"would be written to {output}: give a name that ends in ." in done.err
         assert not (pair / output).exists()
 
+    @pytest.mark.parametrize("output", ["out/", "out/.", "out/x/.."])
+    @pytest.mark.parametrize(
+        "arguments",
+        [("compress", "b.png"), ("decompress", "b.gmvq"), ("pack", "b.png"), ("view", "b.gmvq"), ("codes", "b.gmvq")],
+        ids=" ".join,
+    )
+    def test_a_file_is_not_written_to_the_name_of_a_folder(
+        self, cli: Cli, pair: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], output: str
+    ) -> None:
+        monkeypatch.chdir(pair)
+        (pair / "b.gmvq").touch()
+        done = cli(*arguments, "-o", output)
+        assert (done.code, done.err) == (2, f"gmvqzip: output {output} is a directory: name a file in it\n")
+        assert not (pair / "out").exists()
+
     def test_other_endings_are_left_to_the_user(self, cli: Cli, pair: Path) -> None:
         assert cli("compress", pair / "b.png", "-o", pair / "b.bin").code == 0
         assert cli("decompress", pair / "b.bin", "--format", "jpg", "-o", pair / "b.jpeg").code == 0
+        done = cli("decompress", pair / "b.bin", "--format", "jpg", "-o", pair / "b.png", "-f")
+        assert done.err.endswith("give a name that ends in .jpg\n")
 
 
 class TestLists:
@@ -131,6 +176,19 @@ class TestLists:
                           ("-0", "--filelist", tmp_path / "zeros")):  # fmt: skip
             done = cli("compress", "--json", "-f", *arguments)
             assert [fields["input"] for fields in objects(done.out)] == [str(name) for name in names]
+        done = cli("compress", "--filelist", tmp_path / "zeros")
+        assert (done.code, done.err.count("\n")) == (2, 1) and "has zero bytes: add -0" in done.err
+        (tmp_path / "none").write_text("\n\n")
+        for command in ("compress", "decompress", "codes", "info", "test"):
+            done = cli(command, "--filelist", tmp_path / "none")
+            assert (done.code, done.err) == (0, "gmvqzip: the list names no file: nothing to do\n"), command
+        for output in ((), ("-o", tmp_path / "x.gmvqp")):
+            done = cli("pack", "--filelist", tmp_path / "none", *output)
+            assert (done.code, done.err.startswith("gmvqzip: nothing to pack was found"), done.err.count("\n")) == (
+                1,
+                True,
+                1,
+            )
         done = cli("test", "--filelist", "-", stdin=f"{pair / 'b.gmvq'}\n".encode())
         assert done.out.startswith(os.fsencode(pair / "b.gmvq") + b": ok")
         done = cli("compress", pair / "a.png", "--filelist", tmp_path / "lines", "--keep-ending", "--json")
@@ -271,6 +329,11 @@ class TestLeftAlone:
             assert done.code == 2
             assert "pip install ssimulacra2" in done.err
         pytest.importorskip("ssimulacra2")
+        small = tmp_path / "small.png"
+        Image.fromarray(np.zeros((30, 20), dtype=np.uint8)).save(small)
+        done = cli("compress", small, "--ssimulacra2", "--json")
+        assert "ssimulacra2" not in objects(done.out)[0]
+        assert f"gmvqzip: {small}: 20x30 is too small for SSIMULACRA2" in done.err
         (fields,) = objects(cli("compress", path, "--ssimulacra2", "--json").out)
         assert fields["ssimulacra2"] < 100
         assert "psnr" not in fields

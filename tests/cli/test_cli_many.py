@@ -281,6 +281,16 @@ class TestSummary:
         assert err.count("\n") == MANY + 1
         assert f"gmvqzip: {MANY} files, " in err.splitlines()[-1]
 
+    @pytest.mark.parametrize(("name", "value"), [("COLUMNS", "0"), ("TERM", "dumb")])
+    def test_a_terminal_that_has_no_room_for_a_bar(
+        self, cli: Cli, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        (tmp_path / "bad.png").touch()
+        err = cli("compress", tmp_path / "bad.png", picture, tty_err=True).err
+        assert f"gmvqzip: {tmp_path / 'bad.png'}: the file is empty\n" in err
+        assert "\x1b" not in err and "\n\n" not in err
+
     def test_the_bar(self, cli: Cli, tree: Path) -> None:
         """Somebody who watches many files sees the bar and the summary, and no line for each."""
         err = cli("compress", "-r", tree, tty_err=True).err

@@ -72,6 +72,7 @@ def test_an_existing_page_stays_unless_forced(cli: Run, packed: Path) -> None:
 
 @pytest.mark.parametrize("force", [[], ["-f"]])
 def test_neither_input_is_written_over(cli: Run, packed: Path, picture: Path, force: list[str]) -> None:
+    packed, picture = packed.rename(packed.with_name("a.html")), picture.rename(picture.with_name("b.html"))
     before = packed.read_bytes(), picture.read_bytes()
     done = cli("view", packed, picture, "-o", picture, *force)
     assert done.code == 2

@@ -78,6 +78,36 @@ def test_a_picture_that_needs_an_add_on_names_it(cli: Cli, tmp_path: Path, monke
         assert (done.code, done.err.count("\n")) == (1, 1) and words in done.err
 
 
+def test_links_to_folders_are_counted_and_not_followed(cli: Cli, tmp_path: Path, picture: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture.rename(folder / "a.png")
+    for name, target in (("album", tmp_path), ("itself", folder)):
+        (folder / name).symlink_to(target)
+    done = cli("compress", "-r", folder)
+    assert (done.code, done.err) == (
+        0,
+        f"gmvqzip: {folder}: 2 links to folders passed over: name them to follow them\n",
+    )
+    assert cli("compress", "-r", folder / "itself", "--output-dir", tmp_path / "out").code == 0
+
+
+def test_a_name_that_the_system_refuses_fails_alone(cli: Cli, tmp_path: Path, picture: Path) -> None:
+    long = "x" * 300
+    (tmp_path / "long.png").symlink_to(long)
+    done = cli("compress", "-r", tmp_path / long, tmp_path)
+    assert (done.code, (tmp_path / "img.gmvq").is_file()) == (1, True)
+    assert done.err.splitlines() == [
+        f"gmvqzip: {tmp_path / long}: the file name is too long",
+        f"gmvqzip: {tmp_path / 'long.png'}: the file name is too long",
+        "gmvqzip: 2 of 3 files failed",
+    ]
+    for option in ("--skip-existing", "--force"):
+        done = cli("compress", picture, "--output-dir", tmp_path / long, option)
+        assert (done.code, done.err.count("\n")) == (1, 1)
+        assert f"img.png: cannot write {tmp_path / long / 'img.gmvq'}: the file name is too long" in done.err
+
+
 def test_what_never_ends_ends_at_a_limit(
     cli: Cli, tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +134,16 @@ def test_what_never_ends_ends_at_a_limit(
         done = cli(command, pipe, *options)
         feeder.join()
         assert (done.code, done.err.count("\n")) == (1, 1) and "more than" in done.err
+
+    def feed_zeros() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write_bytes(bytes(1 << 22))
+
+    feeder = threading.Thread(target=feed_zeros)
+    feeder.start()
+    done = cli("codes", "--pack", pipe, "-o", tmp_path / "x.gmvq")
+    feeder.join()
+    assert (done.code, done.err.count("\n")) == (1, 1) and "more than" in done.err
     assert not (tmp_path / "x.gmvq").exists() and not (tmp_path / "x.png").exists()
 
 

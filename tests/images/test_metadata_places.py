@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import pytest
 from leftover_cases import bitmaps, kept_parts, psd
 from made_files import matrix_profile
 from made_metadata import IPTC, PIXELS, XMP, phone_exif, saved
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from gmvqzip.format import metadata as formats
 from gmvqzip.format.metadata import Metadata, Part, iptc_resource
@@ -44,6 +45,35 @@ def test_texts_of_one_keyword() -> None:
     assert (metadata.comment, metadata.xmp) == (b"", b"")
     again = read_picture(picture_bytes(Picture(PIXELS, metadata=metadata), "png")[0])
     assert again.metadata == metadata
+
+
+@pytest.mark.parametrize("dpi", [(254_000, 254_000), (0.25, 0.25), (300, 0.01)])
+def test_a_resolution_that_jpeg_cannot_state_goes_into_exif(dpi: tuple[float, float]) -> None:
+    data, notes = picture_bytes(Picture(PIXELS, metadata=Metadata(dpi=dpi)), "jpg")
+    found = Image.open(io.BytesIO(data))
+    assert (notes, found.info["jfif_unit"]) == ([], 0)
+    assert [found.getexif()[tag] for tag in (exifs.X_RESOLUTION, exifs.Y_RESOLUTION)] == pytest.approx(list(dpi))
+    known = Image.Exif()
+    known[0x010F] = "Maker"
+    metadata = Metadata(exif=exifs.bare(known.tobytes()), dpi=dpi)
+    assert picture_bytes(Picture(PIXELS, metadata=metadata), "jpg")[1] == ["jpg has no place for dpi: left out"]
+
+
+def test_letters_of_other_encodings_are_not_replaced() -> None:
+    old = saved("JPEG", comment="Größe".encode("latin-1"))
+    data, notes = picture_bytes(read_picture(old), "png")
+    assert (notes, Image.open(io.BytesIO(data)).info["Comment"]) == ([], "Größe")
+    wide = Picture(PIXELS, metadata=Metadata(xmp="\ufeff<x:xmpmeta/>".encode("utf-16")))
+    data, notes = picture_bytes(wide, "png")
+    assert notes == ["png has no place for XMP: left out"] and read_picture(data).metadata is None
+    assert read_picture(picture_bytes(wide, "webp")[0]).metadata == wide.metadata
+
+
+def test_a_resolution_below_a_pixel_per_metre() -> None:
+    metadata = Metadata(dpi=(0.01, 0.01))
+    assert picture_bytes(Picture(PIXELS, metadata=metadata), "bmp")[1] == ["bmp has no place for dpi: left out"]
+    again = Image.open(io.BytesIO(picture_bytes(Picture(PIXELS, metadata=metadata), "png")[0]))
+    assert again.getexif()[exifs.X_RESOLUTION] == pytest.approx(0.01)
 
 
 class TestPlacesThatPillowPassesOver:

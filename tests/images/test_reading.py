@@ -111,6 +111,7 @@ def test_arrays():
     assert four.gray and four.as_rgb and np.array_equal(four.alpha, gray + 9)
     deep = read_picture(np.array([[0, 128, 129, 65535]], dtype=np.uint16))
     assert deep.pixels[0, :, 0].tolist() == [0, 0, 1, 255] and "16 bits" in deep.warnings[0]
+    assert np.array_equal(read_picture(np.array([[0, 128, 129, 65535]], dtype=">u2")).pixels, deep.pixels)
     own = np.zeros((4, 4, 3), dtype=np.uint8)
     read_picture(own).pixels[:] = 7
     assert not own.any()  # the caller's array is not handed on
