@@ -20,7 +20,6 @@ from gmvqzip.cli.records import input_name
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import safe_name
-from gmvqzip.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from gmvqzip.bench.codecs import BenchCodec
@@ -240,7 +239,7 @@ def bench(
     from gmvqzip.bench.results import Results
     from gmvqzip.engines.base import check_device, set_threads
 
-    codec = codecs.load(models.model or DEFAULT_MODEL, device=models.device.value)
+    codec = codecs.load(models.chosen, device=models.device.value)
     check_device(models.device.value)
     set_threads(threads)
     ours = Gmvq(codec)

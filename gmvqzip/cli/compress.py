@@ -28,7 +28,6 @@ from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_na
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import ModelError, safe_name
-from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.rates import MAX_PSNR, RateOptions, Wish
 from gmvqzip.setting import DEFAULT_EFFORT
 
@@ -202,7 +201,7 @@ def compress(
     from gmvqzip import codec as codecs
     from gmvqzip.engines.batching import batch_pixels
 
-    codec = codecs.load(models.model or DEFAULT_MODEL, device=models.device.value)
+    codec = codecs.load(models.chosen, device=models.device.value)
     check_cuda(models.device)
     if not codec.qualities and rate.quality is not None:
         report.note(f"model {codec.name} has a single rate: --quality {rate.quality} changes nothing")

@@ -18,6 +18,7 @@ from gmvqzip.cli.report import Report, describe
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import safe_name
 from gmvqzip.format.limits import MAX_PIXELS
+from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.setting import EFFORTS, QUALITIES
 
 DEFAULT_MAX_PIXELS = MAX_PIXELS
@@ -198,6 +199,11 @@ class Models:
     model: Model = None
     device: DeviceOption = Device.AUTO
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
+
+    @property
+    def chosen(self) -> str:
+        """The model that is asked for, or the default."""
+        return DEFAULT_MODEL if self.model is None else self.model
 
 
 @dataclass(frozen=True)

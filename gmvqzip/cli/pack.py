@@ -32,7 +32,6 @@ from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
 from gmvqzip.errors import FormatError, OutputError, json_name, safe_name
-from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.setting import DEFAULT_EFFORT
 from gmvqzip.torchrun import Place, place
 
@@ -153,7 +152,7 @@ def _pack(
             files = (partial(read_gmvq, member) for member in new)
             every = added(new, files, partial(add_finished, writer, models.model), report)
         else:
-            codec = codecs.load(models.model or DEFAULT_MODEL, device=device)
+            codec = codecs.load(models.chosen, device=device)
             if not codec.qualities and packed.quality is not None:
                 report.note(f"model {codec.name} has a single rate: --quality changes nothing")
             steps = encoding_steps(

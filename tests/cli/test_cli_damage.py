@@ -169,6 +169,7 @@ class TestForeignFiles:
 
     def test_unknown_names_of_models(self, cli: Cli, picture: Path) -> None:
         refused(cli("compress", "-m", "nonesuch", picture), "no model named 'nonesuch'")
+        refused(cli("compress", "-m", "", picture), "no model named ''")
         refused(cli("compress", "-m", "/nonesuch/x.safetensors", picture), "no model file")
 
     def test_tracebacks_only_on_demand(self, cli: Cli, tmp_path: Path) -> None:
