@@ -126,10 +126,12 @@ class _Pipeline(Generic[Item, Product, Result]):
         """What a worker does: batch after batch, until there is none."""
         before: list[Future[None]] = []
         while batch := self._take():
-            with self._working:
+            try:
                 if self._stopped.is_set():
                     return
                 products = self._work([item for _, _, item in batch])
+            finally:
+                self._working.release()
             wait(before)
             before = [
                 writers.submit(self._write, task, future, product)
@@ -137,9 +139,10 @@ class _Pipeline(Generic[Item, Product, Result]):
             ]
 
     def _take(self) -> list[tuple[Task, Future[Result], Item]]:
-        """The next files, read; the future of one that cannot be read has the reason.
+        """The next files, read, once they may be worked on; the future of one that cannot be read has the reason.
 
-        One worker at a time: which files go together never depends on how fast the others are.
+        One worker at a time: which files go together never depends on how fast the others are, and no batch has to
+        wait for a later one, as it might if workers held theirs and strove for their turns.
         """
         batch: list[tuple[Task, Future[Result], Item]] = []
         pixels = 0
@@ -155,6 +158,8 @@ class _Pipeline(Generic[Item, Product, Result]):
                     future.set_exception(error)
                 else:
                     batch.append((task, future, item))
+            if batch:
+                self._working.acquire()
         return batch
 
     def _work(self, items: Sequence[Item]) -> Sequence[Product | Exception]:
