@@ -30,8 +30,8 @@ class LeftAlone(Exception):
     """What the options ask of a result is not there: no output is written, which is no failure."""
 
 
-def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> Fields | None:
-    """Show a result and return it; where getting it raises, report that, count it and return None.
+def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> None:
+    """Show a result; where getting it raises, report that and count it.
 
     A file that is skipped or left alone is told from one that failed.
     """
@@ -41,15 +41,12 @@ def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], No
         raise
     except AlreadyThere as there:
         report.skip(task.name, task.target or Path(), str(there))
-        return None
     except LeftAlone as left:
         report.leave(task.name, str(left))
-        return None
     except Exception as error:
         report.fail(task.name, error)
-        return None
-    show(fields)
-    return fields
+    else:
+        show(fields)
 
 
 def read_gmvq(task: Task) -> bytes:

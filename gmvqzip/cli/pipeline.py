@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -59,11 +59,19 @@ def run_steps(
     """Take each task through the steps, and `show` its result in the order of the tasks.
 
     jobs, in_thread: as for `results`. resume: how to go on after an interruption. The errors of a file are reported and
-    counted; a closed pipe or a signal ends the whole.
+    counted; a closed pipe or a signal ends the whole. What is written is counted at once, shown before or not.
     """
-    with report.progress(len(tasks), what, resume) as advance, results(tasks, steps, jobs, in_thread) as found:
+
+    def write(task: Task, product: Product) -> Fields:
+        fields = steps.write(task, product)
+        report.count(fields)
+        return fields
+
+    counted = replace(steps, write=write)
+    with report.progress(len(tasks), what, resume) as advance, results(tasks, counted, jobs, in_thread) as found:
         for task, result in zip(tasks, found, strict=True):
-            advance(finish(task, result, show, report))
+            finish(task, result, show, report)
+            advance()
 
 
 def run_tasks(

@@ -237,6 +237,7 @@ class TestGoingOn:
         assert all(data == compressed[which] for which, data in first.items())
         if number == signal.SIGTERM:
             assert not list(out.rglob("*.part"))
+            assert f"gmvqzip: {len(first)} of {COUNT} files were done before it ended" in done.stderr.decode()
         inodes = {path: path.stat().st_ino for path in out.rglob("*.gmvq")}
         again = [sys.executable, "-m", "gmvqzip", *arguments, "--skip-existing"]
         done = subprocess.run(again, env=environment, capture_output=True, check=True)
