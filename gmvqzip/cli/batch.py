@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmvqzip.cli.options import Device
-from gmvqzip.cli.plan import AlreadyThere, Task, check_target
+from gmvqzip.cli.plan import AlreadyThere, State, Task, check_target, state_of
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
@@ -127,8 +127,13 @@ def read_picture(task: Task, *, strip: bool, max_pixels: int) -> tuple[Picture, 
     from gmvqzip.images.preparing import read_prepared
 
     source = read_source(task)
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    return read_prepared(source, strip=strip, max_pixels=max_pixels), size
+    if isinstance(source, bytes):
+        return read_prepared(source, strip=strip, max_pixels=max_pixels), len(source)
+    before, size = state_of(source), source.stat().st_size
+    picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
+    if state_of(source) != before:  # it may still be written, and its end be empty
+        raise ImageError("it was changed while it was read: try again")
+    return picture, size
 
 
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
@@ -171,14 +176,16 @@ def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
         return
     atomic_write(task.target, data, force=force, copy_from=task.source)
     if remove and task.source is not None:
-        _remove(task.source, task.target)
+        _remove(task.source, task.target, task.state)
 
 
-def _remove(source: Path, target: Path) -> None:
+def _remove(source: Path, target: Path, state: State | None) -> None:
     from gmvqzip.images.files import is_stream, reason
 
     if is_stream(target) or not target.is_file():  # what went into a pipe or a device may be gone
         raise OutputError(f"the source is kept: output {safe_name(target)} is not a regular file")
+    if state_of(source) != state:
+        raise OutputError("the source is kept: it was changed meanwhile; its output is written")
     try:
         source.unlink()
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gmvqzip.cli.options import Destination
@@ -24,14 +24,20 @@ PACK_SUFFIXES = frozenset({PACK_SUFFIX})
 
 KEEP_HINT = "; --keep-ending keeps them apart"
 
+State = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True)
 class Task:
-    """One file to work on. `name` is for messages; `source` None is standard input, `target` None standard output."""
+    """One file to work on. `name` is for messages; `source` None is standard input, `target` None standard output.
+
+    state: of a source that is to be removed, before it is read.
+    """
 
     name: str
     source: Path | None
     target: Path | None
+    state: State | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def plan(
         if below is None:
             missing += 1
         else:
-            tasks.append(Task(name, source, _target(source, below, destination, rename)))
+            state = state_of(source) if destination.remove and source is not None else None
+            tasks.append(Task(name, source, _target(source, below, destination, rename), state=state))
     if (destination.output is not None or destination.stdout) and len(tasks) + missing > 1:
         raise UsageError(f"{len(tasks) + missing} inputs cannot go into one output: use --output-dir")
     _check_collisions(tasks, hint)
@@ -175,6 +182,15 @@ def _is_done(target: Path) -> bool:
         return not is_stream(target) and target.is_file() and target.stat().st_size > 0
     except OSError:
         return False
+
+
+def state_of(path: Path) -> State | None:
+    """What tells a file from another of its name, and from itself once it is written to; None where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def check_file_name(name: str | None) -> None:
