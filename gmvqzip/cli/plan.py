@@ -70,17 +70,16 @@ def plan(
     """
     check_destination(files, destination)
     _note_nothing(files, report)
-    tasks, missing = [], 0
+    tasks, failed = [], report.failures
     for name, source, below in _expand(files, report, recursive=recursive, suffixes=suffixes):
-        if below is None:
-            missing += 1
-        else:
+        if below is not None:
             state = state_of(source) if destination.remove and source is not None else None
             tasks.append(Task(name, source, _target(source, below, destination, rename), state=state))
-    if (destination.output is not None or destination.stdout) and len(tasks) + missing > 1:
-        raise UsageError(f"{len(tasks) + missing} inputs cannot go into one output: use --output-dir")
+    total = len(tasks) + report.failures - failed  # folders that cannot be read are among these
+    if (destination.output is not None or destination.stdout) and total > 1:
+        raise UsageError(f"{total} inputs cannot go into one output: use --output-dir")
     _check_collisions(tasks, hint)
-    return tasks, len(tasks) + missing
+    return tasks, total
 
 
 def inputs(
@@ -90,8 +89,10 @@ def inputs(
     if list(files).count(STREAM) > 1:
         raise UsageError("standard input can be read only once")
     _note_nothing(files, report)
-    found = list(_expand(files, report, recursive=recursive, suffixes=suffixes))
-    return [Task(name, source, None) for name, source, below in found if below is not None], len(found)
+    failed = report.failures
+    found = _expand(files, report, recursive=recursive, suffixes=suffixes)
+    tasks = [Task(name, source, None) for name, source, below in found if below is not None]
+    return tasks, len(tasks) + report.failures - failed
 
 
 def members(
@@ -100,14 +101,15 @@ def members(
     """The pictures for a pack, and how many inputs there were.
 
     A name is the path below the given directory, or of a given file the last part, without the ending where that is
-    one of `suffixes` and is not to be kept. Raises UsageError where two would have one name.
+    one of `suffixes` and is not to be kept. Raises UsageError where two would have one name, or one has none.
     """
     found: dict[str, Member] = {}
-    total = 0
+    failed = report.failures
     for name, source, below in _expand(files, report, recursive=True, suffixes=suffixes):
-        total += 1
-        if source is None or below is None:
+        if below is None:
             continue
+        if source is None or below == Path():
+            raise UsageError(f"{safe_name(name)} has no name to use in a pack: save it as a file")
         stays = keep_ending or below.suffix.lower() not in suffixes
         inside = (below if stays else below.with_suffix("")).as_posix()
         if inside in found:
@@ -115,7 +117,7 @@ def members(
             apart = KEEP_HINT if _last(found[inside].name) != _last(name) else ""
             raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{apart}")
         found[inside] = Member(name, source, None, inside)
-    return list(found.values()), total
+    return list(found.values()), len(found) + report.failures - failed
 
 
 def image_suffixes() -> frozenset[str]:
