@@ -152,19 +152,25 @@ def prepare(task: Task, *, force: bool, make_directory: bool) -> None:
         return
     try:
         check_target(task, force=force)
-        _check_folder(task.target.parent, make=make_directory)
+        if make_directory:
+            _make_folder(task.target.parent, task.source, task.depth)
+        elif not task.target.parent.is_dir():
+            shown = safe_name(task.target.parent)
+            raise OutputError(f"output directory {shown} does not exist: create it, or use --output-dir")
     except OSError as error:  # of the output, not of the file that is worked on
         raise OutputError(f"cannot write {safe_name(task.target)}: {reason(error)}") from error
 
 
-def _check_folder(folder: Path, *, make: bool) -> None:
-    if make:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise OutputError(f"output directory {safe_name(folder)} is a file: give another name") from None
-    elif not folder.is_dir():
-        raise OutputError(f"output directory {safe_name(folder)} does not exist: create it, or use --output-dir")
+def _make_folder(folder: Path, inner: Path | None, depth: int) -> None:
+    """Make a folder and those above it; `depth` of them are no more open than those above `inner`."""
+    mode = 0o777
+    if inner is not None and depth and not folder.is_dir():
+        _make_folder(folder.parent, inner.parent, depth - 1)
+        mode = inner.parent.stat().st_mode & 0o777 | 0o700
+    try:
+        folder.mkdir(mode, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"output directory {safe_name(folder)} is a file: give another name") from None
 
 
 def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:

@@ -31,13 +31,15 @@ State = tuple[int, int, int, int]
 class Task:
     """One file to work on. `name` is for messages; `source` None is standard input, `target` None standard output.
 
-    state: of a source that is to be removed, before it is read.
+    state: of a source that is to be removed, before it is read; depth: so many of the folders above the target mirror
+    those above the source.
     """
 
     name: str
     source: Path | None
     target: Path | None
     state: State | None = field(default=None, kw_only=True)
+    depth: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def plan(
     for name, source, below in _expand(files, report, recursive=recursive, suffixes=suffixes):
         if below is not None:
             state = state_of(source) if destination.remove and source is not None else None
-            tasks.append(Task(name, source, _target(source, below, destination, rename), state=state))
+            target, depth = _target(source, below, destination, rename), len(below.parts[1:])
+            tasks.append(Task(name, source, target, state=state, depth=depth))
     total = len(tasks) + report.failures - failed  # folders that cannot be read are among these
     if (destination.output is not None or destination.stdout) and total > 1:
         raise UsageError(f"{total} inputs cannot go into one output: use --output-dir")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,28 @@ def test_a_folder_that_cannot_be_read_is_one_of_those_that_failed(
     assert done.code == 1
     assert f"gmvqzip: {holiday / 'closed'}: permission denied" in done.err
     assert done.err.splitlines()[-1] == f"gmvqzip: 2 of {2 if command == 'test' else 3} files failed"
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_folders_are_as_closed_as_those_that_they_mirror(cli: Cli, tmp_path: Path, picture: Path, command: str) -> None:
+    """But open to whoever writes into them, and to nobody to whom the umask closes all."""
+    modes = {"closed": 0o700, "closed/deep": 0o750, "full": 0o555, "open": 0o777}
+    if command == "decompress":
+        assert cli("compress", "--rm", picture).code == 0
+        picture = picture.with_suffix(".gmvq")
+    for name in modes:
+        (tmp_path / "in" / name).mkdir(parents=True)
+        shutil.copy(picture, tmp_path / "in" / name)
+    for name, mode in modes.items():
+        (tmp_path / "in" / name).chmod(mode)
+    before = os.umask(0o022)
+    try:
+        assert cli(command, "-r", tmp_path / "in", "--output-dir", tmp_path / "new" / "out").code == 0
+    finally:
+        os.umask(before)
+    found = {name: (tmp_path / "new" / "out" / name).stat().st_mode & 0o777 for name in modes}
+    assert found == {"closed": 0o700, "closed/deep": 0o750, "full": 0o755, "open": 0o755}
+    assert (tmp_path / "new" / "out").stat().st_mode & 0o777 == 0o755
 
 
 def test_all_endings_of_what_is_read_are_taken() -> None:
