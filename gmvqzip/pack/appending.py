@@ -127,6 +127,8 @@ class Appender:
     def finish(self) -> None:
         """Commit, and give a new pack its name."""
         self.commit()
+        if self._new is None and not _is_named(self._descriptor, self.path):
+            raise OutputError(f"another process has replaced {safe_name(self.path)}: nothing was added")
         self._open = False
         if self._new is not None:
             self._new.finish()
@@ -194,12 +196,20 @@ def _locked(path: Path) -> int:
         raise OutputError(f"cannot append to {safe_name(path)}: {reason(error)}") from error
     try:
         _lock(descriptor, path)
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+        if not _is_named(descriptor, path):
             raise OutputError(f"another process has replaced {safe_name(path)}: try again")
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether a name is still that of an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _lock(descriptor: int, path: Path) -> None:

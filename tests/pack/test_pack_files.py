@@ -270,6 +270,19 @@ class TestAppending:
         Appender(segments, append=True).finish()
         assert segments.read_bytes() == before
 
+    @pytest.mark.parametrize("removed", [False, True])
+    def test_a_pack_that_is_replaced_meanwhile(self, segments: Path, removed: bool) -> None:
+        """What was added is in no file that has a name: that is no success."""
+        appender = Appender(segments, append=True)
+        appender.add("x", SMALL, bytes(9))
+        segments.unlink()
+        if not removed:
+            write_pack(segments, [made(1)])
+        with pytest.raises(OutputError, match="replaced .*: nothing was added"):
+            appender.finish()
+        appender.discard()
+        assert removed or contents(segments) == made(1)
+
     def test_nothing_old_is_written_over(self, segments: Path) -> None:
         before = segments.read_bytes()
         write_pack(segments, [made(2, 8)])
