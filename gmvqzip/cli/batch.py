@@ -129,11 +129,12 @@ def read_picture(task: Task, *, strip: bool, max_pixels: int) -> tuple[Picture, 
     source = read_source(task)
     if isinstance(source, bytes):
         return read_prepared(source, strip=strip, max_pixels=max_pixels), len(source)
-    before, size = state_of(source), source.stat().st_size
+    before = source.stat()
     picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
-    if state_of(source) != before:  # it may still be written, and its end be empty
+    after = state_of(source)
+    if after is not None and after[2:] != (before.st_size, before.st_mtime_ns):  # it may still be written
         raise ImageError("it was changed while it was read: try again")
-    return picture, size
+    return picture, before.st_size
 
 
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
