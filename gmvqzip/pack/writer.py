@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,7 +61,7 @@ class PackWriter:
 
     def add_all(
         self,
-        pictures: Sequence[tuple[str, Any]],
+        pictures: Iterable[tuple[str, Any]],
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
@@ -69,6 +69,7 @@ class PackWriter:
     ) -> int:
         """Compress (name, picture) pairs, those of equal size together; returns bytes."""
         codec = codecs.load(self.model, device=self.device)
+        pictures = list(pictures)
         read = [read_prepared(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
         total = 0
         found = {n: coded.packed() for n, coded in codec.analyse(read, quality=quality, effort=effort)}
