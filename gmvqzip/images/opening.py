@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -65,13 +65,14 @@ def _uncommon_formats() -> list[str]:
     return [name for name in (*OTHER_FORMATS, *ADDED_FORMATS, LAST_FORMAT) if name in Image.OPEN]
 
 
-def rewindable(file: BinaryIO) -> BinaryIO:
+def rewindable(file: IO[bytes]) -> BinaryIO:
     """The file itself where it stands at its beginning and can go back there; otherwise the rest of it in memory."""
     try:
         if not isinstance(file.read(0), bytes):
             raise ImageError("the file object gives text: open it in binary mode")
-        if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
-            return file
+        may_give_less = isinstance(file, io.RawIOBase)  # than it is asked for
+        if not may_give_less and getattr(file, "seekable", lambda: False)() and file.tell() == 0:
+            return file  # type: ignore[return-value]
     except (ValueError, TypeError) as error:  # it is closed, or no file
         raise ImageError(f"the file object cannot be read: {message_of(error)}") from None
     return io.BytesIO(read_bounded(file, ImageError))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -36,7 +36,7 @@ from gmvqzip.images.tiffdirectory import Directory, read_directory
 EXIF_ORIENTATION = 0x0112
 PACKED_FORMATS = ("BMP", "DIB")  # which put a whole pixel into 16 bits
 
-Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any]
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
 
 def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -57,7 +57,7 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
                 raise ImageError("the image is closed: give it while it is open") from None
             raise
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
+        return _from_file(io.BytesIO(bytes(source)), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
         try:
             with open_file(source, ImageError) as file:

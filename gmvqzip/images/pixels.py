@@ -47,9 +47,11 @@ def to_pil(picture: Picture) -> Image.Image:
     """The picture as a Pillow image of mode L, LA, RGB or RGBA.
 
     Its `info` has what Pillow's own formats have: icc_profile, exif, xmp, dpi, comment, photoshop, texts by keyword.
+    Its `text` has the texts alone.
     """
     pixels = picture.pixels[:, :, 0] if picture.one_channel else picture.pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.text = {}  # type: ignore[attr-defined]
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     if picture.icc is not None:

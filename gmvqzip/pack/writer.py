@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
@@ -22,6 +22,9 @@ from gmvqzip.images.preparing import read_prepared
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.pack.appending import Appender
 from gmvqzip.setting import DEFAULT_EFFORT
+
+if TYPE_CHECKING:
+    from gmvqzip.images.picture import Source as PictureSource
 
 
 class PackWriter:
@@ -50,7 +53,7 @@ class PackWriter:
     def add(
         self,
         name: str,
-        image: Any,
+        image: PictureSource,
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
@@ -61,7 +64,7 @@ class PackWriter:
 
     def add_all(
         self,
-        pictures: Iterable[tuple[str, Any]],
+        pictures: Iterable[tuple[str, PictureSource]],
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,

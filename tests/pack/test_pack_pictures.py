@@ -58,7 +58,7 @@ def test_a_writer_adds_nothing_once_its_block_has_ended(path: Path, tiny_path: P
         whole = path.read_bytes()
         with path.open("rb+") as other:  # takes the descriptor
             for attempt in (lambda: writer.add("late", shots[0]), lambda: writer.__exit__(None)):
-                with pytest.raises(OutputError, match="set.gmvqp is finished: append to it with a new writer"):
+                with pytest.raises(OutputError, match=r"set\.gmvqp is finished: append to it with a new writer"):
                     attempt()
             assert other.read() == whole and "late" not in writer
 
