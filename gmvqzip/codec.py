@@ -33,7 +33,7 @@ from gmvqzip.format.opened import Opened, opened
 from gmvqzip.format.sections import SECTION_METADATA
 from gmvqzip.format.size import coded_size, most_halvings
 from gmvqzip.format.source import Source, read_source
-from gmvqzip.images.pixels import Picture, to_pil
+from gmvqzip.images.pixels import Picture, PictureSource, to_pil
 from gmvqzip.images.scaling import resize
 from gmvqzip.models import registry
 from gmvqzip.rates import RateOptions, Wish
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
-
-    from gmvqzip.images.picture import Source as PictureSource
 
 
 sleep_while_waiting()

@@ -12,15 +12,13 @@ from gmvqzip.errors import ModelError, one_line
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.opened import opened
 from gmvqzip.format.source import Source
-from gmvqzip.images.pixels import to_pil
+from gmvqzip.images.pixels import PictureSource, to_pil
 from gmvqzip.models import registry
 from gmvqzip.rates import RateOptions
 from gmvqzip.setting import DEFAULT_EFFORT
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from gmvqzip.images.picture import Source as PictureSource
 
 
 def compress(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -28,7 +28,7 @@ from gmvqzip.images.formats import TIFF_STARTS
 from gmvqzip.images.metadata import metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
 from gmvqzip.images.opening import calm_pillow, open_image, rewindable
-from gmvqzip.images.pixels import Picture
+from gmvqzip.images.pixels import Picture, PictureSource
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
 from gmvqzip.images.tiffdirectory import Directory, read_directory
@@ -36,10 +36,8 @@ from gmvqzip.images.tiffdirectory import Directory, read_directory
 EXIF_ORIENTATION = 0x0112
 PACKED_FORMATS = ("BMP", "DIB")  # which put a whole pixel into 16 bits
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
-
-def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(source: PictureSource, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a path, bytes, a binary file object, a Pillow image, or an array [H,W], [H,W,1|2|3|4] of uint8 or uint16.
 
     The EXIF orientation is applied, a fully opaque alpha dropped. `strip` converts the pixels to sRGB and drops the

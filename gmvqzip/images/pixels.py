@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gmvqzip.format.metadata import Metadata
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+PictureSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
 
 @dataclass

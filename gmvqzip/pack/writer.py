@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
@@ -18,13 +18,11 @@ from gmvqzip.format.packindex import PACK_MODEL_BYTES, Kind
 from gmvqzip.format.packrecord import seal_record
 from gmvqzip.format.sections import SECTION_ICC
 from gmvqzip.format.source import Source, read_source
+from gmvqzip.images.pixels import PictureSource
 from gmvqzip.images.preparing import read_prepared
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.pack.appending import Appender
 from gmvqzip.setting import DEFAULT_EFFORT
-
-if TYPE_CHECKING:
-    from gmvqzip.images.picture import Source as PictureSource
 
 
 class PackWriter:
