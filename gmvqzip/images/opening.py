@@ -13,7 +13,7 @@ from typing import IO, BinaryIO
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from gmvqzip.errors import ImageError, message_of
-from gmvqzip.forks import fork_lock
+from gmvqzip.forks import call_after_fork, fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
 from gmvqzip.format.source import read_bounded
@@ -106,10 +106,26 @@ def calm_pillow(max_pixels: int) -> Iterator[None]:
             _calm_limits.remove(max_pixels)
             if _calm_limits:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit()
-            elif _calm_before is not None:
-                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, hush = _calm_before
-                hush.__exit__(None, None, None)
-                _calm_before = None
+            else:
+                _put_back()
+
+
+def _put_back() -> None:
+    """What is global as it was before a thread was inside."""
+    global _calm_before
+    if _calm_before is not None:
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, hush = _calm_before
+        hush.__exit__(None, None, None)
+        _calm_before = None
+
+
+def _forget_threads() -> None:
+    """In a forked child: those inside are not there."""
+    _calm_limits.clear()
+    _put_back()
+
+
+call_after_fork(_forget_threads)
 
 
 def _pillow_limit() -> int:

@@ -51,9 +51,13 @@ def everything(codec: Codec, pixels: np.ndarray) -> list[object]:
 @pytest.mark.parametrize("name", SURROUNDINGS)
 @pytest.mark.parametrize("kind", ["tiny", "hyper"])
 def test_the_same_in_any_surroundings(
-    kind: str, name: str, by_torch: bool, pixels: np.ndarray, request: pytest.FixtureRequest,
+    kind: str,
+    name: str,
+    by_torch: bool,
+    pixels: np.ndarray,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     path: Path = request.getfixturevalue(f"{kind}_path")
     if by_torch:
         for module in ("base", "hyperprior", "staged"):
