@@ -72,7 +72,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # by whom names are looked up above, and misspelt ones found
+if not TYPE_CHECKING:  # a type checker finds the names above, and that others are misspelt
 
     def __getattr__(name: str) -> Any:
         for module, names in _HOMES.items():

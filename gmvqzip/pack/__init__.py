@@ -32,7 +32,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # by whom names are looked up above, and misspelt ones found
+if not TYPE_CHECKING:  # a type checker finds the names above, and that others are misspelt
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
