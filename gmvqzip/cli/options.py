@@ -124,7 +124,8 @@ Model = Annotated[
 ]
 DeviceOption = Annotated[Device, Panel.MODEL.option("--device", help="Where the network runs.")]
 Threads = Annotated[
-    int | None, Panel.RUN.option("-T", "--threads", min=0, help="Processor threads for one file; 0: all there are.")
+    int | None,
+    Panel.RUN.option("-T", "--threads", min=0, max=1024, help="Processor threads for one file; 0: all there are."),
 ]
 Jobs = Annotated[int, Panel.RUN.option("-j", "--jobs", min=1, help="Files worked on at once.")]
 MaxPixels = Annotated[int, Panel.MODEL.option("--max-pixels", min=1, metavar="N", help="Refuse larger pictures.")]

@@ -126,7 +126,7 @@ class _SoftCodes(torch.autograd.Function):
             if pulled is not None and near is not None:
                 pulled += posteriors[part].t() @ near[part]
             if table is not None and noise is not None:
-                logits += table[noise[part]]
+                logits += table.index_select(0, noise[part])
                 logits -= logits.amax(1, keepdim=True)
             indices[part] = first_zero(logits)
             if sampled:

@@ -143,7 +143,8 @@ class TestThereAndBack:
         finally:
             torch.set_num_threads(before)
         assert cli("compress", "-c", "-T", "0", picture).out == tiny.compress(picture)
-        assert cli("compress", "-T", "-1", picture).code == 2
+        for wrong in ("-1", 10**20):
+            assert cli("compress", "-T", wrong, picture).code == 2
         assert cli("compress", "--device", "abacus", picture).code == 2
         if not torch.cuda.is_available():
             done = cli("compress", "--device", "cuda", picture)
