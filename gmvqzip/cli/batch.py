@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmvqzip.cli.options import Device
-from gmvqzip.cli.plan import AlreadyThere, Task, check_target
+from gmvqzip.cli.plan import AlreadyThere, State, Task, check_target, state_of
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report
 from gmvqzip.cli.run import UsageError
@@ -30,8 +30,8 @@ class LeftAlone(Exception):
     """What the options ask of a result is not there: no output is written, which is no failure."""
 
 
-def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> Fields | None:
-    """Show a result and return it; where getting it raises, report that, count it and return None.
+def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], None], report: Report) -> None:
+    """Show a result; where getting it raises, report that and count it.
 
     A file that is skipped or left alone is told from one that failed.
     """
@@ -41,15 +41,12 @@ def finish(task: Task, result: Callable[[], Fields], show: Callable[[Fields], No
         raise
     except AlreadyThere as there:
         report.skip(task.name, task.target or Path(), str(there))
-        return None
     except LeftAlone as left:
         report.leave(task.name, str(left))
-        return None
     except Exception as error:
         report.fail(task.name, error)
-        return None
-    show(fields)
-    return fields
+    else:
+        show(fields)
 
 
 def read_gmvq(task: Task) -> bytes:
@@ -130,8 +127,13 @@ def read_picture(task: Task, *, strip: bool, max_pixels: int) -> tuple[Picture, 
     from gmvqzip.images.preparing import read_prepared
 
     source = read_source(task)
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    return read_prepared(source, strip=strip, max_pixels=max_pixels), size
+    if isinstance(source, bytes):
+        return read_prepared(source, strip=strip, max_pixels=max_pixels), len(source)
+    before, size = state_of(source), source.stat().st_size
+    picture = read_prepared(source, strip=strip, max_pixels=max_pixels)
+    if state_of(source) != before:  # it may still be written, and its end be empty
+        raise ImageError("it was changed while it was read: try again")
+    return picture, size
 
 
 def refuse_stream(tasks: Sequence[Task], *, force: bool, as_json: bool) -> None:
@@ -150,19 +152,25 @@ def prepare(task: Task, *, force: bool, make_directory: bool) -> None:
         return
     try:
         check_target(task, force=force)
-        _check_folder(task.target.parent, make=make_directory)
+        if make_directory:
+            _make_folder(task.target.parent, task.source, task.depth)
+        elif not task.target.parent.is_dir():
+            shown = safe_name(task.target.parent)
+            raise OutputError(f"output directory {shown} does not exist: create it, or use --output-dir")
     except OSError as error:  # of the output, not of the file that is worked on
         raise OutputError(f"cannot write {safe_name(task.target)}: {reason(error)}") from error
 
 
-def _check_folder(folder: Path, *, make: bool) -> None:
-    if make:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise OutputError(f"output directory {safe_name(folder)} is a file: give another name") from None
-    elif not folder.is_dir():
-        raise OutputError(f"output directory {safe_name(folder)} does not exist: create it, or use --output-dir")
+def _make_folder(folder: Path, inner: Path | None, depth: int) -> None:
+    """Make a folder and those above it; `depth` of them are no more open than those above `inner`."""
+    mode = 0o777
+    if inner is not None and depth and not folder.is_dir():
+        _make_folder(folder.parent, inner.parent, depth - 1)
+        mode = inner.parent.stat().st_mode & 0o777 | 0o700
+    try:
+        folder.mkdir(mode, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"output directory {safe_name(folder)} is a file: give another name") from None
 
 
 def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
@@ -174,14 +182,16 @@ def deliver(task: Task, data: bytes, *, force: bool, remove: bool) -> None:
         return
     atomic_write(task.target, data, force=force, copy_from=task.source)
     if remove and task.source is not None:
-        _remove(task.source, task.target)
+        _remove(task.source, task.target, task.state)
 
 
-def _remove(source: Path, target: Path) -> None:
+def _remove(source: Path, target: Path, state: State | None) -> None:
     from gmvqzip.images.files import is_stream, reason
 
     if is_stream(target) or not target.is_file():  # what went into a pipe or a device may be gone
         raise OutputError(f"the source is kept: output {safe_name(target)} is not a regular file")
+    if state_of(source) != state:
+        raise OutputError("the source is kept: it was changed meanwhile; its output is written")
     try:
         source.unlink()
     except OSError as error:

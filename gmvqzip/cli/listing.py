@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmvqzip.cli import options
+from gmvqzip.cli.packing import say_state
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report
 from gmvqzip.errors import ModelError, json_name, safe_name
@@ -35,8 +36,7 @@ def list_pictures(
         try:
             with PackFile(Path(file)) as pack:
                 names = pack.names  # damage is found before anything is printed
-                for warning in pack.warnings:
-                    report.warn(file, warning)
+                say_state(pack, file, report)
                 models = _Models()
                 for number, name in enumerate(names):
                     if as_json:

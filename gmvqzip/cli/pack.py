@@ -15,7 +15,7 @@ import typer
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import encoding_threads, read_gmvq
 from gmvqzip.cli.naming import check_ending
-from gmvqzip.cli.packing import add_encoded, add_finished, added, encoding_steps, member_fields
+from gmvqzip.cli.packing import add_encoded, add_finished, added, encoding_steps, member_fields, say_state
 from gmvqzip.cli.pipeline import results
 from gmvqzip.cli.plan import (
     GMVQ_SUFFIXES,
@@ -222,8 +222,7 @@ def _merge(files: Sequence[str], target: Path, report: Report, *, append: bool, 
             except (FormatError, OSError) as error:
                 report.fail(task.name, error)
                 continue
-            for warning in pack.warnings:
-                report.warn(task.name, warning)
+            say_state(pack, task.name, report)
             packs.append((task.name, pack))
             for name in names:
                 if name in homes:

@@ -12,12 +12,13 @@ from gmvqzip.cli.pipeline import Steps
 from gmvqzip.cli.plan import Member, Task
 from gmvqzip.cli.records import Fields
 from gmvqzip.cli.report import Report
-from gmvqzip.errors import OutputError, json_name
+from gmvqzip.errors import FormatError, OutputError, json_name
 
 if TYPE_CHECKING:
     from gmvqzip.codec import Codec
     from gmvqzip.engines.coded import Coded
     from gmvqzip.images.pixels import Picture
+    from gmvqzip.pack.file import PackFile
     from gmvqzip.pack.writer import PackWriter
 
 Result = TypeVar("Result")
@@ -117,6 +118,16 @@ def add_finished(writer: PackWriter, model: str | None, member: Member, data: by
         "quality": header.quality,
         "seconds": time.perf_counter() - start,
     }
+
+
+def say_state(pack: PackFile, name: str, report: Report, *, all_of_it: bool = True) -> None:
+    """Say what is odd about a pack. Pictures that cannot be reached are a failure where all of it is wanted."""
+    for warning in pack.warnings:
+        report.warn(name, warning)
+    if pack.lost is not None and all_of_it:
+        report.fail(name, FormatError(pack.lost))
+    elif pack.lost is not None:
+        report.warn(name, pack.lost)
 
 
 def member_fields(member: Member, in_bytes: int, size: int, width: int, height: int) -> Fields:

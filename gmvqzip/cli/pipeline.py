@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -59,11 +59,19 @@ def run_steps(
     """Take each task through the steps, and `show` its result in the order of the tasks.
 
     jobs, in_thread: as for `results`. resume: how to go on after an interruption. The errors of a file are reported and
-    counted; a closed pipe or a signal ends the whole.
+    counted; a closed pipe or a signal ends the whole. What is written is counted at once, shown before or not.
     """
-    with report.progress(len(tasks), what, resume) as advance, results(tasks, steps, jobs, in_thread) as found:
+
+    def write(task: Task, product: Product) -> Fields:
+        fields = steps.write(task, product)
+        report.count(fields)
+        return fields
+
+    counted = replace(steps, write=write)
+    with report.progress(len(tasks), what, resume) as advance, results(tasks, counted, jobs, in_thread) as found:
         for task, result in zip(tasks, found, strict=True):
-            advance(finish(task, result, show, report))
+            finish(task, result, show, report)
+            advance()
 
 
 def run_tasks(
@@ -126,10 +134,12 @@ class _Pipeline(Generic[Item, Product, Result]):
         """What a worker does: batch after batch, until there is none."""
         before: list[Future[None]] = []
         while batch := self._take():
-            with self._working:
+            try:
                 if self._stopped.is_set():
                     return
                 products = self._work([item for _, _, item in batch])
+            finally:
+                self._working.release()
             wait(before)
             before = [
                 writers.submit(self._write, task, future, product)
@@ -137,9 +147,10 @@ class _Pipeline(Generic[Item, Product, Result]):
             ]
 
     def _take(self) -> list[tuple[Task, Future[Result], Item]]:
-        """The next files, read; the future of one that cannot be read has the reason.
+        """The next files, read, once they may be worked on; the future of one that cannot be read has the reason.
 
-        One worker at a time: which files go together never depends on how fast the others are.
+        One worker at a time: which files go together never depends on how fast the others are, and no batch has to
+        wait for a later one, as it might if workers held theirs and strove for their turns.
         """
         batch: list[tuple[Task, Future[Result], Item]] = []
         pixels = 0
@@ -155,6 +166,8 @@ class _Pipeline(Generic[Item, Product, Result]):
                     future.set_exception(error)
                 else:
                     batch.append((task, future, item))
+            if batch:
+                self._working.acquire()
         return batch
 
     def _work(self, items: Sequence[Item]) -> Sequence[Product | Exception]:

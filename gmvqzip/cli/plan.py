@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gmvqzip.cli.options import Destination
@@ -24,14 +24,22 @@ PACK_SUFFIXES = frozenset({PACK_SUFFIX})
 
 KEEP_HINT = "; --keep-ending keeps them apart"
 
+State = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True)
 class Task:
-    """One file to work on. `name` is for messages; `source` None is standard input, `target` None standard output."""
+    """One file to work on. `name` is for messages; `source` None is standard input, `target` None standard output.
+
+    state: of a source that is to be removed, before it is read; depth: so many of the folders above the target mirror
+    those above the source.
+    """
 
     name: str
     source: Path | None
     target: Path | None
+    state: State | None = field(default=None, kw_only=True)
+    depth: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -64,16 +72,17 @@ def plan(
     """
     check_destination(files, destination)
     _note_nothing(files, report)
-    tasks, missing = [], 0
+    tasks, failed = [], report.failures
     for name, source, below in _expand(files, report, recursive=recursive, suffixes=suffixes):
-        if below is None:
-            missing += 1
-        else:
-            tasks.append(Task(name, source, _target(source, below, destination, rename)))
-    if (destination.output is not None or destination.stdout) and len(tasks) + missing > 1:
-        raise UsageError(f"{len(tasks) + missing} inputs cannot go into one output: use --output-dir")
+        if below is not None:
+            state = state_of(source) if destination.remove and source is not None else None
+            target, depth = _target(source, below, destination, rename), len(below.parts[1:])
+            tasks.append(Task(name, source, target, state=state, depth=depth))
+    total = len(tasks) + report.failures - failed  # folders that cannot be read are among these
+    if (destination.output is not None or destination.stdout) and total > 1:
+        raise UsageError(f"{total} inputs cannot go into one output: use --output-dir")
     _check_collisions(tasks, hint)
-    return tasks, len(tasks) + missing
+    return tasks, total
 
 
 def inputs(
@@ -83,8 +92,10 @@ def inputs(
     if list(files).count(STREAM) > 1:
         raise UsageError("standard input can be read only once")
     _note_nothing(files, report)
-    found = list(_expand(files, report, recursive=recursive, suffixes=suffixes))
-    return [Task(name, source, None) for name, source, below in found if below is not None], len(found)
+    failed = report.failures
+    found = _expand(files, report, recursive=recursive, suffixes=suffixes)
+    tasks = [Task(name, source, None) for name, source, below in found if below is not None]
+    return tasks, len(tasks) + report.failures - failed
 
 
 def members(
@@ -93,14 +104,15 @@ def members(
     """The pictures for a pack, and how many inputs there were.
 
     A name is the path below the given directory, or of a given file the last part, without the ending where that is
-    one of `suffixes` and is not to be kept. Raises UsageError where two would have one name.
+    one of `suffixes` and is not to be kept. Raises UsageError where two would have one name, or one has none.
     """
     found: dict[str, Member] = {}
-    total = 0
+    failed = report.failures
     for name, source, below in _expand(files, report, recursive=True, suffixes=suffixes):
-        total += 1
-        if source is None or below is None:
+        if below is None:
             continue
+        if source is None or below == Path():
+            raise UsageError(f"{safe_name(name)} has no name to use in a pack: save it as a file")
         stays = keep_ending or below.suffix.lower() not in suffixes
         inside = (below if stays else below.with_suffix("")).as_posix()
         if inside in found:
@@ -108,7 +120,7 @@ def members(
             apart = KEEP_HINT if _last(found[inside].name) != _last(name) else ""
             raise UsageError(f"{both} would both be {safe_name(inside)} in the pack: nothing was done{apart}")
         found[inside] = Member(name, source, None, inside)
-    return list(found.values()), total
+    return list(found.values()), len(found) + report.failures - failed
 
 
 def image_suffixes() -> frozenset[str]:
@@ -175,6 +187,15 @@ def _is_done(target: Path) -> bool:
         return not is_stream(target) and target.is_file() and target.stat().st_size > 0
     except OSError:
         return False
+
+
+def state_of(path: Path) -> State | None:
+    """What tells a file from another of its name, and from itself once it is written to; None where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def check_file_name(name: str | None) -> None:

@@ -131,6 +131,11 @@ class Report:
         if self.as_json:
             self.record({"input": json_name(name), "left_alone": True, "reason": reason})
 
+    def count(self, fields: Mapping[str, Any]) -> None:
+        """Count a file that is done, with its in_bytes and out_bytes where it has these."""
+        with self._lock:
+            self._tally.add(fields)
+
     def record(self, fields: Mapping[str, Any]) -> None:
         """Print one JSON object on a line of its own on standard output."""
         self.line(json.dumps(fields))
@@ -169,11 +174,11 @@ class Report:
         return ", ".join(parts)
 
     @contextmanager
-    def progress(self, total: int, what: str, resume: str = "") -> Iterator[Callable[..., None]]:
-        """Yield a function to call after each file, with its fields where it has in_bytes and perhaps out_bytes.
+    def progress(self, total: int, what: str, resume: str = "") -> Iterator[Callable[[], None]]:
+        """Yield a function to call after each file.
 
         A bar is drawn on standard error if that is a terminal. Where a signal ends the work on several files, it is
-        said how many are done, and with `resume` how to go on.
+        said how many were counted, and with `resume` how to go on.
         """
         self._tally = Tally()
         try:
@@ -188,21 +193,16 @@ class Report:
             raise
 
     @contextmanager
-    def _bar(self, total: int, what: str, tally: Tally) -> Iterator[Callable[..., None]]:
-
-        def count(fields: Mapping[str, Any] | None = None) -> None:
-            if fields is not None:
-                tally.add(fields)
-
+    def _bar(self, total: int, what: str, tally: Tally) -> Iterator[Callable[[], None]]:
         if not (self._progress and total > 1 and is_watched()):
-            yield count
+            yield lambda: None
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
         if console.is_dumb_terminal or console.width < 1:  # rich would lose what is said beside the bar
-            yield count
+            yield lambda: None
             return
         columns = (
             TextColumn("{task.description}"),
@@ -212,8 +212,7 @@ class Report:
             TimeRemainingColumn(),
         )
 
-        def advance(fields: Mapping[str, Any] | None = None) -> None:
-            count(fields)
+        def advance() -> None:
             bar.update(task, advance=1, figures=tally.figures())
 
         with Progress(*columns, console=console, transient=True) as bar:

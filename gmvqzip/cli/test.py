@@ -7,12 +7,13 @@ from pathlib import Path
 
 from gmvqzip.cli import options
 from gmvqzip.cli.batch import decoding_threads, read_gmvq
+from gmvqzip.cli.packing import say_state
 from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIXES, Task
 from gmvqzip.cli.plan import inputs as readable
 from gmvqzip.cli.records import Fields, file_fields, input_name, shown_input
 from gmvqzip.cli.report import Report
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, ModelError
 
 
 def test(
@@ -59,6 +60,8 @@ def test(
         }
 
     def show(fields: Fields) -> None:
+        nonlocal total
+        total += max(fields.get("pictures", 1) - 1, 0)  # what fails in a pack are pictures
         if running.as_json:
             report.record(fields)
         elif not running.quiet and fields["ok"]:
@@ -80,28 +83,35 @@ def _is_pack(source: Path) -> bool:
 
 
 def _test_pack(task: Task, source: Path, model: str | None, max_pixels: int, report: Report) -> Fields:
-    """Decode every picture's codes; each that is damaged is reported by its name."""
+    """Decode every picture's codes; each that is damaged is reported by its name, a missing model once."""
     from gmvqzip.entropy.extras import read_extras
     from gmvqzip.pack.reader import PackReader
 
     start = time.perf_counter()
-    damaged = 0
+    damaged, untested = 0, dict[str, list[str]]()
     with PackReader(source, model=model, max_pixels=max_pixels) as reader:
-        for warning in reader.warnings:
-            report.warn(task.name, warning)
+        say_state(reader, task.name, report)
         for name in reader.names:
+            try:
+                reader.codec(name)
+            except ModelError as error:
+                untested.setdefault(str(error), []).append(name)
+                continue
             try:
                 box = reader.coded(name).box
                 if box is not None:
                     read_extras(box)
-            except FormatError as error:
+            except (FormatError, OSError) as error:
                 report.fail(f"{task.name}: {name}", error)
                 damaged += 1
+        for problem, names in untested.items():
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            report.fail(f"{task.name}: {names[0]}{more}", ModelError(problem))
         return {
             "input": input_name(task),
             "in_bytes": reader.file_bytes,
             "pictures": len(reader),
             "damaged": damaged,
-            "ok": not damaged,
+            "ok": not (damaged or untested or reader.lost),
             "seconds": time.perf_counter() - start,
         }

@@ -15,6 +15,7 @@ from gmvqzip.cli import options
 from gmvqzip.cli.batch import check_cuda, decoding_threads, deliver, prepare, refuse_stream
 from gmvqzip.cli.decompress import chosen_format
 from gmvqzip.cli.naming import check_ending
+from gmvqzip.cli.packing import say_state
 from gmvqzip.cli.pipeline import run_tasks
 from gmvqzip.cli.plan import GMVQ_SUFFIXES, PACK_SUFFIX, STREAM, SUFFIX, Task, check_destination
 from gmvqzip.cli.records import Fields, conversion_shower, input_name, output_name
@@ -113,8 +114,7 @@ def unpack(
         report.fail(file, error)
         return report.finish(1)
     with opened as reader:
-        for warning in reader.warnings:
-            report.warn(file, warning)
+        say_state(reader, file, report, all_of_it=not (names or numbers))
         if folder is None and total != 1:
             raise UsageError(f"{total} pictures cannot go into one output: use --output-dir")
         tasks = dict[Task, int]()

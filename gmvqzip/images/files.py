@@ -160,7 +160,8 @@ def _copy_metadata(descriptor: int, source: Path | None, target: Path) -> None:
     with contextlib.suppress(OSError):  # some file systems keep neither: no reason to refuse the output
         if source is not None:
             status = source.stat()
-            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
+            with contextlib.suppress(OSError):  # FAT refuses permissions that it cannot store, and keeps times
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
             os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
         elif target.exists():
             os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode) & 0o777)

@@ -27,14 +27,15 @@ ADD_ONS = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "pillow
 """Module and package of the add-on for a format."""
 
 _ENDINGS = (
-    "apng avif avifs bmp dib gif icb icns ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx pbm pcx "
-    "pgm png pnm ppm psd qoi sgi tga tif tiff vda vst webp xbm xpm"
+    "apng avif avifs bmp bw dib gif icb icns ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pcx "
+    "pgm png pnm ppm psd qoi rgb rgba sgi tga tif tiff vda vst webp xbm xpm"
 )
 ENDINGS = frozenset(_ENDINGS.split())
 ADDED_ENDINGS = {"HEIF": frozenset({"heic", "heics", "heif", "heifs", "hif"}), "JXL": frozenset({"jxl"})}
 _UNREAD_ENDINGS = (
-    "3fr ai arw bpg cr2 cr3 crw cur dcr dds djvu dng emf eps erf exr fits fpx hdr jng jp3d jxr kdc mng mrw nef nrw orf "
-    "pam pef pfm pict psb raf raw rw2 sr2 srf srw svg svgz wdp wmf x3f xcf"
+    "3fr ai arw bpg cr2 cr3 crw cur dcr dcs dcx dds djvu dng emf eps erf exr fff fit fits fpx gpr hdr iiq jng jp3d jxr "
+    "k25 kdc mef mng mos mrw nef nrw orf pam pcd pct pef pfm pict psb raf ras raw rw2 rwl sr2 srf srw svg svgz wdp wmf "
+    "x3f xcf"
 )
 UNREAD_ENDINGS = frozenset(_UNREAD_ENDINGS.split())
 """Pictures of formats that are not read: not passed over in silence."""

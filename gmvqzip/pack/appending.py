@@ -61,8 +61,8 @@ class Appender:
 
     def _continue(self) -> None:
         with PackFile(self.path) as pack:
-            if pack.header.other_damaged and pack.tail_bytes:
-                raise FormatError(f"{pack.warnings[0]}: unpack it and make it again, nothing can be added")
+            if pack.lost is not None:
+                raise FormatError(f"{pack.lost}: unpack it and make it again, nothing can be added")
             self.names = set(pack.names)
             slot, size = pack.header.slot, pack.file_bytes
             self._slot, self._committed = 1 - pack.header.number, slot.end
@@ -130,6 +130,8 @@ class Appender:
     def finish(self) -> None:
         """Commit, and give a new pack its name."""
         self.commit()
+        if self._new is None and not _is_named(self._descriptor, self.path):
+            raise OutputError(f"another process has replaced {safe_name(self.path)}: nothing was added")
         self._open = False
         if self._new is not None:
             self._new.finish()
@@ -177,17 +179,17 @@ class Appender:
             raise OutputError(f"cannot write {safe_name(self.path)}: {reason(error)}") from error
 
 
-def add_pack(appender: Appender, pack: PackFile) -> Iterator[tuple[str, Entry, FormatError | None]]:
+def add_pack(appender: Appender, pack: PackFile) -> Iterator[tuple[str, Entry, FormatError | OSError | None]]:
     """Add a pack's pictures in their order; yield the name of each, what it was there, and why it was not added.
 
-    A record whose own check fails is left out, and so is a picture whose name is there. Raises OutputError where the
-    new pack cannot be written, OSError where the old one cannot be read, FormatError where its names are damaged.
+    A record that cannot be read, or whose own check fails, is left out, and so is a picture whose name is there. Raises
+    OutputError where the new pack cannot be written, FormatError where the names of the old one are damaged.
     """
     for number, name in enumerate(pack.names):
         entry = pack.entry(number)
         try:
             appender.add(name, entry.kind, pack.stored(number))
-        except FormatError as error:
+        except (FormatError, OSError) as error:
             yield name, entry, error
         else:
             yield name, entry, None
@@ -201,12 +203,20 @@ def _locked(path: Path) -> int:
         raise OutputError(f"cannot append to {safe_name(path)}: {reason(error)}") from error
     try:
         _lock(descriptor, path)
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+        if not _is_named(descriptor, path):
             raise OutputError(f"another process has replaced {safe_name(path)}: try again")
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether a name is still that of an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _lock(descriptor: int, path: Path) -> None:

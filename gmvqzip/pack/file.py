@@ -96,12 +96,19 @@ class PackFile:
 
     @property
     def warnings(self) -> list[str]:
-        """What is odd about the pack although it can be read: a line each."""
-        if not self.tail_bytes:
-            return []
-        if self.header.other_damaged:
-            return [f"the header is damaged: the last {self.tail_bytes} bytes, and pictures in them, cannot be reached"]
-        return [f"an append was not finished: the last {self.tail_bytes} bytes are no part of the pack"]
+        """What is odd about the pack although no picture is lost: a line each."""
+        if self.header.other_damaged and not self.tail_bytes:
+            return ["the header is damaged in a part that is not in use: no picture is lost"]
+        if self.tail_bytes and not self.header.other_damaged:
+            return [f"an append was not finished: the last {self.tail_bytes} bytes are no part of the pack"]
+        return []
+
+    @property
+    def lost(self) -> str | None:
+        """That pictures may be out of reach, in a line; None where all are there."""
+        if self.header.other_damaged and self.tail_bytes:
+            return f"the header is damaged: the last {self.tail_bytes} bytes, and pictures in them, cannot be reached"
+        return None
 
     @property
     def tail_bytes(self) -> int:

@@ -162,6 +162,26 @@ class TestHeld:
         assert (held, report.failures) == (0, 0)
 
 
+def test_no_batch_waits_for_a_later_one(tmp_path: Path) -> None:
+    """What is shown, counted and let go in the order of the files would else wait for the last of all."""
+    files = [tmp_path / f"{number:03}" for number in range(200)]
+    for path in files:
+        path.touch()
+    begun: list[str] = []
+
+    def work(batch: Sequence[Task]) -> list[dict[str, Any]]:
+        begun.append(batch[0].name)
+        time.sleep(0.0001)  # lets the other worker take its batch, and wait
+        return [{} for _ in batch]
+
+    steps = Steps[Task, dict[str, Any], dict[str, Any]](lambda task: task, lambda _: 1, 1, work, lambda _, done: done)
+    tasks = [Task(path.name, path, None) for path in files]
+    with results(tasks, steps, 1, lambda: None) as found:
+        for result in found:
+            result()
+    assert begun == [path.name for path in files]
+
+
 class Product:
     """Something that a weak reference can watch."""
 
@@ -217,6 +237,7 @@ class TestGoingOn:
         assert all(data == compressed[which] for which, data in first.items())
         if number == signal.SIGTERM:
             assert not list(out.rglob("*.part"))
+            assert f"gmvqzip: {len(first)} of {COUNT} files were done before it ended" in done.stderr.decode()
         inodes = {path: path.stat().st_ino for path in out.rglob("*.gmvq")}
         again = [sys.executable, "-m", "gmvqzip", *arguments, "--skip-existing"]
         done = subprocess.run(again, env=environment, capture_output=True, check=True)

@@ -67,6 +67,13 @@ class TestPack:
         assert done.err.splitlines()[-1].startswith("gmvqzip: nothing to pack was found")
         assert files_in(tmp_path) == {"in/notes.txt"}
 
+    @pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0"])
+    def test_what_has_no_name_is_refused(self, cli: Cli, tree: Path, tmp_path: Path, name: str) -> None:
+        done = cli("pack", name, tree / "a.png", "-o", tmp_path / "out.gmvqp")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "has no name to use in a pack" in done.err
+        assert not (tmp_path / "out.gmvqp").exists()
+
     def test_a_folder(self, cli: Cli, tree: Path, tiny: Codec) -> None:
         done = cli("pack", tree)
         assert (done.code, done.out, done.err) == (0, b"", "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +92,59 @@ def test_links_to_folders_are_counted_and_not_followed(cli: Cli, tmp_path: Path,
         f"gmvqzip: {folder}: 2 links to folders passed over: name them to follow them\n",
     )
     assert cli("compress", "-r", folder / "itself", "--output-dir", tmp_path / "out").code == 0
+
+
+@pytest.mark.usefixtures("no_add_ons")
+@pytest.mark.parametrize("command", ["compress", "test", "pack"])
+def test_a_folder_that_cannot_be_read_is_one_of_those_that_failed(
+    cli: Cli, holiday: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    (holiday / "closed").mkdir()
+    for name in ("IMG_1.png", "IMG_5.gmvq"):
+        (holiday / name).write_bytes(b"none")
+    scandir = os.scandir
+
+    def refused(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    inputs = {"compress": ["--output-dir", holiday / "out", "--keep-ending", "-r"], "test": ["-r"]}
+    done = cli(command, *inputs.get(command, ["-o", holiday / "x.gmvqp", "--keep-ending"]), holiday)
+    assert done.code == 1
+    assert f"gmvqzip: {holiday / 'closed'}: permission denied" in done.err
+    assert done.err.splitlines()[-1] == f"gmvqzip: 2 of {2 if command == 'test' else 3} files failed"
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_folders_are_as_closed_as_those_that_they_mirror(cli: Cli, tmp_path: Path, picture: Path, command: str) -> None:
+    """But open to whoever writes into them, and to nobody to whom the umask closes all."""
+    modes = {"closed": 0o700, "closed/deep": 0o750, "full": 0o555, "open": 0o777}
+    if command == "decompress":
+        assert cli("compress", "--rm", picture).code == 0
+        picture = picture.with_suffix(".gmvq")
+    for name in modes:
+        (tmp_path / "in" / name).mkdir(parents=True)
+        shutil.copy(picture, tmp_path / "in" / name)
+    for name, mode in modes.items():
+        (tmp_path / "in" / name).chmod(mode)
+    before = os.umask(0o022)
+    try:
+        assert cli(command, "-r", tmp_path / "in", "--output-dir", tmp_path / "new" / "out").code == 0
+    finally:
+        os.umask(before)
+    found = {name: (tmp_path / "new" / "out" / name).stat().st_mode & 0o777 for name in modes}
+    assert found == {"closed": 0o700, "closed/deep": 0o750, "full": 0o755, "open": 0o755}
+    assert (tmp_path / "new" / "out").stat().st_mode & 0o777 == 0o755
+
+
+def test_all_endings_of_what_is_read_are_taken() -> None:
+    Image.init()
+    read = {*formats.COMMON_FORMATS, *formats.OTHER_FORMATS, formats.LAST_FORMAT}
+    usual = {ending[1:] for ending, name in Image.registered_extensions().items() if name in read}
+    assert usual - {"pfm"} <= formats.ENDINGS  # whose floats have no agreed white
+    assert not formats.ENDINGS & formats.UNREAD_ENDINGS
 
 
 def test_a_name_that_the_system_refuses_fails_alone(cli: Cli, tmp_path: Path, picture: Path) -> None:

@@ -230,6 +230,16 @@ def test_metadata_that_cannot_be_kept_is_let_go(tmp_path, monkeypatch):
     assert (tmp_path / "out").read_bytes() == b"new"
 
 
+def test_the_time_is_kept_where_permissions_are_not(tmp_path, monkeypatch):
+    """As on FAT, which refuses those that it cannot store."""
+    source = tmp_path / "in"
+    source.write_bytes(b"")
+    os.utime(source, (-86_400, -86_400))
+    monkeypatch.setattr(files.os, "fchmod", fail_with(errno.EPERM))
+    atomic_write(tmp_path / "out", b"new", copy_from=source)
+    assert (tmp_path / "out").stat().st_mtime == -86_400
+
+
 def test_the_temporary_file_is_private_and_lies_beside(tmp_path, monkeypatch):
     seen, sync = list[tuple[str, int]](), os.fsync
 

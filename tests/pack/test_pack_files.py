@@ -116,15 +116,14 @@ def outcome(path: Path) -> list[Any] | None:
                     found.append((pack.names[number], pack.record(number).payload))
                 except FormatError:
                     found.append(None)
-            if pack.warnings:
-                found.append("warned")
+            found += ["lost"] if pack.lost else ["warned"] if pack.warnings else []
             return found
     except FormatError:
         return None
 
 
 def test_every_damaged_byte(segments: Path, tmp_path: Path) -> None:
-    """It is refused, or seen in its picture alone, or takes the last append away with a warning, or is harmless."""
+    """It is refused, or seen in its picture alone, or takes the last append away, or none; and it is said."""
     data = segments.read_bytes()
     good = [(name, payload) for name, _, payload in made(8)]
     with PackFile(segments) as pack:
@@ -141,9 +140,9 @@ def test_every_damaged_byte(segments: Path, tmp_path: Path) -> None:
             if position in places:
                 assert found == [None if n == places[position] else picture for n, picture in enumerate(good)]
             elif position in in_use:
-                assert found == [*good[:5], "warned"]
+                assert found == [*good[:5], "lost"]
             elif position in range(slot_offset(1), PACK_HEADER_BYTES):
-                assert found == good
+                assert found == [*good, "warned"]
             else:
                 assert found is None
 
@@ -167,8 +166,8 @@ def test_round_trip_and_any_damage(tmp_path: Path, data: st.DataObject) -> None:
     path.write_bytes(damaged)
     found = outcome(path)
     if found is not None and found != good:
-        if found[-1:] == ["warned"]:
-            assert found[:-1] == good[: len(found) - 1]
+        if found[-1] in ("lost", "warned"):
+            assert found[:-1] == (good if found[-1] == "warned" else good[: len(found) - 1])
         else:
             assert len(found) == len(good)
             assert [n for n in range(len(good)) if found[n] != good[n]] == [found.index(None)]
@@ -270,6 +269,19 @@ class TestAppending:
         before = segments.read_bytes()
         Appender(segments, append=True).finish()
         assert segments.read_bytes() == before
+
+    @pytest.mark.parametrize("removed", [False, True])
+    def test_a_pack_that_is_replaced_meanwhile(self, segments: Path, removed: bool) -> None:
+        """What was added is in no file that has a name: that is no success."""
+        appender = Appender(segments, append=True)
+        appender.add("x", SMALL, bytes(9))
+        segments.unlink()
+        if not removed:
+            write_pack(segments, [made(1)])
+        with pytest.raises(OutputError, match="replaced .*: nothing was added"):
+            appender.finish()
+        appender.discard()
+        assert removed or contents(segments) == made(1)
 
     def test_nothing_old_is_written_over(self, segments: Path) -> None:
         before = segments.read_bytes()
