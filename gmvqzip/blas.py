@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gmvqzip.forks import fork_lock
+from gmvqzip.forks import call_after_fork, fork_lock
 
 _NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}")
 _lock = fork_lock()
@@ -99,3 +99,15 @@ def single_threaded() -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 put(_before)
+
+
+def _forget_threads() -> None:
+    """In a forked child: those inside are not there, and their products are no reason for single threads."""
+    global _inside
+    functions = _functions() if _inside else None
+    if functions is not None:
+        _inside = 0
+        functions[1](_before)
+
+
+call_after_fork(_forget_threads)

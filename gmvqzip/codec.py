@@ -9,7 +9,7 @@ where it searches for codes or its model is staged: all else is done with numpy 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,14 +25,15 @@ from gmvqzip.engines.files import Compressed, checked, file_of, read_coded, read
 from gmvqzip.engines.tiling import analyse_tile, tile_grid, tile_side
 from gmvqzip.entropy.codes import Codes
 from gmvqzip.entropy.extras import make_sections
+from gmvqzip.errors import ModelError, one_line
 from gmvqzip.forks import fork_lock
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.opened import Opened, opened
 from gmvqzip.format.sections import SECTION_METADATA
 from gmvqzip.format.size import coded_size, most_halvings
-from gmvqzip.format.source import Source
-from gmvqzip.images.pixels import Picture, to_pil
+from gmvqzip.format.source import Source, read_source
+from gmvqzip.images.pixels import Picture, PictureSource, to_pil
 from gmvqzip.images.scaling import resize
 from gmvqzip.models import registry
 from gmvqzip.rates import RateOptions, Wish
@@ -59,6 +60,8 @@ class Codec:
     """
 
     def __init__(self, info: registry.ModelInfo, device: str = "auto") -> None:
+        if not isinstance(info, registry.ModelInfo):
+            raise ModelError(f"{one_line(info)} is not what `registry.find` returns: give a name or path to `load`")
         self.info, self.device = info, device
         self.engine = Engine(info, device)
         self.config = self.engine.config
@@ -85,7 +88,7 @@ class Codec:
 
     def compress(
         self,
-        image: Any,
+        image: PictureSource,
         *,
         quality: int | None = None,
         target_bpp: float | None = None,
@@ -127,8 +130,9 @@ class Codec:
 
     def compress_batch(
         self,
-        images: Sequence[Any],
+        images: Iterable[PictureSource],
         *,
+        tile: int | None = None,
         strip: bool = False,
         max_pixels: int = MAX_PIXELS,
         **rate: Unpack[RateOptions],
@@ -143,7 +147,7 @@ class Codec:
         from gmvqzip.images.preparing import read_all_prepared
 
         pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
-        return [done.data for done in self.compress_pictures(pictures, **rate)]
+        return [done.data for done in self.compress_pictures(pictures, tile=tile, **rate)]
 
     def decompress(
         self, source: Source, *, region: Region | None = None, scale: float = 1, max_pixels: int = MAX_PIXELS
@@ -160,7 +164,7 @@ class Codec:
 
     def encode(
         self,
-        image: Any,
+        image: PictureSource,
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
@@ -176,10 +180,11 @@ class Codec:
 
     def encode_batch(
         self,
-        images: Sequence[Any],
+        images: Iterable[PictureSource],
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
+        tile: int | None = None,
         strip: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> list[Codes]:
@@ -187,7 +192,7 @@ class Codec:
         from gmvqzip.images.preparing import read_all_prepared
 
         pictures = read_all_prepared(images, strip=strip, max_pixels=max_pixels)
-        return self.encode_pictures(pictures, quality=quality, effort=effort)
+        return self.encode_pictures(pictures, quality=quality, effort=effort, tile=tile)
 
     def decode(self, codes: Codes) -> Image.Image:
         """The picture of these codes, RGB or gray. Raises ModelError if they are of another model or do not fit."""
@@ -309,10 +314,10 @@ class Codec:
         """Seal codes of this model, and extra sections, into a file. Raises ModelError if they do not fit."""
         return sealed(self.follow(codes), sections or {})
 
-    def decode_codes(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Codes:
-        """The code indices in a file, without torch. Raises FormatError for a file that is foreign, damaged or over the
-        limit, ModelError for another model."""
-        return self.open(container.unpack(data, max_pixels=max_pixels)).codes
+    def decode_codes(self, source: Source, *, max_pixels: int = MAX_PIXELS) -> Codes:
+        """The code indices in a file, given as for `decompress`, without torch. Raises FormatError for a file that is
+        foreign, damaged or over the limit, ModelError for another model; OSError where a path is unreadable."""
+        return self.open(container.unpack(read_source(source), max_pixels=max_pixels)).codes
 
     def open(self, box: container.Container) -> Coded:
         """The codes in an opened file of this model, compared with its checksum. Raises FormatError, ModelError."""

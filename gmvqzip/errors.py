@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import operator
 import os
 import reprlib
-from typing import SupportsIndex, cast
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any, SupportsIndex, cast
 
 _SYSTEM_ERRORS = {
     errno.ENOENT: "no such file",
@@ -100,6 +103,20 @@ def real_number(value: object, what: str, error: type[GmvqError]) -> float:
         raise error(f"{what} {one_line(value)} is out of range") from None
     except Exception:
         raise error(f"{what} {one_line(value)} is no number: give an int or a float") from None
+
+
+def range_fault(settings: Any, positive: Collection[str], fractions: Collection[str]) -> str:
+    """What is wrong with a number of a dataclass: not finite, negative, zero where in `positive`, above 1 where in
+    `fractions`; empty where all are right."""
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if not isinstance(value, int | float):
+            continue
+        if not 0 <= value < math.inf or (value == 0 and item.name in positive):
+            return f"{item.name} must be {'above' if item.name in positive else 'at least'} 0"
+        if value > 1 and item.name in fractions:
+            return f"{item.name} must be at most 1"
+    return ""
 
 
 def truth(value: object, what: str, error: type[GmvqError]) -> bool:

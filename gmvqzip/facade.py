@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from gmvqzip import codec
 from gmvqzip.codec import Region
@@ -12,7 +12,7 @@ from gmvqzip.errors import ModelError, one_line
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.format.opened import opened
 from gmvqzip.format.source import Source
-from gmvqzip.images.pixels import to_pil
+from gmvqzip.images.pixels import PictureSource, to_pil
 from gmvqzip.models import registry
 from gmvqzip.rates import RateOptions
 from gmvqzip.setting import DEFAULT_EFFORT
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 
 def compress(
-    image: Any,
+    image: PictureSource,
     *,
     model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
+    tile: int | None = None,
     strip: bool = False,
+    max_pixels: int = MAX_PIXELS,
     device: str = "auto",
     **rate: Unpack[RateOptions],
 ) -> bytes:
-    """Compress a picture with the default model or another one; image, strip and rate as for `Codec.compress`."""
-    return codec.load(model, device=device).compress(image, strip=strip, **rate)
+    """Compress a picture with the default model or another one, given and with options as for `Codec.compress`."""
+    return codec.load(model, device=device).compress(image, tile=tile, strip=strip, max_pixels=max_pixels, **rate)
 
 
 def decompress(
@@ -49,15 +51,19 @@ def decompress(
 
 
 def encode(
-    image: Any,
+    image: PictureSource,
     *,
     model: str | os.PathLike[str] = registry.DEFAULT_MODEL,
     quality: int | None = None,
     effort: int = DEFAULT_EFFORT,
+    tile: int | None = None,
+    strip: bool = False,
+    max_pixels: int = MAX_PIXELS,
     device: str = "auto",
 ) -> Codes:
-    """The code indices of a picture under the default model or another one."""
-    return codec.load(model, device=device).encode(image, quality=quality, effort=effort)
+    """The code indices of a picture under the default model or another one, with options as for `Codec.encode`."""
+    found = codec.load(model, device=device)
+    return found.encode(image, quality=quality, effort=effort, tile=tile, strip=strip, max_pixels=max_pixels)
 
 
 def decode(codes: Codes, *, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Image.Image:

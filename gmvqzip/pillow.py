@@ -14,8 +14,8 @@ the line that `gmvqzip.decompress` raises. Pillow's own limit of pixels, `Image.
 `save` takes quality, target_bpp, target_size, target_psnr, effort, strip and max_pixels as `gmvqzip.Codec.compress`,
 model and device as `gmvqzip.load`, and icc_profile, exif, xmp, dpi, comment and text (a dict of strings), each of which
 replaces the picture's own; None drops it. EXIF's orientation is applied to the pixels, and becomes 1. As with Pillow's
-own formats, other options are ignored. ValueError: an option is out of range; OSError: the picture cannot be
-compressed, or no file of the model reaches the target.
+own formats, other options are ignored. ValueError: an option is out of range, or not of its kind; OSError: the picture
+cannot be compressed, or no file of the model reaches the target.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from gmvqzip.errors import FormatError, GmvqError
+from gmvqzip.errors import FormatError, GmvqError, one_line
 from gmvqzip.format import container
 from gmvqzip.format.limits import MAX_HEADER_BYTES, MAX_SIDE
 from gmvqzip.format.metadata import read_metadata
@@ -40,6 +40,12 @@ _EVERY_PIXEL = MAX_SIDE * MAX_SIDE  # Pillow has compared the size with its own 
 _RATES = ("quality", "target_bpp", "target_size", "target_psnr", "effort")
 _OTHERS = ("strip", "max_pixels")
 _REPLACED = ("icc_profile", "exif", "xmp", "dpi", "comment")
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "icc_profile": ((bytes,), "bytes"),
+    "exif": ((bytes, Image.Exif), "bytes or a PIL.Image.Exif"),
+    "xmp": ((bytes, str), "bytes or a text"),
+    "comment": ((bytes, str), "bytes or a text"),
+}
 
 
 class GmvqImageFile(ImageFile.ImageFile):
@@ -137,6 +143,7 @@ def _with_given(image: Image.Image, options: Mapping[str, Any]) -> Image.Image:
         return image
     from gmvqzip.images.metadata import dpi_of
 
+    _check_kinds(options)
     copy = image.copy()
     copy.text = dict(options.get("text", getattr(image, "text", None)) or {})  # type: ignore[attr-defined]
     copy.info["dpi"] = dpi_of(image)
@@ -146,6 +153,23 @@ def _with_given(image: Image.Image, options: Mapping[str, Any]) -> Image.Image:
     if "xmp" in options:
         copy.info.pop("XML:com.adobe.xmp", None)
     return copy
+
+
+def _check_kinds(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that would be dropped in silence. An empty text drops, as None does."""
+    for name, (kinds, words) in _KINDS.items():
+        value = options.get(name)
+        if not isinstance(value, kinds) and value not in (None, ""):
+            raise ValueError(f"{name} {one_line(value)} cannot be stored: give {words}")
+    dpi, text = options.get("dpi"), options.get("text")
+    if dpi is not None:
+        try:
+            _, _ = map(float, () if isinstance(dpi, str) else dpi)
+        except (TypeError, ValueError):
+            raise ValueError(f"dpi {one_line(dpi)} cannot be stored: give a pair of numbers, across and down") from None
+    pairs = text.items() if isinstance(text, Mapping) else [] if text is None else [(text, None)]
+    if not all(isinstance(part, str) for pair in pairs for part in pair):
+        raise ValueError(f"text {one_line(text)} cannot be stored: give a dict of strings")
 
 
 @contextmanager

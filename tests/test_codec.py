@@ -41,6 +41,30 @@ def png(image: Image.Image, **options: object) -> bytes:
     return file.getvalue()
 
 
+class Scarce(io.RawIOBase):
+    """A seekable file object that gives three bytes at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self.inner = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self.inner.read(min(3, len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.inner.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.inner.tell()
+
+
 class TestRoundTrip:
     def test_sizes_and_modes(self, tiny: Codec, pixels: np.ndarray) -> None:
         data = tiny.compress(pixels)
@@ -65,6 +89,35 @@ class TestRoundTrip:
         header = container.read_header(data)[0]
         assert header.short == (max(width, height) <= 256)
         assert tiny.decompress(data).size == (width, height)
+
+    def test_a_decoded_picture_has_texts_as_pillow_s_own_have(self, tiny: Codec, pixels: np.ndarray) -> None:
+        data = tiny.compress(pixels)
+        assert tiny.decompress(data).text == tiny.decode(tiny.encode(pixels)).text == {}
+
+    def test_bytes_in_any_buffer(self, tiny: Codec, pixels: np.ndarray) -> None:
+        """Also where they do not lie side by side."""
+        file, data = png(Image.fromarray(pixels)), tiny.compress(pixels)
+        apart = [memoryview(np.repeat(np.frombuffer(known, np.uint8), 2).data)[::2] for known in (file, data)]
+        assert tiny.compress(apart[0]) == tiny.compress(bytearray(file)) == data
+        assert tiny.decompress(apart[1]).tobytes() == tiny.decompress(data).tobytes()
+
+    def test_file_objects_that_give_less_than_they_are_asked_for(self, tiny: Codec, pixels: np.ndarray) -> None:
+        """As a raw one may."""
+        large = np.random.default_rng(1).integers(0, 256, (70, 300, 3), dtype=np.uint8)
+        data, region = tiny.compress(large), (5, 5, 20, 10)
+        assert tiny.compress(Scarce(png(Image.fromarray(pixels)))) == tiny.compress(pixels)
+        assert tiny.decompress(Scarce(data)).tobytes() == tiny.decompress(data).tobytes()
+        part = tiny.decompress(Scarce(data), region=region)
+        assert part.tobytes() == tiny.decompress(data, region=region).tobytes()
+        assert gmvqzip.info(Scarce(data)).width == 300
+
+    def test_codes_of_a_file_however_it_is_given(self, tiny: Codec, pixels: np.ndarray, tmp_path: Path) -> None:
+        data = tiny.compress(pixels)
+        (tmp_path / "a.gmvq").write_bytes(data)
+        for source in (data, tmp_path / "a.gmvq", str(tmp_path / "a.gmvq"), io.BytesIO(data)):
+            assert tiny.decode_codes(source) == tiny.encode(pixels)
+        with pytest.raises(FormatError, match="give bytes, a path or a binary file object"):
+            tiny.decode_codes(5)  # type: ignore[arg-type]
 
     def test_the_file_decodes_to_the_codes_that_were_encoded(self, tiny: Codec, pixels: np.ndarray) -> None:
         codes = tiny.encode(pixels)
@@ -251,6 +304,8 @@ class TestRefusals:
 
         with pytest.raises(ModelError, match="unknown device"):
             Codec(tiny.info, "tpu")
+        with pytest.raises(ModelError, match="give a name or path to `load`"):
+            Codec("photo")  # type: ignore[arg-type]
         if not torch.cuda.is_available():
             with pytest.raises(ModelError, match="no CUDA device"):
                 Codec(tiny.info, "cuda").compress(pixels)
@@ -294,6 +349,16 @@ class TestPublicNames:
         codes = gmvqzip.encode(pixels, device="cpu")
         assert codes == tiny.encode(pixels)
         assert gmvqzip.decode(codes, device="cpu").size == (37, 23)
+
+    def test_functions_take_the_options_of_methods(self, tiny: Codec, pixels: np.ndarray) -> None:
+        for function in (gmvqzip.compress, gmvqzip.encode):
+            method = getattr(tiny, function.__name__)
+            assert function(pixels, strip=True, tile=0, effort=1, device="cpu") == method(pixels, effort=1)
+            for call in (function, method):
+                with pytest.raises(ImageError, match="limit of 5 pixels"):
+                    call(pixels, max_pixels=5)
+        assert tiny.compress_batch([pixels], tile=0, effort=1) == [tiny.compress(pixels, effort=1)]
+        assert tiny.encode_batch(iter([pixels]), tile=0, effort=1) == [tiny.encode(pixels, effort=1)]
 
     def test_models_are_loaded_once(self, tiny_path: Path) -> None:
         assert gmvqzip.load("photo", device="cpu") is gmvqzip.load(tiny_path, device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -65,6 +66,35 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
     code = code.replace("docs/pictures/otter.jpg", str(tmp_path / "a.png"))
     code += "\nassert image.size == (64, 48) and codes.shape == (8, 16, 16) and z.grad.abs().max() > 0\n"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+GIVEN = """
+from pathlib import Path
+import gmvqzip
+from PIL import Image
+from gmvqzip.pack import PackWriter
+
+picture = Image.effect_mandelbrot((64, 48), (-2, -1.5, 1, 1.5), 9).convert("RGB")
+for name in ("img.jpg", "a.png", "b.png"):
+    picture.save(name)
+data = gmvqzip.compress(picture)
+Path("img.gmvq").write_bytes(data)
+with PackWriter("set.gmvqp") as writer:
+    writer.add("cat/0001", "a.png")
+exif, packet, pieces = Image.Exif(), b"<x:xmpmeta/>", [data[:30], data[30:]]
+"""
+OTHERS = ("torchvision", "datasets", "webdataset", "pictures_with_a_codec")  # of which the code needs more than is here
+
+
+def test_the_code_about_the_library_runs(tmp_path: Path, tiny_path: Path) -> None:
+    """As it stands, block after block, in a fresh process, with the tiny model under the name of the default one."""
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("library.md", "packs.md")]
+    blocks = [block for page in pages for block in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.M)]
+    chosen = [block for block in blocks if not any(name in block for name in OTHERS)]
+    assert len(chosen) == 5
+    code = GIVEN + "\n".join(chosen)
+    environment = {**os.environ, "GMVQZIP_MODELS": str(tiny_path.parent), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path, env=environment)
 
 
 @pytest.fixture(scope="module")

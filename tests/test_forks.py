@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -20,11 +21,12 @@ from PIL import Image
 
 import gmvqzip
 import gmvqzip.pillow
-from gmvqzip import forks
+from gmvqzip import blas, forks
 from gmvqzip.codec import Codec, load
 from gmvqzip.engines import base
 from gmvqzip.engines.base import Once
 from gmvqzip.errors import ModelError
+from gmvqzip.images.opening import calm_pillow
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -109,6 +111,31 @@ def test_a_lock_is_free_in_the_child_whatever_the_threads_of_the_parent_do() -> 
     threading.Timer(0.05, leave.set).start()  # the fork waits for this
     assert in_child(lambda: once.get("name", lambda: 2)) == 1
     thread.join()
+
+
+@needs_fork
+def test_a_child_has_the_settings_from_before_other_threads_were_at_work() -> None:
+    functions = blas._functions()
+
+    def settings() -> list[Any]:
+        with calm_pillow(2000), blas.single_threaded():
+            pass
+        return [Image.MAX_IMAGE_PIXELS, len(warnings.filters), functions and functions[0]()]
+
+    before, inside, leave = settings(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with calm_pillow(1000), blas.single_threaded():
+            inside.set()
+            leave.wait(_LONG)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(_LONG)
+    assert in_child(settings) == before != settings()
+    leave.set()
+    thread.join()
+    assert settings() == before
 
 
 @needs_fork

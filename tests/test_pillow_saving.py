@@ -86,6 +86,15 @@ class TestSaving:
             ({"effort": 10}, "effort 10 is out of range"),
             ({"target_size": -5}, "target_size -5 is out of range"),
             ({"quality": 50, "target_size": 500}, "contradict each other"),
+            ({"icc_profile": "sRGB"}, "icc_profile 'sRGB' cannot be stored: give bytes"),
+            ({"exif": {271: "ACME"}}, "exif .* cannot be stored: give bytes or a PIL.Image.Exif"),
+            ({"xmp": 5}, "xmp 5 cannot be stored: give bytes or a text"),
+            ({"comment": ["a"]}, "comment .* cannot be stored"),
+            ({"dpi": 300}, "dpi 300 cannot be stored: give a pair of numbers"),
+            ({"dpi": (300, 300, 300)}, "dpi .* cannot be stored"),
+            ({"dpi": "72"}, "dpi '72' cannot be stored"),
+            ({"text": {"Title": 5}}, "text .* cannot be stored: give a dict of strings"),
+            ({"text": "Lake"}, "text 'Lake' cannot be stored"),
         ],
         ids=str,
     )
@@ -158,7 +167,7 @@ class TestMetadata:
             assert image.info["dpi"] == (72, 96)
             assert image.text == {"Title": "Lake"}
             assert not {"xmp", "comment"} & set(image.info)
-            image.save(file := io.BytesIO(), "GMVQ", exif=None, dpi=None, text=None)
+            image.save(file := io.BytesIO(), "GMVQ", exif="", dpi=None, text=None, icc_profile="")
         assert gmvqzip.info(file.getvalue()).metadata is None
 
     def test_a_given_orientation_is_applied(self, pixels: np.ndarray) -> None:

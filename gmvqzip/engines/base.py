@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,20 +73,68 @@ def set_threads(threads: int) -> None:
     blas.set_threads(threads)
 
 
+_threads_lock = fork_lock()
+_alone, _threads = 0, 1  # calls inside that have set one thread, and how many there were before the first
+
+
 @contextmanager
 def threads_for(pixels: int) -> Iterator[None]:
-    """One thread of torch for so few pixels that several would wait for one another longer than they work."""
-    import torch
+    """One thread of torch for so few pixels that several would wait for one another longer than they work.
 
-    before = torch.get_num_threads()
-    if pixels >= _FEW_PIXELS or before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
+    A thread that is new to torch gets the number that any thread has set last. One that comes while another is inside
+    gets the number of before, and not the other's one for the rest of its life.
+    """
+    global _alone, _threads
+    few = pixels < _FEW_PIXELS
+    with _threads_lock:
+        threads = _torch_threads()
+        if not _alone:
+            _threads = threads
+        elif threads == 1:
+            threads = _threads
+        _torch_threads(1 if few else threads)
+        _alone += few
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _threads_lock:
+            _alone -= few
+            _torch_threads(threads)
+
+
+def _torch_threads(wanted: int | None = None) -> int:
+    """How many threads torch has for this one; set first, where they are others than are wanted."""
+    import torch
+
+    found = torch.get_num_threads()
+    if wanted is None or wanted == found:
+        return found
+    torch.set_num_threads(wanted)
+    return wanted
+
+
+def _forget_alone() -> None:
+    global _alone
+    _alone = 0
+
+
+call_after_fork(_forget_alone)  # the other threads are not there
+
+
+@contextmanager
+def plain_torch(name: str) -> Iterator[None]:
+    """Work on the device of that name in the modes that torch starts with, whatever those of the caller: no inference
+    mode, under which nothing could be searched for, no autocast, and new tensors on the processor.
+    """
+    import torch
+
+    elsewhere = torch.get_default_device().type != "cpu"
+    with (
+        torch.inference_mode(False),
+        torch.autocast(torch_device(name).type, enabled=False),
+        torch.device("cpu") if elsewhere else nullcontext(),
+    ):
+        yield
 
 
 @contextmanager

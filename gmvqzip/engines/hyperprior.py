@@ -15,6 +15,7 @@ from gmvqzip.engines.base import (
     fast_bfloat16,
     full_precision,
     image_tensor,
+    plain_torch,
     threads_for,
     torch_device,
     without_torch,
@@ -80,7 +81,7 @@ class HyperpriorNetwork:
         if not self.needs_torch(setting.rounds):
             latent, hyper = self._analysed(pixels, setting.quality)
             return self._choose(*self._cut(latent, hyper, inner), setting, Memo())[0]
-        with threads_for(pixels.size // 3):
+        with threads_for(pixels.size // 3), plain_torch(self.device):
             return self._analyse(pixels, setting, inner)
 
     def needs_torch(self, rounds: int) -> bool:
@@ -142,7 +143,7 @@ class HyperpriorNetwork:
         fast = not few and fast_bfloat16(device)
 
         def make() -> Callable[[torch.Tensor], torch.Tensor]:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.no_grad():
                 return transform.synthesiser(_position(quality, device), fast=fast)
 
         synthesise = self._once.get(f"synthesiser {quality} {fast}", make)
@@ -223,7 +224,7 @@ class HyperpriorNetwork:
         import torch
 
         transform, device = self.loaded()
-        with torch.inference_mode(), full_precision(device):
+        with plain_torch(self.device), torch.inference_mode(), full_precision(device):
             steps = _latent_tensor(latent[None], device).contiguous(memory_format=torch.channels_last)
             pictures = transform.synthesise(steps, _position(quality, device), fast=fast_bfloat16(device))
             picture: Floats = pictures[0].clamp(0, 1).cpu().numpy()
@@ -254,14 +255,12 @@ class HyperpriorNetwork:
 
     def loaded(self) -> tuple[Transform, torch.device]:
         """The transform, and where it is. Raises ModelError."""
-        import torch
-
         from gmvqzip.models.hyperstore import load_transform
 
         device = torch_device(self.device)
 
         def make() -> Transform:
-            with torch.inference_mode(False):  # the first use may be a decoder's; a search needs gradients later
+            with plain_torch(self.device):  # the first use may be a decoder's; a search needs gradients later
                 return load_transform(self.info, self.config, str(device))
 
         transform: Transform = self._once.get("transform", make)
@@ -285,4 +284,4 @@ def _position(quality: int, device: torch.device) -> torch.Tensor:
     """The quality [1] in [0, 1] that the networks take."""
     import torch
 
-    return torch.tensor([(quality - 1) / (QUALITIES - 1)], device=device)
+    return torch.tensor([(quality - 1) / (QUALITIES - 1)], dtype=torch.float32, device=device)

@@ -144,13 +144,13 @@ class Refinement:
             words.append(book[codes.to(device)])
         book = self.books[stage]
         step = _PROBE_STEP * float(book.std(0, unbiased=False).square().mean().sqrt()) or 1.0
-        sites = torch.zeros(words[stage].shape[1:3], device=device)
+        sites = torch.zeros(words[stage].shape[1:3], dtype=book.dtype, device=device)
         sites[_PROBE_SPACING // 2 :: _PROBE_SPACING, _PROBE_SPACING // 2 :: _PROBE_SPACING] = 1
         with torch.no_grad():
             start = self.network.synthesise(words)
             rows = []
             for first in range(0, book.shape[1], _PROBES):
-                directions = torch.eye(book.shape[1], device=device)[first : first + _PROBES]
+                directions = torch.eye(book.shape[1], dtype=book.dtype, device=device)[first : first + _PROBES]
                 moved = [word.expand(len(directions), *word.shape[1:]) for word in words]
                 moved[stage] = moved[stage] + step * sites[..., None] * directions[:, None, None]
                 rows.append((self.network.synthesise(moved) - start).flatten(1) / step)

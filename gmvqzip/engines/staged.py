@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.engines.base import Once, full_precision, image_tensor, torch_device, without_torch
+from gmvqzip.engines.base import Once, full_precision, image_tensor, plain_torch, torch_device, without_torch
 from gmvqzip.entropy.prior import Piece, Stages
 from gmvqzip.entropy.static import StaticPrior
 from gmvqzip.format.tiles import Box
@@ -38,8 +38,8 @@ class StagedNetwork:
         import torch
 
         network, device = self.loaded()
-        images = image_tensor(pixels, device)
-        with torch.no_grad(), full_precision(device):
+        with plain_torch(self.device), torch.no_grad(), full_precision(device):
+            images = image_tensor(pixels, device)
             stages = network.encode(images)
             if setting.rounds:
                 stages = self._refinement().run(images, stages, setting.rounds, setting.trade)
@@ -60,21 +60,19 @@ class StagedNetwork:
         import torch
 
         network, device = self.loaded()
-        with full_precision(device):
+        with plain_torch(self.device), full_precision(device):
             images = network.decode([torch.from_numpy(s.astype(np.int64)).to(device)[None] for s in latent])
         picture: NDArray[np.float32] = images[0].cpu().numpy()
         return picture
 
     def loaded(self) -> tuple[StagedAutoencoder, torch.device]:
         """The network, and where it is. Raises ModelError."""
-        import torch
-
         from gmvqzip.models.store import load_network
 
         device = torch_device(self.device)
 
         def make() -> StagedAutoencoder:
-            with torch.inference_mode(False):  # a search needs gradients
+            with plain_torch(self.device):  # a search needs gradients
                 return load_network(self.info, self.config, str(device)).requires_grad_(False)
 
         network: StagedAutoencoder = self._once.get("network", make)

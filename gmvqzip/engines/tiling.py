@@ -24,11 +24,14 @@ TILE_SIDE = 512  # pixels
 def tile_side(config: Config, width: int, height: int, wanted: int | None) -> int:
     """The side of the tiles that an encoder makes of a picture, in pixels; 0 where it stays in one piece.
 
-    wanted: a side or 0; None: TILE_SIDE for pictures beyond TILED_PIXELS, if the model can.
+    wanted: a side or 0; None: TILE_SIDE for pictures beyond TILED_PIXELS, if the model can. Raises ModelError for a
+    side that no picture may have.
     """
     if wanted is None:
         wanted = TILE_SIDE if config.synthesis_reach is not None and width * height > TILED_PIXELS else 0
     wanted = whole_number(wanted, "tile", ModelError)
+    if wanted:
+        _check_side(config, wanted)
     return wanted if wanted < max(width, height) else 0
 
 
@@ -43,13 +46,17 @@ def tile_grid(config: Config, width: int, height: int, side: int) -> TileGrid:
         return TileGrid(across, down, max(across, down))
     if config.synthesis_reach is None:
         raise ModelError("the model is staged: its pictures are not tiled")
-    least = max(alignment, MIN_TILE_SIDE)
-    if side.bit_count() != 1 or not least <= side <= MAX_TILE_SIDE:
-        raise ModelError(f"tiles of {side} pixels: a power of two from {least} to {MAX_TILE_SIDE} is wanted")
+    _check_side(config, side)
     grid = TileGrid(across, down, side)
     if len(grid) < 2:
         raise ModelError(f"{width}x{height} pixels are a single tile of {side}")
     return grid
+
+
+def _check_side(config: Config, side: int) -> None:
+    least = max(config.alignment, MIN_TILE_SIDE)
+    if side.bit_count() != 1 or not least <= side <= MAX_TILE_SIDE:
+        raise ModelError(f"tiles of {side} pixels: a power of two from {least} to {MAX_TILE_SIDE} is wanted")
 
 
 def analyse_tile(engine: Engine, pixels: NDArray[np.uint8], setting: Setting, grid: TileGrid, number: int) -> Piece:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvqzip.errors import FormatError
+from gmvqzip.errors import FormatError, one_line, truth, whole_number
 from gmvqzip.format.limits import MAX_INDEX, MAX_QUALITY, MAX_SIDE, MAX_TILE_SIDE, MIN_TILE_SIDE
 from gmvqzip.format.size import coded_size
 
 _TOGETHER = 16  # stages whose check is computed together
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
+_NUMBERS = ("width", "height", "quality", "halvings", "tile")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +40,15 @@ class Codes:
     tile: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stages, Iterable):
+            raise FormatError(f"codes have stages, one array each, not {one_line(self.stages)}")
         object.__setattr__(self, "stages", tuple(_stage(number, s) for number, s in enumerate(self.stages)))
+        for name in _NUMBERS:
+            object.__setattr__(self, name, whole_number(getattr(self, name), f"the {name} of codes", FormatError))
+        object.__setattr__(self, "gray", truth(self.gray, "gray", FormatError))
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
             raise FormatError(f"codes of {self.width}x{self.height} pixels: sides run from 1 to {MAX_SIDE}")
-        if not _MODEL_ID.fullmatch(self.model_id):
+        if not isinstance(self.model_id, str) or not _MODEL_ID.fullmatch(self.model_id):
             raise FormatError("codes need their model's identity: 64 hexadecimal digits in lower case")
         if not 0 <= self.quality <= MAX_QUALITY:
             raise FormatError(f"codes have quality {self.quality}: 0 to {MAX_QUALITY} is wanted")
@@ -61,6 +67,9 @@ class Codes:
         if len(self.stages) != len(other.stages) or self._rest() != other._rest():
             return False
         return all(np.array_equal(mine, theirs) for mine, theirs in zip(self.stages, other.stages, strict=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Codes, (self.stages, *self._rest())  # read-only in a copy, too
 
     def crc32(self) -> int:
         """The codes check, see `codes_crc32`."""

@@ -8,14 +8,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from gmvqzip.errors import FormatError, GmvqError, message_of, path_text
 
 MAX_STREAM_BYTES = 2**30  # of what comes through a pipe or from a device: it must end somewhere
 _READ_BYTES = 2**20  # at once, so that a signal is heeded between two reads
 
-Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+Source = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]
 
 
 def read_source(source: Source) -> bytes:
@@ -43,7 +43,7 @@ def open_file(path: str | os.PathLike[str], error: type[GmvqError]) -> Iterator[
         yield file if regular else io.BytesIO(read_bounded(file, error))
 
 
-def read_bounded(file: BinaryIO, error: type[GmvqError], limit: int = MAX_STREAM_BYTES) -> bytes:
+def read_bounded(file: IO[bytes], error: type[GmvqError], limit: int = MAX_STREAM_BYTES) -> bytes:
     """What is left to read of a file object. Raises `error`: it gives more than `limit` bytes, or text."""
     parts: list[bytes] = []
     total = 0
@@ -57,7 +57,7 @@ def read_bounded(file: BinaryIO, error: type[GmvqError], limit: int = MAX_STREAM
     return b"".join(parts)
 
 
-def _next(file: BinaryIO, error: type[GmvqError]) -> bytes:
+def _next(file: IO[bytes], error: type[GmvqError]) -> bytes:
     try:
         return file.read(_READ_BYTES)
     except (ValueError, TypeError) as problem:  # it is closed, or no file
@@ -78,6 +78,8 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
 
 def _is_seekable(source: object) -> bool:
     """Whether it is a binary file object that can be read at any place. Raises FormatError for a closed one."""
+    if isinstance(source, io.RawIOBase):  # which may give less than it is asked for
+        return False
     try:
         return bool(source.seekable()) and isinstance(source.read(0), bytes)  # type: ignore[attr-defined]
     except AttributeError:

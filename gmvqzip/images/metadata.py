@@ -192,7 +192,9 @@ def _resources(image: Image.Image, info: dict[str, Any], notes: Notes) -> bytes:
     )
     if not blocks and isinstance(info.get("photoshop"), dict):
         blocks = b"".join(
-            write_resource(kind, data) for kind, data in info["photoshop"].items() if isinstance(data, bytes)
+            write_resource(kind, data)
+            for kind, data in info["photoshop"].items()
+            if isinstance(data, bytes) and kind in range(1 << 16)
         )
     return _joined(blocks, _bytes(info.get("iptc")), notes)
 

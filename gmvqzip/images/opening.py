@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from gmvqzip.errors import ImageError, message_of
-from gmvqzip.forks import fork_lock
+from gmvqzip.forks import call_after_fork, fork_lock
 from gmvqzip.format.container import MAGIC
 from gmvqzip.format.limits import MAX_PROFILE_BYTES
 from gmvqzip.format.source import read_bounded
@@ -65,13 +65,14 @@ def _uncommon_formats() -> list[str]:
     return [name for name in (*OTHER_FORMATS, *ADDED_FORMATS, LAST_FORMAT) if name in Image.OPEN]
 
 
-def rewindable(file: BinaryIO) -> BinaryIO:
+def rewindable(file: IO[bytes]) -> BinaryIO:
     """The file itself where it stands at its beginning and can go back there; otherwise the rest of it in memory."""
     try:
         if not isinstance(file.read(0), bytes):
             raise ImageError("the file object gives text: open it in binary mode")
-        if getattr(file, "seekable", lambda: False)() and file.tell() == 0:
-            return file
+        may_give_less = isinstance(file, io.RawIOBase)  # than it is asked for
+        if not may_give_less and getattr(file, "seekable", lambda: False)() and file.tell() == 0:
+            return file  # type: ignore[return-value]
     except (ValueError, TypeError) as error:  # it is closed, or no file
         raise ImageError(f"the file object cannot be read: {message_of(error)}") from None
     return io.BytesIO(read_bounded(file, ImageError))
@@ -105,10 +106,26 @@ def calm_pillow(max_pixels: int) -> Iterator[None]:
             _calm_limits.remove(max_pixels)
             if _calm_limits:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit()
-            elif _calm_before is not None:
-                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, hush = _calm_before
-                hush.__exit__(None, None, None)
-                _calm_before = None
+            else:
+                _put_back()
+
+
+def _put_back() -> None:
+    """What is global as it was before a thread was inside."""
+    global _calm_before
+    if _calm_before is not None:
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, hush = _calm_before
+        hush.__exit__(None, None, None)
+        _calm_before = None
+
+
+def _forget_threads() -> None:
+    """In a forked child: those inside are not there."""
+    _calm_limits.clear()
+    _put_back()
+
+
+call_after_fork(_forget_threads)
 
 
 def _pillow_limit() -> int:

@@ -28,7 +28,7 @@ from gmvqzip.images.formats import TIFF_STARTS
 from gmvqzip.images.metadata import metadata_of, sized, tiff_metadata
 from gmvqzip.images.notes import Notes
 from gmvqzip.images.opening import calm_pillow, open_image, rewindable
-from gmvqzip.images.pixels import Picture
+from gmvqzip.images.pixels import Picture, PictureSource
 from gmvqzip.images.remainder import note_remainder
 from gmvqzip.images.tiff import unpack_tiff
 from gmvqzip.images.tiffdirectory import Directory, read_directory
@@ -36,10 +36,8 @@ from gmvqzip.images.tiffdirectory import Directory, read_directory
 EXIF_ORIENTATION = 0x0112
 PACKED_FORMATS = ("BMP", "DIB")  # which put a whole pixel into 16 bits
 
-Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any]
 
-
-def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(source: PictureSource, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a path, bytes, a binary file object, a Pillow image, or an array [H,W], [H,W,1|2|3|4] of uint8 or uint16.
 
     The EXIF orientation is applied, a fully opaque alpha dropped. `strip` converts the pixels to sRGB and drops the
@@ -57,7 +55,7 @@ def read_picture(source: Source, *, strip: bool = False, max_pixels: int = MAX_P
                 raise ImageError("the image is closed: give it while it is open") from None
             raise
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_file(io.BytesIO(source), strip=strip, max_pixels=max_pixels)
+        return _from_file(io.BytesIO(bytes(source)), strip=strip, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
         try:
             with open_file(source, ImageError) as file:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gmvqzip.format.metadata import Metadata
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+PictureSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
 
 @dataclass
@@ -47,9 +49,11 @@ def to_pil(picture: Picture) -> Image.Image:
     """The picture as a Pillow image of mode L, LA, RGB or RGBA.
 
     Its `info` has what Pillow's own formats have: icc_profile, exif, xmp, dpi, comment, photoshop, texts by keyword.
+    Its `text` has the texts alone.
     """
     pixels = picture.pixels[:, :, 0] if picture.one_channel else picture.pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.text = {}  # type: ignore[attr-defined]
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     if picture.icc is not None:

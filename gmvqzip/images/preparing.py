@@ -16,8 +16,8 @@ from PIL import Image
 from gmvqzip.errors import ImageError, one_line
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.images.colour import BAND_ROWS, is_gray
-from gmvqzip.images.picture import Source, read_picture
-from gmvqzip.images.pixels import Picture, Pixels
+from gmvqzip.images.picture import read_picture
+from gmvqzip.images.pixels import Picture, PictureSource, Pixels
 
 NOISE_NOTE = "gray but for noise: taken as gray"
 NOTHING_SEEN = 128  # level of a picture without a visible pixel
@@ -30,12 +30,12 @@ MOST_TINT = {
 }  # levels off gray, of a channel's mean over a block, by the block's side in pixels
 
 
-def read_prepared(source: Source, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_prepared(source: PictureSource, *, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
     """As `read_picture`, and `prepared` for coding."""
     return prepared(read_picture(source, strip=strip, max_pixels=max_pixels))
 
 
-def read_all_prepared(images: Iterable[Source], *, strip: bool, max_pixels: int) -> list[Picture]:
+def read_all_prepared(images: Iterable[PictureSource], *, strip: bool, max_pixels: int) -> list[Picture]:
     """As `read_prepared`, of several."""
     try:
         if hasattr(images, "read") or isinstance(images, str | bytes | bytearray | memoryview):

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ class ModelInfo:
     name: str
     path: Path
     model_id: str
-    config: dict[str, Any]
-    card: dict[str, Any]
+    config: dict[str, Any] = field(repr=False)
+    card: dict[str, Any] = field(repr=False)
 
 
 def search_path() -> list[Path]:

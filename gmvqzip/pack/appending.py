@@ -85,8 +85,10 @@ class Appender:
         return len(self.names)
 
     def add(self, name: str, kind: Kind, record: bytes) -> None:
-        """Add a record. Raises FormatError for a name that the pack has, or that no pack may have."""
+        """Add a record. Raises FormatError for a name that the pack has, or that no pack may have; OutputError once
+        the pack is finished."""
         check_name(name)
+        self._check_open()
         if name in self.names:
             raise FormatError(f"the pack has a picture named {name!r}")
         weight = len(name.encode()) + 16 + (0 if kind in self._kinds else 32 + len(kind.profile))
@@ -104,6 +106,7 @@ class Appender:
 
     def commit(self) -> None:
         """Make what was added part of the pack. A new pack gets its first segment even without a picture."""
+        self._check_open()
         if not self._lengths and self._segments:
             return
         kinds = list(self._kinds)
@@ -147,6 +150,10 @@ class Appender:
             self._truncate()
         finally:
             os.close(self._descriptor)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise OutputError(f"{safe_name(self.path)} is finished: append to it with a new writer")
 
     def _flush(self) -> None:
         data, self._parts, self._waiting = b"".join(self._parts), [], 0

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from gmvqzip.errors import FormatError, path_text
 from gmvqzip.pack.reader import PackReader
 
 WHATS = ("images", "codes")
@@ -35,7 +36,7 @@ class PackDataset(Dataset[Any]):
     ) -> None:
         if what not in WHATS:
             raise ValueError(f"what must be one of {', '.join(WHATS)}, not {what!r}")
-        self.path, self.what, self.transform = os.fspath(path), what, transform
+        self.path, self.what, self.transform = path_text(path, "pack", FormatError), what, transform
         self.model, self.device = model, device
         self._reader: PackReader | None = None
         self._process = 0

@@ -142,7 +142,7 @@ class PackFile:
             numbers = {name: number for number, name in enumerate(names)}
             if len(numbers) < len(names):
                 raise FormatError("two pictures of the pack have one name: the pack is damaged")
-            self._names, self._numbers = names, numbers
+            self._numbers, self._names = numbers, names  # in this order: other threads look at the names first
         return self._names
 
     def __contains__(self, name: object) -> bool:

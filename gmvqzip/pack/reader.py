@@ -30,7 +30,7 @@ class PackReader(PackFile):
     model: name or file of the model that made it, by default the installed one is sought, when it is first needed;
     device: auto, cpu or cuda; max_pixels: pictures beyond it are refused. Methods raise FormatError for a picture that
     is damaged or over the limit, ModelError where the model is missing or another one, KeyError and IndexError for a
-    picture that is not there.
+    picture that is not there, ValueError once the pack is closed.
     """
 
     def __init__(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from gmvqzip import codec as codecs
 from gmvqzip.codec import Codec
@@ -18,6 +18,7 @@ from gmvqzip.format.packindex import PACK_MODEL_BYTES, Kind
 from gmvqzip.format.packrecord import seal_record
 from gmvqzip.format.sections import SECTION_ICC
 from gmvqzip.format.source import Source, read_source
+from gmvqzip.images.pixels import PictureSource
 from gmvqzip.images.preparing import read_prepared
 from gmvqzip.models.registry import DEFAULT_MODEL
 from gmvqzip.pack.appending import Appender
@@ -50,7 +51,7 @@ class PackWriter:
     def add(
         self,
         name: str,
-        image: Any,
+        image: PictureSource,
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
@@ -61,7 +62,7 @@ class PackWriter:
 
     def add_all(
         self,
-        pictures: Sequence[tuple[str, Any]],
+        pictures: Iterable[tuple[str, PictureSource]],
         *,
         quality: int | None = None,
         effort: int = DEFAULT_EFFORT,
@@ -69,6 +70,7 @@ class PackWriter:
     ) -> int:
         """Compress (name, picture) pairs, those of equal size together; returns bytes."""
         codec = codecs.load(self.model, device=self.device)
+        pictures = list(pictures)
         read = [read_prepared(image, strip=strip, max_pixels=self.max_pixels) for _, image in pictures]
         total = 0
         found = {n: coded.packed() for n, coded in codec.analyse(read, quality=quality, effort=effort)}

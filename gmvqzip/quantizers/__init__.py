@@ -3,10 +3,12 @@
 from gmvqzip.quantizers.base import PlainForm, Quantizer, QuantizerSettings
 from gmvqzip.quantizers.fsq import FSQ, FSQSettings
 from gmvqzip.quantizers.gmvq import GMVQ, GMVQSettings
+from gmvqzip.quantizers.groups import GroupGMVQ
 from gmvqzip.quantizers.gumbel import GumbelSettings, GumbelVQ
 from gmvqzip.quantizers.lfq import LFQ, LFQSettings
 from gmvqzip.quantizers.mvq import MVQ, MVQSettings
 from gmvqzip.quantizers.result import QuantizerResult
+from gmvqzip.quantizers.shared import SharedGMVQ
 from gmvqzip.quantizers.simvq import SimVQ, SimVQSettings
 from gmvqzip.quantizers.sqvae import SQVAE, SQVAESettings
 from gmvqzip.quantizers.vq import VQ, VQSettings
@@ -38,6 +40,7 @@ __all__ = [
     "VQ",
     "FSQSettings",
     "GMVQSettings",
+    "GroupGMVQ",
     "GumbelSettings",
     "GumbelVQ",
     "LFQSettings",
@@ -47,6 +50,7 @@ __all__ = [
     "QuantizerResult",
     "QuantizerSettings",
     "SQVAESettings",
+    "SharedGMVQ",
     "SimVQ",
     "SimVQSettings",
     "VQSettings",

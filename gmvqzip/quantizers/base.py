@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmvqzip.errors import range_fault
 from gmvqzip.quantizers.blocks import argmax_, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult
 
@@ -85,14 +86,22 @@ class Quantizer(nn.Module, ABC):
     "Sites" below are N rows [N, L], B sequences [B, T, L] or B grids [B, L, H, W], L being P for proxies.
     """
 
+    __call__: Callable[..., QuantizerResult]
     settings: Any
     codebook: Tensor
     neutral: ClassVar[float] = 0.0  # the raw weight where none is given
     fast = False  # whether a training step may make its sums over codes in bfloat16
 
-    def __init__(self, codes: int, dimensions: int) -> None:
+    def __init__(self, codes: int, dimensions: int, settings: QuantizerSettings) -> None:
+        """Raises ValueError where the settings are out of range, or do not fit."""
         super().__init__()
-        self.codes, self.dimensions = codes, dimensions
+        if min(codes, dimensions) < 1:
+            raise ValueError(f"{codes} codes of {dimensions} dimensions: 1 or more of each are wanted")
+        fault = range_fault(settings, settings.positive, settings.fractions)
+        if fault:
+            raise ValueError(fault)
+        settings.check(codes, dimensions)
+        self.codes, self.dimensions, self.settings = codes, dimensions, settings
 
     def forward(self, proxy: Tensor, raw_weights: Tensor | None = None, *, temperature: float = 1.0) -> QuantizerResult:
         """Quantise sites: as training does it in training mode, as the codec does it in evaluation.
@@ -100,8 +109,11 @@ class Quantizer(nn.Module, ABC):
         proxy: sites; raw_weights: [N, W], or as the proxy with W in the place of P, equal ones where there are none;
         temperature: tau > 0 of a Gumbel-softmax. Float32 also under autocast; what is summed over codes in training,
         probabilities times codewords and gradients, is in bfloat16 then. Evaluation changes no state, and
-        `lookup(result.indices)` equals `result.quantised` bit for bit. Raises ValueError for other shapes.
+        `lookup(result.indices)` equals `result.quantised` bit for bit. Raises ValueError for other shapes and
+        temperatures, and where there are no sites.
         """
+        if not temperature > 0:
+            raise ValueError(f"the temperature must be above 0, not {temperature}")
         self.fast = torch.is_autocast_enabled(proxy.device.type)
         with torch.autocast(proxy.device.type, enabled=False):
             result = self._quantise(*self._rows(proxy, raw_weights), temperature)
@@ -120,7 +132,8 @@ class Quantizer(nn.Module, ABC):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """What a decoder sees: of indices [N], [B, T] or [B, H, W] the codewords [N, L], [B, T, L] or [B, L, H, W]."""
-        words = self._lookup(indices.flatten()).reshape(*indices.shape, -1)
+        words = self._lookup(indices.flatten())
+        words = words.reshape(*indices.shape, words.shape[1])
         return words.movedim(3, 1) if indices.dim() == 3 else words
 
     def _rows(self, proxy: Tensor, raw_weights: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -130,7 +143,12 @@ class Quantizer(nn.Module, ABC):
         rows = sites_as_rows(proxy.to(dtype), width)
         if raw_weights is None:
             return rows, rows.new_full((len(rows), weights), self.neutral)
-        return rows, sites_as_rows(raw_weights.to(dtype), None)
+        raw = sites_as_rows(raw_weights.to(dtype), None)
+        widths = {self.settings.widths(self.codes, self.dimensions, given)[1] for given in (1, self.dimensions)}
+        if len(raw) != len(rows) or raw.shape[1] not in widths:
+            wanted = " or ".join(f"[{len(rows)}, {own}]" for own in sorted(widths))
+            raise ValueError(f"{wanted} raw weights are wanted, not {list(raw.shape)}")
+        return rows, raw
 
     @abstractmethod
     def plain(self, head_weight: Tensor, head_bias: Tensor, project_weight: Tensor) -> PlainForm | None:
@@ -150,8 +168,11 @@ class Quantizer(nn.Module, ABC):
 
     @torch.no_grad()
     def initialise(self, proxies: Tensor, sharpness: float = 1.0) -> None:
-        """Start the codebook from the proxies of sites, where `wants_proxies`. sharpness: of GM-VQ's precision."""
-        self._initialise(sites_as_rows(proxies, None), sharpness)
+        """Start the codebook from the proxies of sites, where `wants_proxies`. sharpness: of GM-VQ's precision.
+
+        Raises ValueError for other shapes, and where there are no sites.
+        """
+        self._initialise(sites_as_rows(proxies, self.settings.widths(self.codes, self.dimensions, 1)[0]), sharpness)
 
     def after_step(self, optimizers: Iterable[torch.optim.Optimizer] = ()) -> None:
         """What a method does to its codebook after each step of the optimisers; nothing in most."""
@@ -184,13 +205,17 @@ class Quantizer(nn.Module, ABC):
 
 
 def sites_as_rows(sites: Tensor, width: int | None) -> Tensor:
-    """[N, L] of sites [N, L], [B, T, L] or [B, L, H, W]; ValueError where they have not `width` as L."""
+    """[N, L] of sites [N, L], [B, T, L] or [B, L, H, W]; ValueError where they have not `width` as L, or are none."""
     if sites.dim() not in (2, 3, 4) or (width is not None and sites.shape[1 if sites.dim() == 4 else -1] != width):
-        wanted = f"[N, {width}], [B, T, {width}] or [B, {width}, H, W]"
+        last = "W" if width is None else width
+        wanted = f"[N, {last}], [B, T, {last}] or [B, {last}, H, W]"
         raise ValueError(f"the quantiser takes {wanted}, not {list(sites.shape)}")
     if sites.dim() == 4:
         sites = sites.movedim(1, 3)
-    return sites.reshape(math.prod(sites.shape[:-1]), sites.shape[-1])
+    count = math.prod(sites.shape[:-1])
+    if not count:
+        raise ValueError(f"{list(sites.shape)} has no sites to quantise")
+    return sites.reshape(count, sites.shape[-1])
 
 
 def _grid(shape: torch.Size) -> tuple[int, ...]:

@@ -65,9 +65,7 @@ class FSQ(Quantizer):
 
     def __init__(self, codes: int, dimensions: int, settings: FSQSettings | None = None) -> None:
         settings = settings or FSQSettings(_LEVELS_OF.get(codes, RECOMMENDED[1024]))
-        settings.check(codes, dimensions)
-        super().__init__(codes, dimensions)
-        self.settings = settings
+        super().__init__(codes, dimensions, settings)
         levels = torch.tensor(settings.levels)
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("basis", torch.cumprod(levels, 0) // levels, persistent=False)

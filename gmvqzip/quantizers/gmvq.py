@@ -111,8 +111,7 @@ class GMVQ(Quantizer):
     precision: Tensor
 
     def __init__(self, codes: int, dimensions: int, settings: GMVQSettings | None = None) -> None:
-        super().__init__(codes, dimensions)
-        self.settings = settings or GMVQSettings()
+        super().__init__(codes, dimensions, settings or GMVQSettings())
         self.codebook = nn.Parameter(torch.randn(codes, dimensions) / dimensions**0.5)
         # w = precision * softplus(raw): eq. (15) in units in which the posterior starts neither flat nor frozen.
         self.register_buffer("precision", torch.ones(()))

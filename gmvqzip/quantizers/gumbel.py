@@ -51,8 +51,7 @@ class GumbelVQ(Quantizer):
     settings: GumbelSettings
 
     def __init__(self, codes: int, dimensions: int, settings: GumbelSettings | None = None) -> None:
-        super().__init__(codes, dimensions)
-        self.settings = settings or GumbelSettings()
+        super().__init__(codes, dimensions, settings or GumbelSettings())
         self.codebook = nn.Parameter(torch.randn(codes, dimensions))
 
     def _quantise(self, proxy: Tensor, raw_weights: Tensor, temperature: float) -> QuantizerResult:

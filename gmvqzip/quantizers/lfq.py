@@ -58,9 +58,7 @@ class LFQ(Quantizer):
 
     def __init__(self, codes: int, dimensions: int, settings: LFQSettings | None = None) -> None:
         settings = settings or LFQSettings()
-        settings.check(codes, dimensions)
-        super().__init__(codes, dimensions)
-        self.settings = settings
+        super().__init__(codes, dimensions, settings)
         bits = torch.arange(codes)[:, None] >> torch.arange(dimensions) & 1
         self.register_buffer("codebook", 2.0 * bits - 1, persistent=False)
 

@@ -67,9 +67,7 @@ class MVQ(Quantizer):
 
     def __init__(self, codes: int, dimensions: int, settings: MVQSettings | None = None) -> None:
         settings = settings or MVQSettings()
-        settings.check(codes, dimensions)
-        super().__init__(codes, dimensions)
-        self.settings = settings
+        super().__init__(codes, dimensions, settings)
         hidden = settings.units * settings.width
         self.codebook = nn.Parameter(torch.randn(codes // settings.masks, dimensions) / dimensions**0.5)
         self.inner = nn.Linear(dimensions, hidden)

@@ -68,9 +68,7 @@ class SQVAE(Quantizer):
 
     def __init__(self, codes: int, dimensions: int, settings: SQVAESettings | None = None) -> None:
         settings = settings or SQVAESettings()
-        settings.check(codes, dimensions)
-        super().__init__(codes, dimensions)
-        self.settings = settings
+        super().__init__(codes, dimensions, settings)
         self.codebook = nn.Parameter(torch.randn(codes, dimensions))
         self.log_variance = nn.Parameter(torch.tensor(math.log(settings.start_variance)))  # phi
 

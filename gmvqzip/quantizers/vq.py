@@ -102,9 +102,7 @@ class VQ(Quantizer):
 
     def __init__(self, codes: int, dimensions: int, settings: VQSettings | None = None) -> None:
         settings = settings or VQSettings()
-        settings.check(codes, dimensions)
-        super().__init__(codes, dimensions)
-        self.settings = settings
+        super().__init__(codes, dimensions, settings)
         self.codebook = nn.Parameter(settings.spread * torch.randn(codes, dimensions))
         if settings.affine:
             self.affine_scale = nn.Parameter(torch.zeros(dimensions))  # t_s

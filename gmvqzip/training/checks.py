@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
-from gmvqzip.errors import TrainingError
+from gmvqzip.errors import TrainingError, range_fault
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
@@ -31,14 +30,8 @@ def check_types(settings: Any, prefix: str = "") -> None:
 
 def check_ranges(settings: Any, positive: Collection[str], fractions: Collection[str], prefix: str = "") -> None:
     """Raise TrainingError for numbers that are not finite, negative, zero where named in `positive`, or above 1."""
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        if not isinstance(value, int | float):
-            continue
-        if not 0 <= value < math.inf or (value == 0 and item.name in positive):
-            raise TrainingError(f"{prefix}{item.name} must be {'above' if item.name in positive else 'at least'} 0")
-        if value > 1 and item.name in fractions:
-            raise TrainingError(f"{prefix}{item.name} must be at most 1")
+    if fault := range_fault(settings, positive, fractions):
+        raise TrainingError(prefix + fault)
 
 
 def check_choices(settings: Any, choices: Mapping[str, Collection[str]]) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,6 +40,31 @@ def test_an_array_that_nobody_can_write_to_is_not_copied() -> None:
     fixed.flags.writeable = False
     assert codes(stages=(fixed,)).stages[0] is fixed
     assert codes(stages=(fixed.astype(np.int64),)).stages[0].dtype == np.int32
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda known: pickle.loads(pickle.dumps(known))])
+def test_copies_are_as_fixed(duplicate: Callable[[Codes], Codes]) -> None:
+    other = duplicate(codes(gray=True, tile=64))
+    assert other == codes(gray=True, tile=64)
+    with pytest.raises(ValueError, match="read-only"):
+        other.stages[0][0, 0] = 1
+
+
+@pytest.mark.parametrize("name", ["stages", "width", "height", "model_id", "quality", "gray", "halvings", "tile"])
+@pytest.mark.parametrize("value", [None, "5", 5.0, b"a", [None], np.array([1, 2])], ids=repr)
+def test_what_is_not_of_its_kind(name: str, value: Any) -> None:
+    if name == "gray" and not isinstance(value, np.ndarray):
+        assert isinstance(codes(gray=value).gray, bool)
+        return
+    with pytest.raises(FormatError) as caught:
+        codes(**{name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_any_integer_type() -> None:
+    found = codes(width=np.int64(100), quality=np.uint8(7), tile=np.int16(64), halvings=np.array(1))
+    assert found == codes(width=100, quality=7, tile=64, halvings=1)
+    assert {type(value) for value in (found.width, found.quality, found.tile, found.halvings)} == {int}
 
 
 def test_any_integers_and_any_sequence() -> None:

@@ -247,6 +247,13 @@ class TestWriting:
         assert Image.open(io.BytesIO(data)).getexif().get_ifd(EXIF)[0xA002] == 10
 
 
+@pytest.mark.parametrize("value", [5, {"a": b"x"}, {-1: b"x"}, {70_000: b"x"}, {1: 5}], ids=repr)
+def test_resources_that_no_file_can_have_are_left_out(value: object) -> None:
+    image = Image.fromarray(PIXELS)
+    image.info["photoshop"] = value
+    assert read_picture(image).metadata is None
+
+
 def test_an_image_has_what_pillow_s_own_have() -> None:
     image = to_pil(Picture(PIXELS, metadata=EVERYTHING))
     assert image.getexif()[0x010F] == "ACME"

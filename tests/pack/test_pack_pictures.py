@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from gmvqzip.codec import Codec
-from gmvqzip.errors import FormatError, ImageError, ModelError
+from gmvqzip.errors import FormatError, ImageError, ModelError, OutputError
 from gmvqzip.pack import PackDataset, PackFile, PackReader, PackWriter
 
 
@@ -45,6 +46,42 @@ def test_the_same_as_loose_files(reader: PackReader, tiny: Codec, shots: list[np
         assert reader.gmvq(number) == reader.gmvq(f"n/{number}") == loose
         assert reader.codes(number) == tiny.decode_codes(loose)
         assert np.array_equal(np.asarray(reader.image(number)), np.asarray(tiny.decompress(loose)))
+
+
+def test_a_writer_adds_nothing_once_its_block_has_ended(path: Path, tiny_path: Path, shots: list[np.ndarray]) -> None:
+    """The descriptor may be another file's by then."""
+    for raises in (False, True):
+        options = {"append": True, "model": tiny_path, "device": "cpu"}
+        with pytest.raises(KeyboardInterrupt) if raises else nullcontext(), PackWriter(path, **options) as writer:
+            if raises:
+                raise KeyboardInterrupt
+        whole = path.read_bytes()
+        with path.open("rb+") as other:  # takes the descriptor
+            for attempt in (lambda: writer.add("late", shots[0]), lambda: writer.__exit__(None)):
+                with pytest.raises(OutputError, match=r"set\.gmvqp is finished: append to it with a new writer"):
+                    attempt()
+            assert other.read() == whole and "late" not in writer
+
+
+def test_pairs_of_any_iterable(tmp_path: Path, tiny_path: Path, shots: list[np.ndarray]) -> None:
+    pictures = {"a": shots[0], "b": shots[1]}
+    for number, pairs in enumerate([pictures.items(), zip(pictures, shots, strict=False)]):
+        with PackWriter(tmp_path / f"{number}.gmvqp", model=tiny_path, device="cpu") as writer:
+            writer.add_all(pairs)
+        with PackFile(tmp_path / f"{number}.gmvqp") as pack:
+            assert list(pack.names) == ["a", "b"]
+
+
+def test_names_are_never_half_known(path: Path) -> None:
+    """Other threads go by the names, and then look for their numbers."""
+
+    class Watched(PackFile):
+        def __setattr__(self, name: str, value: object) -> None:
+            assert name != "_names" or not value or self._numbers
+            super().__setattr__(name, value)
+
+    with Watched(path) as pack:
+        assert "n/3" in pack
 
 
 def test_gray_and_transparency(reader: PackReader) -> None:
@@ -194,6 +231,8 @@ class TestDataset:
         assert dataset[2] == (3, 8, 8)
         with pytest.raises(ValueError, match="images, codes"):
             PackDataset(path, "pixels")
+        with pytest.raises(FormatError, match="neither a name nor a path"):
+            PackDataset(5)  # type: ignore[arg-type]
 
     @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
     @pytest.mark.parametrize("method", ["fork", "spawn"])

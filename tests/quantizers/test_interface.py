@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gmvqzip.quantizers import (
+    GMVQ,
     METHODS,
     FSQSettings,
     GMVQSettings,
     GumbelSettings,
+    GumbelVQ,
     MVQSettings,
     Quantizer,
     QuantizerSettings,
@@ -133,6 +137,55 @@ class TestEach:
         other.restore_running(state)
         assert state.keys() == other.running_state().keys()
         assert all(torch.equal(value, state[name]) for name, value in other.running_state().items())
+
+
+class TestRefusals:
+    """One line of ValueError, whatever the method."""
+
+    @pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_of_sites(self, kind: str, mode: bool) -> None:
+        quantizer, proxy, raw = made(kind)
+        quantizer.train(mode)
+        width, own = proxy.shape[1], raw.shape[1]
+        for temperature in (0, -1.0, float("nan"), torch.tensor(0.0)):
+            with pytest.raises(ValueError, match="the temperature must be above 0"):
+                quantizer(proxy, temperature=temperature)
+        for none in (proxy[:0], torch.zeros(2, 0, width), torch.zeros(2, width, 0, 3)):
+            for call in (quantizer, quantizer.assign, quantizer.initialise):
+                with pytest.raises(ValueError, match="has no sites to quantise"):
+                    call(none)
+        for wrong in (raw[:-1], torch.zeros(SITES, own + DIMENSIONS), torch.zeros(2, 3)):
+            for call in (quantizer, quantizer.assign):
+                with pytest.raises(ValueError, match=r"\[80, [012]\].* raw weights are wanted, not"):
+                    call(proxy, wrong)
+        for call in (quantizer, quantizer.assign, quantizer.initialise):
+            with pytest.raises(ValueError, match=f"the quantiser takes .N, {width}"):
+                call(torch.zeros(SITES, width + 1))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_of_sizes_and_settings(self, kind: str) -> None:
+        settings = KINDS[kind]
+        for codes, dimensions in ((0, DIMENSIONS), (-1, DIMENSIONS), (CODES, 0), (CODES, -2)):
+            with pytest.raises(ValueError, match="1 or more of each are wanted"):
+                settings.build(codes, dimensions)
+        numbers = [item.name for item in fields(settings) if isinstance(getattr(settings, item.name), int | float)]
+        for name in numbers:
+            for value in (-1, float("nan"), float("inf")):
+                with pytest.raises(ValueError, match=f"{name} must be "):
+                    replace(settings, **{name: value}).build(CODES, DIMENSIONS)
+
+    def test_of_a_constructor_as_of_build(self) -> None:
+        with pytest.raises(ValueError, match="sampling must be one of"):
+            GMVQ(CODES, DIMENSIONS, GMVQSettings(sampling="both"))
+        with pytest.raises(ValueError, match="noise_scale must be above 0"):
+            GMVQ(CODES, DIMENSIONS, GMVQSettings(noise_scale=0))
+        with pytest.raises(ValueError, match="kl_ramp must be at most 1"):
+            GumbelVQ(CODES, DIMENSIONS, GumbelSettings(kl_ramp=2))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_no_indices_have_no_codewords(self, kind: str) -> None:
+        assert made(kind)[0].lookup(torch.zeros(3, 0, dtype=torch.int64)).shape == (3, 0, DIMENSIONS)
 
 
 def test_every_method_has_a_name_of_its_own() -> None:
