@@ -278,7 +278,7 @@ class TestAppending:
         segments.unlink()
         if not removed:
             write_pack(segments, [made(1)])
-        with pytest.raises(OutputError, match="replaced .*: nothing was added"):
+        with pytest.raises(OutputError, match=r"replaced .*: nothing was added"):
             appender.finish()
         appender.discard()
         assert removed or contents(segments) == made(1)
