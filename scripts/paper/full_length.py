@@ -18,7 +18,8 @@ with one thread.
 Every run leaves one JSON file under OUT/SET-EPOCHSepochs: NAME.json, as a line of reproduce.py, and
 rates/NAME.json for the short ones, a run that diverged with `failed`. Stop it in any way and give the same command
 again: what is finished is skipped, what was begun goes on from its checkpoint, one every five minutes. Ctrl-C, SIGTERM
-and the end of --within save one. page.py makes tables of the records.
+and the end of --within save one. page.py makes tables of the records, and keeps them in docs/data; with --records
+docs/data/paper-SET.jsonl a fresh folder goes on from those.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from typing import Any
 
 import torch
 from experiments import COMPACT, EXPERIMENTS, configured
-from reproduce import MODEL, Stop, duration, load_data, trained
+from reproduce import MODEL, Stop, duration, load_data, read_results, trained
 
 from gmvqzip.errors import DivergedError, TrainingError
 from gmvqzip.images.files import atomic_write
@@ -80,6 +81,18 @@ class Plan:
     def place(self) -> Path:
         """The folder of its records."""
         return self.folder / f"{self.kind}-{self.epochs:g}epochs"
+
+    def length(self, short: bool) -> dict[str, float]:
+        """Of a whole run, or of a short one."""
+        return {"epochs": self.epochs * (self.share if short else 1)}
+
+    def take(self, records: list[Record]) -> None:
+        """Write what other folders gave where this one has nothing yet."""
+        for record in (record for record in records if record["set"] == self.kind):
+            short = record["experiment"] != "paper"
+            task = Task(self, record["row"], record["seed"], record["rate"] if short else None)
+            if record["length"] == self.length(short) and task.record() is None:
+                write(task, record)
 
     def choices(self, row: str) -> list[Task]:
         """The short runs that choose a row's rate."""
@@ -181,7 +194,7 @@ def claimed(task: Task) -> Iterator[bool]:
 def make(task: Task, rate: float, data: DataSplits, options: argparse.Namespace, stop: Stop) -> bool:
     """Make and record a run. Returns False where it was asked to stop."""
     plan, short = task.plan, task.rate is not None
-    length = {"epochs": plan.epochs * (plan.share if short else 1)}
+    length = plan.length(short)
     changes = {"adam_rate": rate, "codebook_rate": None}
     key = {
         "experiment": "paper, rates" if short else "paper",
@@ -245,9 +258,8 @@ def step(plans: list[Plan], sets: Sets, options: argparse.Namespace, stop: Stop)
                 try:
                     rate = task.rate or task.chosen()
                 except DivergedError as error:
-                    length = {"epochs": plan.epochs}
                     key = {"experiment": "paper", "set": plan.kind, "row": task.row, "seed": task.seed}
-                    write(task, key | {"length": length, "failed": str(error)})
+                    write(task, key | {"length": plan.length(False), "failed": str(error)})
                     return True
                 if rate is not None:
                     return make(task, rate, sets[plan.kind], options, stop)
@@ -304,6 +316,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, help="where the data lie, as for reproduce.py")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where records and checkpoints go")
+    parser.add_argument("--records", type=Path, nargs="+", default=[], help="docs/data's, to go on from")
     parser.add_argument("--sets", nargs="+", choices=COMPACT, default=["cifar10"])
     parser.add_argument("--rows", nargs="+", choices=ROWS, metavar="ROW", help="only these, in the order of --list")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
@@ -321,6 +334,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.data is None and not options.list:
         parser.error("--data is needed")
+    for path in options.records:
+        if not path.is_file():
+            parser.error(f"there are no records at {path}")
     return options
 
 
@@ -341,6 +357,8 @@ def main(words: list[str] | None = None) -> None:
     if options.list:
         print("\n".join([*TABLE, *ADDED]))
         return
+    for plan in plans_of(options):
+        plan.take([record for path in options.records for record in read_results(path)])
     if options.jobs > 1:
         sys.exit(together(list(sys.argv[1:] if words is None else words), options.jobs))
     torch.set_num_threads(options.threads)

@@ -92,6 +92,23 @@ class TestRows:
         assert capsys.readouterr().out == "all rows are finished\n"
         assert {path: path.read_bytes() for path in PLACE.rglob("*.json")} == files
 
+    def test_a_fresh_folder_goes_on_from_kept_records(
+        self, script: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What page.py keeps in docs/data stands for the runs, but for those of another length or data set."""
+        script.main(command(*ROW))
+        files = {path: path.read_bytes() for path in PLACE.rglob("*.json")}
+        records = [json.loads(text) for text in files.values()]
+        others = [one | {"length": {"epochs": 1.5}, "seed": 1} for one in records]
+        others += [one | {"set": "celeba128", "seed": 1} for one in records]
+        Path("kept.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records + others))
+        PLACE.rename("before")
+        monkeypatch.setattr(script, "make", lambda *arguments: pytest.fail("made again"))
+        script.main(command(*ROW, "--records", "kept.jsonl"))
+        assert {path: path.read_bytes() for path in PLACE.rglob("*.json")} == files
+        with pytest.raises(SystemExit):
+            script.main(command(*ROW, "--records", "missing.jsonl"))
+
     @pytest.mark.parametrize("row", ["gmvq", "vqvae+replace"])
     def test_interruptions_change_no_record(
         self, script: ModuleType, row: str, monkeypatch: pytest.MonkeyPatch
