@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmvqzip.errors import range_fault
-from gmvqzip.quantizers.blocks import argmax_, row_blocks
+from gmvqzip.quantizers.blocks import affine, argmax_, row_blocks
 from gmvqzip.quantizers.result import QuantizerResult
 
 UNIT_RAW = math.log(math.e - 1)  # the raw weight whose softplus is 1
@@ -234,4 +234,4 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """Index [N] of the codeword with the smallest Euclidean distance. points: [N, L]; codebook: [K, L]."""
     half = -0.5 * (codebook * codebook).sum(1)
     parts = row_blocks(len(points), len(codebook), points.device)
-    return torch.cat([argmax_(torch.addmm(half, points[part], codebook.t())) for part in parts])
+    return torch.cat([argmax_(affine(points[part], codebook, half)) for part in parts])

@@ -6,6 +6,7 @@ a number there is faster than to fetch it.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 _BLOCK = 1 << 18  # scores at once on a processor
 _BLOCK_ELSEWHERE = 1 << 26
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if platform.machine() in ("x86_64", "AMD64") else None
 _FAR = 1e30  # times the least difference of two scores, still more than any number of codes
 
 
@@ -56,6 +58,18 @@ class _MapCodes(torch.autograd.Function):
             for_features[part] = weight[part] * (sides[group].transpose(1, 2) @ slope.transpose(1, 2)).transpose(1, 2)
             for_sides[group] += ((weight[part] * features[part]).transpose(1, 2) @ slope).transpose(1, 2)
         return for_features, for_sides, None, None
+
+
+def affine(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """rows weights' + bias, without gradients. rows: [N, F]; weights: [K, F]; bias: [K]. Returns [N, K].
+
+    In float32 on a processor by oneDNN, where torch has it: in the same precision, on processors of AMD twice as fast
+    as the library that `addmm` takes.
+    """
+    if _ONEDNN is None or rows.device.type != "cpu" or rows.dtype != torch.float32:
+        return torch.addmm(bias, rows, weights.t())
+    found: Tensor = _ONEDNN(rows, weights, bias, "none", [], "")
+    return found
 
 
 def argmax_(scores: Tensor) -> Tensor:

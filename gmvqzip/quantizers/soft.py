@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gmvqzip.quantizers import ranks
-from gmvqzip.quantizers.blocks import first_zero, row_blocks
+from gmvqzip.quantizers.blocks import affine, first_zero, row_blocks
 
 _NOISE = 1 << 22  # numbers in the table of noise
 _NOISE_SEED = 0x6D76
@@ -117,7 +117,7 @@ class _SoftCodes(torch.autograd.Function):
             pulled, near = torch.zeros_like(words), points.to(product)  # sum over sites of q point
         table = None if noise is None else gumbel_table(size, sides.dtype, sides.device)
         for part in row_blocks(count, size, sides.device):
-            logits = sides[part] + bias if codes is None else torch.addmm(bias, sides[part], codes.t())
+            logits = sides[part] + bias if codes is None else affine(sides[part], codes, bias)
             logits -= logits.amax(1, keepdim=True)
             q = logits.softmax(1)
             posterior += q.sum(0)
@@ -163,7 +163,7 @@ class _SoftCodes(torch.autograd.Function):
             q = posteriors[part].to(sides.dtype)
             slope = level.expand_as(q)  # of the loss over q, then over l
             if out_points is not None:
-                slope = torch.addmm(level, -2 * for_distance * points[part], words.t())
+                slope = affine(-2 * for_distance * points[part], words, level)
                 mean = (posteriors[part] @ small_words) / q.sum(1, keepdim=True)
                 out_points[part] = 2 * for_distance * (points[part] - mean)
             if for_negentropy is not None:

@@ -74,3 +74,17 @@ def test_what_is_not_finite_still_has_a_code(value: float) -> None:
     assert bool(((indices >= 0) & (indices < 4)).all())
     assert not nats[0, 0].isfinite()
     assert bool(nats[1].isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("library", ["the one at hand", "none but torch's own"])
+def test_affine_in_full_precision(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, library: str) -> None:
+    """As in double precision but for the rounding of 70 sums, also of strided tensors."""
+    if library != "the one at hand":
+        monkeypatch.setattr(blocks, "_ONEDNN", None)
+    torch.manual_seed(0)
+    rows, weights, bias = (torch.randn(size, dtype=dtype) for size in ((70, 33), (70, 90), (45,)))
+    found = blocks.affine(rows.t(), weights.t()[::2], bias)
+    expected = torch.addmm(bias.double(), rows.double().t(), weights.double()[:, ::2])
+    assert found.dtype == dtype and found.shape == (33, 45)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=200 * torch.finfo(dtype).eps)
