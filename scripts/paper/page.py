@@ -209,16 +209,19 @@ def claims(results: Results) -> str:
 
 def section(results: Results) -> str:
     """What is known of one data set."""
-    done = [name for name in TABLE if name in results.runs]
+    done = [name for name in TABLE if results.finished(name)]
+    failed = [name for name in TABLE if name in results.runs and name not in done]
     missing = [name for name in TABLE if name not in results.runs]
     parts = [f"### {TITLES[results.kind]}"]
     if not results.records():
         return "\n\n".join([*parts, f"{NOT_YET.capitalize()}."])
     state = f"{len(done)} of {len(TABLE)} rows are finished"
+    if failed:
+        state += f"; failed: {', '.join(failed)}"
     parts.append(f"{state}; {NOT_YET}: {', '.join(missing)}." if missing else f"{state}.")
     runs = [run for found in results.runs.values() for run in found if "settings" in run and "failed" not in run]
     if runs:
-        machines = sorted({f"{run['hardware']['name']}, {run['hardware']['threads']} threads" for run in runs})
+        machines = sorted({_machine(**run["hardware"]) for run in runs})
         parts.append(f"{runs[0]['epochs_done']:.0f} epochs, {runs[0]['steps_done']} steps; on {'; '.join(machines)}.")
     parts.append(main_table(results, TABLE))
     if results.rates:
@@ -231,6 +234,10 @@ def section(results: Results) -> str:
         name = Path(PICTURE.format(results.kind)).name
         parts.append(f"![error and perplexity over the weight of the entropy](../pictures/{name})")
     return "\n\n".join(parts)
+
+
+def _machine(name: str, threads: int, **_: Any) -> str:
+    return f"{name}, {threads} thread{'s' * (threads != 1)}"
 
 
 def block(all_results: Sequence[Results]) -> str:
