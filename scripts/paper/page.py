@@ -35,17 +35,21 @@ TITLES = {"cifar10": "CIFAR-10, 640 bits a picture", "celeba128": "CelebA-128, 1
 SHOWN = tuple(column for column in COLUMNS if column[0] not in ("bits, files", "nominal"))
 TIE = 0.005  # of the larger figure
 NOT_YET = "not yet run"
+SWEPT = ("gmvq", "gmvq+entropy", *(name for name in ADDED if name.startswith("gmvq, gamma")))  # figure 4
+POINTS = 3  # weights that make a trend
 
 Record = dict[str, Any]
 
 
 @dataclass
 class Results:
-    """The records of a data set and one length: whole runs of each row, and short ones by row and rate."""
+    """The records of a data set and one length: whole runs of each row, and short ones by row and rate. `shorter` are
+    whole runs of figure 4's rows of other lengths."""
 
     kind: str
     runs: dict[str, list[Record]] = field(default_factory=dict)
     rates: dict[str, dict[float, Record]] = field(default_factory=dict)
+    shorter: list[Record] = field(default_factory=list)
 
     def finished(self, row: str) -> list[Record]:
         """The runs of a row that did not fail."""
@@ -59,11 +63,11 @@ class Results:
     def records(self) -> list[Record]:
         """All of them."""
         short = [record for rates in self.rates.values() for record in rates.values()]
-        return [record for runs in self.runs.values() for record in runs] + short
+        return [record for runs in self.runs.values() for record in runs] + self.shorter + short
 
 
 def sorted_out(kind: str, records: Iterable[Record]) -> Results:
-    """The records of a data set, the longest runs of each kind alone."""
+    """The records of a data set, the longest runs of each kind alone, and of figure 4's rows all."""
     own = sorted((record for record in records if record["set"] == kind), key=lambda record: int(record["seed"]))
     results = Results(kind)
     for whole in (True, False):
@@ -71,6 +75,8 @@ def sorted_out(kind: str, records: Iterable[Record]) -> Results:
         longest = max((record["length"]["epochs"] for record in some), default=0)
         for record in some:
             if record["length"]["epochs"] < longest:
+                if whole and record["row"] in SWEPT and "failed" not in record:
+                    results.shorter.append(record)
                 continue
             if whole:
                 results.runs.setdefault(record["row"], []).append(record)
@@ -151,12 +157,18 @@ def rate_table(results: Results) -> str:
 
 
 def sweep(results: Results) -> dict[float, list[Record]]:
-    """The runs of figure 4 by the weight of the entropy, ascending."""
-    rows = ("gmvq", "gmvq+entropy", *(name for name in ADDED if name.startswith("gmvq, gamma")))
-    found: dict[float, list[Record]] = {}
-    for run in (run for row in rows for run in results.finished(row)):
-        found.setdefault(float(run["settings"]["quantizer"]["gamma"]), []).append(run)
+    """The runs of figure 4 by the weight of the entropy, ascending: the longest that make a trend, or the longest."""
+    lengths: dict[float, dict[float, list[Record]]] = {}
+    for run in (*(run for row in SWEPT for run in results.finished(row)), *results.shorter):
+        weights = lengths.setdefault(run["length"]["epochs"], {})
+        weights.setdefault(float(run["settings"]["quantizer"]["gamma"]), []).append(run)
+    found = max(lengths.items(), key=lambda one: (len(one[1]) >= POINTS, one[0]), default=(0, {}))[1]
     return dict(sorted(found.items()))
+
+
+def _epochs(results: Results) -> float:
+    """The length of the runs of figure 4."""
+    return float(next(run["length"]["epochs"] for runs in sweep(results).values() for run in runs))
 
 
 def compared(results: Results, lower: tuple[str, str], name: str) -> str:
@@ -174,7 +186,7 @@ def compared(results: Results, lower: tuple[str, str], name: str) -> str:
 def trend(results: Results, name: str, sign: int) -> str:
     """Whether a measure rises (sign 1) or falls (-1) with the weight of the entropy, from the lowest to the highest."""
     points = {gamma: mean(float(run[name]) for run in runs) for gamma, runs in sweep(results).items()}
-    if len(points) < 3:
+    if len(points) < POINTS:
         return NOT_YET
     factor, form = (1000, ".3f") if name == "mse" else (1, ".1f")
     first, *_, last = points.values()
@@ -182,7 +194,9 @@ def trend(results: Results, name: str, sign: int) -> str:
     verdict = "found" if sign * (last - first) > TIE * max(first, last) else "not found"
     if verdict == "found" and min(steps) < 0:
         verdict = "found from end to end, not at every step"
-    return f"{verdict}: " + ", ".join(f"{factor * value:{form}} at {gamma:g}" for gamma, value in points.items())
+    return f"{verdict}, {_epochs(results):g} epochs: " + ", ".join(
+        f"{factor * value:{form}} at {gamma:g}" for gamma, value in points.items()
+    )
 
 
 def claims(results: Results) -> str:
@@ -232,7 +246,8 @@ def section(results: Results) -> str:
     parts += ["Changes to GM-VQ, and VQ-VAE as published:", main_table(results, ADDED), claims(results)]
     if len(sweep(results)) > 1:
         name = Path(PICTURE.format(results.kind)).name
-        parts.append(f"![error and perplexity over the weight of the entropy](../pictures/{name})")
+        what = f"error and perplexity over the weight of the entropy, {_epochs(results):g} epochs"
+        parts.append(f"![{what}](../pictures/{name})")
     return "\n\n".join(parts)
 
 

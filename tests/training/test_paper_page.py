@@ -127,10 +127,24 @@ def test_the_trend_over_weights(page: ModuleType) -> None:
         made = [run(row, e, 900.0, gamma=g) for (row, g), e in zip(weights.items(), errors, strict=True)]
         return page.sorted_out("cifar10", made[:count])
 
-    assert page.trend(results([3e-3, 2.9e-3, 2.8e-3]), "mse", -1).startswith("found: 3.000 at 0, 2.900 at 0.02,")
+    assert page.trend(results([3e-3, 2.9e-3, 2.8e-3]), "mse", -1).startswith("found, 100 epochs: 3.000 at 0,")
     assert page.trend(results([3e-3, 3.1e-3, 2.8e-3]), "mse", -1).startswith("found from end to end, not at every step")
     assert page.trend(results([3e-3, 2e-3, 2.99e-3]), "mse", -1).startswith("not found")
     assert page.trend(results([3e-3, 2e-3, 1e-3], 2), "mse", -1) == "not yet run"
+
+
+def test_the_trend_is_of_the_longest_runs_that_make_one(page: ModuleType) -> None:
+    """Two weights at full length and three at a tenth: the tenth's, until a third one is there."""
+    tenth = {"length": {"epochs": 10.0}}
+    weights = {"gmvq, gamma 0": 0.0, "gmvq": 0.02, "gmvq+entropy": 0.1}
+    short_runs = [run(row, 4e-3 - g / 100, 900.0, gamma=g, **tenth) for row, g in weights.items()]
+    whole = [run(row, 3e-3 - g / 100, 900.0, gamma=g) for row, g in weights.items()]
+    some = page.sorted_out("cifar10", [*short_runs, run("vqvae", 4e-3, 700.0, **tenth), *whole[1:]])
+    assert page.trend(some, "mse", -1) == "found, 10 epochs: 4.000 at 0, 3.800 at 0.02, 3.000 at 0.1"
+    assert some.records() == [*whole[1:], *short_runs] and "weight of the entropy, 10 epochs]" in page.section(some)
+    every = page.sorted_out("cifar10", [*short_runs, *whole])
+    assert page.trend(every, "mse", -1).startswith("found, 100 epochs: 3.000 at 0, 2.800")
+    assert "| gmvq, gamma 0 | - | - | not yet run |" in page.section(some)
 
 
 def test_an_update_writes_page_records_and_picture(page: ModuleType, tmp_path: Path) -> None:
