@@ -50,6 +50,7 @@ COLUMNS: tuple[Column, ...] = (
     ("hard", lambda run: run["perplexity_hard"], ".1f"),
     ("codes used", lambda run: 100 * run["utilisation"], ".1f"),
     ("E H(q(c\\|x))", lambda run: run["conditional_entropy"], ".2f"),
+    ("bits, coded", lambda run: run.get("ideal_bits_per_image"), ".1f"),
     ("bits, files", lambda run: run["bits_per_image"], ".1f"),
     ("nominal", lambda run: run["nominal_bits_per_image"], ".0f"),
 )
