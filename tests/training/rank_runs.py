@@ -100,4 +100,6 @@ if __name__ == "__main__":
                 run(Path(sys.argv[1]), wanted)
         end_at_once(0)
     except TrainingError as error:
-        sys.exit(f"TrainingError: {error}")
+        print(f"TrainingError: {error}", file=sys.stderr)
+        end_at_once(1)  # as the command line does; the interpreter's own end may abort where a process is gone
+        sys.exit(1)

@@ -93,13 +93,13 @@ class TestTwoProcesses:
         finally:
             processes[1].kill()
         (code, error), _ = finish(processes)
-        assert code == 1
+        assert code == 1, error
         assert error.startswith("TrainingError: another process of this run has ended: ")
 
     @pytest.mark.slow
     def test_a_batch_that_cannot_be_shared(self, tmp_path: Path) -> None:
         for code, error in finish(start(tmp_path, ["odd"])):
-            assert code == 1
+            assert code == 1, error
             assert "2 processes cannot share a batch of 5: --batch-size must be a multiple" in error
 
 
