@@ -205,7 +205,7 @@ def test_results_are_let_go(tmp_path: Path) -> None:
 
 # A signal comes at a sync in the middle. Each file takes two, and at most 16 files are at it; those behind it are slow.
 INTERRUPTED = """
-import itertools, os, sys, time
+import itertools, os, signal, sys, time
 from gmvqzip.__main__ import main
 fsync, calls, number = os.fsync, itertools.count(1), int(sys.argv.pop(1))
 def counted(descriptor):
@@ -213,6 +213,8 @@ def counted(descriptor):
     if call == 33:
         os.kill(os.getpid(), number)
     if call >= 33:
+        while signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:  # until the main thread has heard of it
+            time.sleep(0.01)
         time.sleep(0.3)
     fsync(descriptor)
 os.fsync = counted
