@@ -3,8 +3,8 @@
 Arrays: `stage_00`, `stage_01`, ... int32 [rows, columns] in coding order; `width`, `height`, `quality` integers, and
 `halvings` and `tile` (the side of the tiles in pixels), 0 where they are missing; `gray` a truth value; `model_id` a
 text of 64 hexadecimal digits; and, where the picture has them, `alpha` uint8 [H, W], `icc` uint8 [bytes], and
-`metadata` uint8 [bytes], the content of a metadata section (docs/format.md); and `rgb`, a truth value, where a gray
-picture is to be given out as RGB. Nothing is pickled.
+`metadata` uint8 [bytes], the content of a metadata section (docs/format.md); `offsets` int32 [N, 4], see `Codes`; and
+`rgb`, a truth value, where a gray picture is to be given out as RGB. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format
 from numpy.typing import NDArray
 
-from gmvqzip.entropy.codes import Codes
+from gmvqzip.entropy.codes import NO_OFFSETS, Codes
 from gmvqzip.entropy.extras import Extras
 from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import MAX_PIXELS
@@ -67,6 +67,8 @@ def dump_npz(
         "gray": codes.gray,
         "model_id": codes.model_id,
     }
+    if len(codes.offsets):
+        arrays["offsets"] = codes.offsets
     if alpha is not None:
         arrays["alpha"] = alpha
     if icc is not None:
@@ -121,6 +123,7 @@ def _codes(archive: zipfile.ZipFile, present: set[str]) -> Codes:
         gray=bool(_array(archive, "gray")),
         halvings=int(_array(archive, "halvings")) if "halvings" in present else 0,
         tile=int(_array(archive, "tile")) if "tile" in present else 0,
+        offsets=_array(archive, "offsets") if "offsets" in present else NO_OFFSETS,
     )
 
 

@@ -84,7 +84,7 @@ def test_identities(path: Path) -> None:
 @settings(max_examples=150)
 @given(st.data())
 def test_what_one_refuses_the_other_does(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(["pixel-1", "sections-1", "rgb-1", "gray-1", "coarse-1", "tiled-1"]))
+    name = data.draw(st.sampled_from(["pixel-1", "sections-1", "rgb-1", "gray-1", "coarse-1", "tiled-1", "offsets-1"]))
     damaged = bytearray(FILES[name].read_bytes())
     _, front = read_header(damaged)
     for _ in range(data.draw(st.integers(1, 2))):

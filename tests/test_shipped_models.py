@@ -78,3 +78,42 @@ def test_the_command_line_uses_it(cli: Callable[..., Any], tmp_path: Path, monke
     assert cli("decompress", packed, "-o", back).code == 0
     with Image.open(back) as image:
         assert image.size == (fields["width"], fields["height"])
+
+
+@pytest.mark.parametrize("name", ["faces", "photo", "photo-psnr"])
+@pytest.mark.parametrize("colour", [(0, 255, 0), (255, 0, 255), (0, 0, 255), (255, 255, 0)])
+def test_the_strongest_colours_come_back_at_all_qualities(name: str, colour: tuple[int, int, int]) -> None:
+    """Their latents lie beyond the reach of codes."""
+    codec = gmvqzip.load(MODELS / f"{name}.safetensors", device="cpu")
+    picture = np.full((64, 64, 3), colour, dtype=np.uint8)
+    for quality in (55, 85, 100):
+        back = np.asarray(codec.decompress(codec.compress(picture, quality=quality, effort=1)))
+        assert np.abs(back.astype(int) - picture).mean() < 6
+
+
+def test_offsets_go_wherever_codes_go(photo: Codec, tmp_path: Path) -> None:
+    """Tiles, parts of a picture, packs, archives of codes, refinement."""
+    from gmvqzip.npz import dump_npz, load_npz
+    from gmvqzip.pack import PackReader, PackWriter
+
+    picture = np.zeros((100, 230, 3), dtype=np.uint8)
+    picture[10:, :150] = (255, 0, 255)
+    picture[:60, 170:] = (0, 255, 0)
+    whole = photo.compress(picture, quality=100, effort=1)
+    assert len(photo.decode_codes(whole).offsets) > 20
+    data = photo.compress(picture, quality=100, effort=2, tile=64)
+    codes = photo.decode_codes(data)
+    assert codes.tile == 64 and len(codes.offsets) > 20
+    expected = np.asarray(photo.decompress(data))
+    assert np.abs(expected.astype(int) - picture).mean() < 6
+    part = np.asarray(photo.decompress(data, region=(90, 30, 100, 60)))
+    assert np.abs(part.astype(int) - expected[30:90, 90:190]).max() <= 1
+    kept, _ = load_npz(dump_npz(codes))
+    assert kept == codes
+    assert photo.pack_codes(kept).data == data
+    assert np.array_equal(np.asarray(photo.decode(kept)), expected)
+    with PackWriter(tmp_path / "colours.gmvqp", model=MODELS / "photo.safetensors") as writer:
+        writer.add_gmvq("a", data)
+    reader = PackReader(tmp_path / "colours.gmvqp")
+    assert reader.gmvq("a") == data
+    assert np.array_equal(np.asarray(reader.image("a")), expected)

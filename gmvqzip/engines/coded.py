@@ -15,8 +15,10 @@ from gmvqzip.engines.rendering import checked_part, render, shrunk
 from gmvqzip.engines.tiling import tile_grid
 from gmvqzip.entropy.codes import Codes, codes_crc32
 from gmvqzip.entropy.extras import read_extras
+from gmvqzip.entropy.offsets import sorted_offsets, write_offsets
 from gmvqzip.entropy.prior import Piece, Stages
 from gmvqzip.format.container import SECTION_TILES, Container
+from gmvqzip.format.sections import SECTION_OFFSETS
 from gmvqzip.format.tiles import Box, TileGrid, make_index
 from gmvqzip.images.pixels import Picture
 from gmvqzip.images.scaling import resize
@@ -44,9 +46,21 @@ class Coded:
 
     @classmethod
     def made(cls, engine: Engine, form: Codes, make: Make, box: Container | None = None) -> Coded:
-        """All codes at once, tile by tile. form: the codes without their stages."""
-        coded = cls(engine, form, make, box)
-        coded.codes = replace(form, stages=coded._whole(np.int32, lambda piece: piece.stages))
+        """All codes at once, tile by tile. form: the codes without their stages, and without offsets that `make`
+        gives."""
+        offsets = [form.offsets]
+
+        def noting(number: int) -> Piece:
+            piece = make(number)
+            if len(piece.offsets):
+                offsets.append(piece.offsets + coded._corner(number))
+            return piece
+
+        coded = cls(engine, form, noting, box)
+        stages = coded._whole(np.int32, lambda piece: piece.stages)
+        coded.codes = replace(form, stages=stages, offsets=sorted_offsets(np.concatenate(offsets)))
+        if len(coded.codes.offsets) < sum(map(len, offsets)):
+            coded._kept.clear()  # some have more offsets than the picture may
         coded._make = coded._followed
         return coded
 
@@ -55,6 +69,8 @@ class Coded:
         piece = self._kept.get(number)
         if piece is None:
             piece = self._make(number)
+            if not len(piece.offsets):
+                piece = piece.moved(self._offsets(number))
             if piece.count + sum(kept.count for kept in self._kept.values()) <= _KEPT_CODES:
                 self._kept[number] = piece
         return piece
@@ -70,10 +86,13 @@ class Coded:
         return b"".join(self._payloads[0])
 
     def sections(self, others: Mapping[int, bytes]) -> dict[int, bytes]:
-        """Sections by type, and the index of these tiles, if there are any."""
-        found = {kind: content for kind, content in others.items() if kind != SECTION_TILES}
+        """Sections by type, the index of these tiles and the offsets, if there are any."""
+        found = {kind: content for kind, content in others.items() if kind not in (SECTION_TILES, SECTION_OFFSETS)}
         if self.codes.tile:
             found[SECTION_TILES] = make_index(self.codes.tile, *self._payloads).write()
+        if len(self.codes.offsets):
+            _, rows, columns = self.engine.latent_shape(*self.codes.coded_size)
+            found[SECTION_OFFSETS] = write_offsets(self.codes.offsets, rows, columns)
         return found
 
     @cached_property
@@ -146,6 +165,22 @@ class Coded:
             out[both.seen_from(wanted).cells(stride)] = latent[both.seen_from(tile).cells(stride)]
         assert out is not None
         return out
+
+    def _corner(self, number: int) -> NDArray[np.int32]:
+        """What offsets of the picture have more than a tile's."""
+        rows, columns = self.grid.box(number).cells(self.engine.config.strides[-1])
+        return np.array([0, rows.start, columns.start, 0], dtype=np.int32)
+
+    def _offsets(self, number: int) -> NDArray[np.int32]:
+        """The offsets of a tile."""
+        offsets = self.codes.offsets
+        if not len(offsets) or len(self.grid) == 1:
+            return offsets
+        rows, columns = self.grid.box(number).cells(self.engine.config.strides[-1])
+        first, last = np.array([rows.start, columns.start]), np.array([rows.stop, columns.stop])
+        inside = ((offsets[:, 1:3] >= first) & (offsets[:, 1:3] < last)).all(1)
+        own: NDArray[np.int32] = offsets[inside] - self._corner(number)
+        return own
 
     def _pieces(self) -> Iterator[Piece]:
         return map(self.piece, range(len(self.grid)))

@@ -63,6 +63,14 @@ class Engine:
         alignment = self.config.alignment
         return -(-height // alignment), -(-width // alignment)
 
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Channels, rows and columns of the latent that offsets go to, for so many pixels; 0 where it takes none."""
+        if not self.config.latents:
+            return 0, 0, 0
+        scale = self.config.alignment // self.config.strides[-1]
+        rows, columns = self.grid(width, height)
+        return self.config.latents, rows * scale, columns * scale
+
     def quality_field(self, quality: int | None) -> int:
         """The quality field of a file for a wanted quality, 1 to 100, or for none. Raises ModelError."""
         if quality is not None and (quality := whole_number(quality, "quality", ModelError)) not in QUALITIES:
@@ -94,3 +102,6 @@ class Engine:
         for number, (stage, end) in enumerate(zip(codes.stages, self.config.index_ends(), strict=True)):
             if stage.min() < 0 or stage.max() >= end:
                 raise ModelError(f"codes do not fit: stage {number} has indices outside 0 to {end - 1}")
+        shape = self.latent_shape(width, height)
+        if len(codes.offsets) and (codes.offsets[:, :3] >= shape).any():
+            raise ModelError("codes do not fit: an offset lies outside of the latent")

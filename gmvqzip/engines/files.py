@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from gmvqzip.engines.coded import Coded, Make
 from gmvqzip.engines.engine import Engine
 from gmvqzip.engines.tiling import tile_grid
-from gmvqzip.entropy.codes import Codes, codes_crc32
+from gmvqzip.entropy.codes import NO_OFFSETS, Codes, codes_crc32
+from gmvqzip.entropy.offsets import read_offsets
 from gmvqzip.entropy.prior import Piece
 from gmvqzip.errors import FormatError, ModelError
 from gmvqzip.format import container
 from gmvqzip.format.container import SECTION_TILES, Container
 from gmvqzip.format.limits import MAX_CODES
 from gmvqzip.format.opened import Opened
+from gmvqzip.format.sections import SECTION_OFFSETS
 from gmvqzip.format.tiles import TileIndex, read_index
 from gmvqzip.models.registry import check_model
 
@@ -114,8 +116,14 @@ def _form(engine: Engine, box: Container) -> tuple[Codes, TileIndex | None]:
         tile_grid(engine.config, *header.coded_size, side)
     except ModelError as error:
         raise FormatError(f"{error}: the file is damaged") from None
+    offsets = NO_OFFSETS
+    if SECTION_OFFSETS in box.sections:
+        shape = engine.latent_shape(*header.coded_size)
+        if not shape[0]:
+            raise FormatError("the file has offsets, and its model no place for them: the file is damaged")
+        offsets = read_offsets(box.sections[SECTION_OFFSETS], *shape)
     size, model_id = (header.width, header.height), engine.info.model_id
-    return Codes((), *size, model_id, header.quality, header.gray, header.halvings, side), index
+    return Codes((), *size, model_id, header.quality, header.gray, header.halvings, side, offsets), index
 
 
 def _reader(engine: Engine, form: Codes, index: TileIndex, fetch: Callable[[int, int], bytes]) -> Make:

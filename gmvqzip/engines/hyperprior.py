@@ -27,6 +27,7 @@ from gmvqzip.entropy.context import ContextModel
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.entropy.prior import Memo, Piece
+from gmvqzip.format.limits import MAX_OFFSET
 from gmvqzip.format.tiles import Box
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from gmvqzip.models.distortion import Distortion
     from gmvqzip.models.transform import Transform
 
+_NAT = np.float32(math.log(2))  # of a bit
 _MOVES = 2 / 3  # of a round
 _FEW_PIXELS = 1 << 14
+_OFFSET_BITS = 256  # what an offset must be worth; it takes 20 to 100
 Floats = NDArray[np.float32]
 
 
@@ -160,6 +163,8 @@ class HyperpriorNetwork:
     ) -> tuple[list[Piece], NDArray[np.float64]]:
         """MAP codes of latents [B, H, W, M] and hyper-latents [B, h, w, Z], and the bits of each picture [B].
 
+        Where no code comes near to a latent, an offset does: a colour may lie beyond the reach of the codebook.
+
         memo: of earlier choices for the same hyper-latents."""
         count, rows, columns, _ = hypers.shape
         precisions = [own / np.float32(setting.trade) for own in self._precisions()]
@@ -177,7 +182,9 @@ class HyperpriorNetwork:
             bits[:] += cost.sum((0, 2, 3), dtype=np.float64)
             return chosen
 
-        return self._prior().pieces(count, rows, columns, setting.quality, visit, memo), bits
+        pieces = self._prior().pieces(count, rows, columns, setting.quality, visit, memo)
+        least = np.sqrt(2 * _NAT * _OFFSET_BITS * np.float32(setting.trade) / self._channel_precisions())
+        return [piece.moved(_offsets(own, piece, least)) for own, piece in zip(latents, pieces, strict=True)], bits
 
     def _descent(self, chosen: list[Piece], scene: Scene) -> tuple[NDArray[np.float64], Floats]:
         """Distortion [B] of the pictures of codes, as a squared error, and its gradient at their decoded latents
@@ -265,6 +272,14 @@ class HyperpriorNetwork:
 
         transform: Transform = self._once.get("transform", make)
         return transform, device
+
+
+def _offsets(latent: Floats, piece: Piece, least: Floats) -> NDArray[np.int32]:
+    """The offsets [N, 4] of a piece whose codes are further than `least` [M] from its latent [H, W, M], in steps."""
+    missed = latent - piece.latent / np.float32(LATENT_UNIT)
+    channel, row, column = np.nonzero((np.abs(missed) > least).transpose(2, 0, 1))
+    values = np.rint(missed[row, column, channel]).clip(-MAX_OFFSET, MAX_OFFSET)
+    return np.stack([channel, row, column, values], 1).astype(np.int32)
 
 
 def _array(tensor: torch.Tensor) -> Floats:

@@ -5,18 +5,28 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvqzip.errors import FormatError, one_line, truth, whole_number
-from gmvqzip.format.limits import MAX_INDEX, MAX_QUALITY, MAX_SIDE, MAX_TILE_SIDE, MIN_TILE_SIDE
+from gmvqzip.format.limits import (
+    MAX_INDEX,
+    MAX_OFFSET,
+    MAX_OFFSETS,
+    MAX_QUALITY,
+    MAX_SIDE,
+    MAX_TILE_SIDE,
+    MIN_TILE_SIDE,
+)
 from gmvqzip.format.size import coded_size
 
 _TOGETHER = 16  # stages whose check is computed together
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
+NO_OFFSETS = np.zeros((0, 4), dtype=np.int32)
+NO_OFFSETS.flags.writeable = False
 _NUMBERS = ("width", "height", "quality", "halvings", "tile")
 
 
@@ -27,7 +37,9 @@ class Codes:
     stages: one array [rows, columns] per stage, in coding order, coarse first; any integers from 0 to 2^31 - 1, kept as
     read-only int32. width, height: the picture, in pixels. model_id: 64 hexadecimal digits. quality: 0 to 100.
     halvings: how often both sides were halved before the picture was coded, 0 to 16. tile: side of the tiles in pixels,
-    on which the codes depend; 0 for a picture in one piece. Raises FormatError for anything else.
+    on which the codes depend; 0 for a picture in one piece. offsets: [N, 4], the places of a latent that lie beyond the
+    reach of codes, each a channel, row and column of the latent, ascending, and the steps to add there; see
+    docs/format.md. Raises FormatError for anything else.
     """
 
     stages: tuple[NDArray[np.int32], ...]
@@ -38,6 +50,7 @@ class Codes:
     gray: bool = False
     halvings: int = 0
     tile: int = 0
+    offsets: NDArray[np.int32] = field(default_factory=lambda: NO_OFFSETS)
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, Iterable):
@@ -55,6 +68,7 @@ class Codes:
         coded_size(self.width, self.height, self.halvings)
         if self.tile and (self.tile.bit_count() != 1 or not MIN_TILE_SIDE <= self.tile <= MAX_TILE_SIDE):
             raise FormatError(f"codes have tiles of {self.tile} pixels: {MIN_TILE_SIDE} to {MAX_TILE_SIDE} is wanted")
+        object.__setattr__(self, "offsets", _offsets(self.offsets))
 
     @property
     def coded_size(self) -> tuple[int, int]:
@@ -66,10 +80,12 @@ class Codes:
             return NotImplemented
         if len(self.stages) != len(other.stages) or self._rest() != other._rest():
             return False
+        if not np.array_equal(self.offsets, other.offsets):
+            return False
         return all(np.array_equal(mine, theirs) for mine, theirs in zip(self.stages, other.stages, strict=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Codes, (self.stages, *self._rest())  # read-only in a copy, too
+        return Codes, (self.stages, *self._rest(), self.offsets)  # read-only in a copy, too
 
     def crc32(self) -> int:
         """The codes check, see `codes_crc32`."""
@@ -114,6 +130,24 @@ def _read_only(array: Any) -> bool:
             return array.flags.owndata
         array = array.base
     return False
+
+
+def _offsets(offsets: NDArray[Any]) -> NDArray[np.int32]:
+    array = np.asarray(offsets)
+    if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iu" or len(array) > MAX_OFFSETS:
+        raise FormatError(
+            f"offsets are {array.dtype} {list(array.shape)}: at most {MAX_OFFSETS} integers [N, 4] are wanted"
+        )
+    if not len(array):
+        return NO_OFFSETS
+    if int(array[:, :3].min()) < 0 or int(array[:, :3].max()) > MAX_SIDE:
+        raise FormatError(f"an offset is at a place outside 0 to {MAX_SIDE}")
+    if int(np.abs(array[:, 3].astype(np.int64)).max()) > MAX_OFFSET or not array[:, 3].all():
+        raise FormatError(f"an offset is of 0 steps, or of more than {MAX_OFFSET}")
+    channel, row, column = array[:, :3].astype(np.int64).T
+    if (np.diff((channel << 44) + (row << 22) + column) <= 0).any():
+        raise FormatError("offsets must ascend by channel, row and column")
+    return frozen(array)
 
 
 def _stage(number: int, stage: NDArray[Any]) -> NDArray[np.int32]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from gmvqzip.entropy import runs
 from gmvqzip.entropy.blocks import Block, Visitor
 from gmvqzip.entropy.coder import StreamDecoder, StreamEncoder
-from gmvqzip.entropy.codes import frozen
-from gmvqzip.entropy.mixture import Mixtures
+from gmvqzip.entropy.codes import NO_OFFSETS, frozen
+from gmvqzip.entropy.mixture import LATENT_UNIT, Mixtures
 
 Stages = Sequence[NDArray[Any]]  # index arrays, one a stage in coding order
 
@@ -51,12 +51,23 @@ class Piece:
     """Codes of a picture, or of a tile of one, with the sites where they are coded and what they decode to.
 
     arrays: read-only, of each part the indices of its groups [G, rows, columns]; sites: the blocks in coding order,
-    without their means; latent: y_hat, as the prior's `walk` gives it.
+    without their means; latent: y_hat, as the prior's `walk` gives it, with the offsets added, which are as in `Codes`,
+    but of these sites.
     """
 
     arrays: tuple[NDArray[np.int32], ...]
     sites: tuple[Block, ...]
     latent: Any
+    offsets: NDArray[np.int32] = field(default_factory=lambda: NO_OFFSETS)
+
+    def moved(self, offsets: NDArray[np.int32]) -> Piece:
+        """The same codes with offsets, where they had none."""
+        if not len(offsets):
+            return self
+        latent = self.latent.copy()
+        channel, row, column, value = offsets.T
+        latent[row, column, channel] += LATENT_UNIT * value
+        return replace(self, latent=latent, offsets=offsets)
 
     @cached_property
     def stages(self) -> tuple[NDArray[np.int32], ...]:

@@ -12,6 +12,8 @@ MAX_PROFILE_BYTES = 2**24  # bytes of a colour profile once inflated
 MAX_METADATA_BYTES = 2**24  # bytes of all metadata once inflated
 MAX_CODES = 2**30  # code indices in one payload
 MIN_TILE_SIDE, MAX_TILE_SIDE = 2**5, 2**12  # pixels; a tile's side is a power of two
+MAX_OFFSETS = 2**21  # places of a picture's latent that have an offset
+MAX_OFFSET = 2**15 - 1  # steps of the quantiser, either way
 MAX_TABLE = 65_536  # entries in one frequency table
 MAX_INDEX = 2**31 - 1  # a code, and with it the number of one of its points
 

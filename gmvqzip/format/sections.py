@@ -15,6 +15,7 @@ SECTION_END = 0  # closes the list; has neither length nor bytes
 SECTION_ALPHA = 1  # the transparency plane, entropy/alpha.py
 SECTION_ICC = 2  # the colour profile, a zlib stream
 SECTION_TILES = 3  # where the tiles of a large picture lie in the payload, format/tiles.py
+SECTION_OFFSETS = 4  # of latents that lie beyond the reach of codes, entropy/offsets.py
 SECTION_METADATA = 65  # EXIF, XMP and their kin, format/metadata.py
 SECTION_RGB = 66  # no bytes: a gray picture that was given as RGB, and is given back so
 FIRST_ANCILLARY = 64  # a reader skips unknown types from here on, and refuses unknown types below
@@ -22,6 +23,7 @@ SECTION_NAMES = {
     SECTION_ALPHA: "alpha",
     SECTION_ICC: "icc",
     SECTION_TILES: "tiles",
+    SECTION_OFFSETS: "offsets",
     SECTION_METADATA: "metadata",
     SECTION_RGB: "rgb",
 }

@@ -47,6 +47,7 @@ class NetworkConfig:
     qualities: ClassVar[range] = range(0)  # that give different files: there is a single rate
     hyper: ClassVar[tuple[()]] = ()  # groups, as a hyperprior model has them
     quarter: ClassVar[tuple[()]] = ()
+    latents: ClassVar[int] = 0  # channels of a latent that offsets may go to
     analysis_reach: ClassVar[None] = None
     synthesis_reach: ClassVar[None] = None  # both unknown: pictures are coded as a whole, and not tiled
 

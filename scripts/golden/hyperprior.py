@@ -57,7 +57,9 @@ CASES = (
     ("tiled-1", "hyperprior-1", 290, 135, False, 60, 0, 64),
     ("shared-1", "shared-1", 150, 90, False, 40, 0, 0),
     ("shared-tiled-1", "shared-1", 130, 70, True, 90, 0, 64),
+    ("offsets-1", "shared-1", 140, 75, False, 100, 0, 64),
 )
+OFFSETS = {"offsets-1": [[0, 0, 0, 700], [3, 1, 8, -1], [3, 2, 0, 32767], [24, 5, 9, -32767]]}
 
 
 def main() -> int:
@@ -88,6 +90,10 @@ def golden_files() -> Iterator[tuple[Path, bytes]]:
         codec = codecs[model]
         empty = Codes((), width, height, codec.model_id, quality, gray, halvings, tile)
         codes, latent = random_codes(codec, empty, seed=number)
+        if name in OFFSETS:
+            codes = replace(codes, offsets=np.array(OFFSETS[name]))
+        for channel, row, column, value in codes.offsets:
+            latent[row, column, channel] += 32 * value
         yield FILES / f"{name}.gmvq", codec.pack_codes(codes).data
         expected[name] = {
             "model": model,
@@ -100,6 +106,7 @@ def golden_files() -> Iterator[tuple[Path, bytes]]:
             "codes_crc32": f"{codes.crc32():08x}",
             "latent_crc32": f"{zlib.crc32(latent.astype('>i4').tobytes()):08x}",
             "first": [int(stage[0, 0]) for stage in codes.stages],
+            "offsets": codes.offsets.tolist(),
         }
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(fields)}" for name, fields in expected.items())
     yield FILES / EXPECTED, f"{{\n{lines}\n}}\n".encode()

@@ -107,7 +107,7 @@ def read_file(data: bytes) -> File:  # 3
 def read_sections(reader: Reader) -> dict[int, bytes]:  # 4
     found: dict[int, bytes] = {}
     while kind := reader.varint(2):
-        require(kind > max(found, default=0) and not 3 < kind < 64, f"section {kind}: unknown, or out of order")
+        require(kind > max(found, default=0) and not 4 < kind < 64, f"section {kind}: unknown, or out of order")
         length = reader.varint(5)
         require(length <= 1 << 30, "a section is too long")
         found[kind] = reader.take(length)
@@ -341,7 +341,8 @@ def tiles(file: File, model: Model) -> Iterator[tuple[int, int, int, int, bytes,
 
 
 def decode(file: File, model: Model) -> list[Array]:
-    """The index arrays of all stages, and as a last one a hyperprior model's latent; everything verified."""
+    """The index arrays of all stages, and as a last one what the transform takes of a hyperprior model's latent;
+    everything verified."""
     require(bytes.fromhex(model.metadata["model_id"]).startswith(file.model), f"made with model {file.model.hex()}")
     require(bool(file.quality) == model.hyperprior, "a quality that the model does not have")
     rows, columns = (-(-side // model.alignment) for side in file.coded[::-1])
@@ -362,4 +363,25 @@ def decode(file: File, model: Model) -> list[Array]:
             whole[number][..., top : top + array.shape[-2], left : left + array.shape[-1]] = array
     found_check = codes_crc32(whole[: len(model.strides)]).to_bytes(4, "big")
     require(found_check.endswith(file.check), "the codes differ from their check")
+    if 4 in file.sections:
+        require(model.hyperprior, "offsets of a staged model")
+        add_offsets(file.sections[4], whole[-1])
     return whole
+
+
+def add_offsets(section: bytes, latent: Array) -> None:  # 10.5
+    inflater = zlib.decompressobj()
+    try:
+        reader = Reader(inflater.decompress(section))
+    except zlib.error:
+        raise Damaged("the offsets are no stream of zlib") from None
+    require(inflater.eof and not inflater.unused_data, "the offsets are cut, or something follows them")
+    count = reader.varint(5)
+    require(0 < count <= 1 << 21, "no offsets, or too many")
+    gaps, values = ([reader.varint(5) for _ in range(count)] for _ in range(2))
+    require(reader.place == len(reader.data), "something follows the offsets")
+    place = -1
+    for gap, value in zip(gaps, values, strict=True):
+        place += 1 + gap
+        require(place < latent.size and value < 2 * 32767, "no such offset")
+        latent.flat[place] += 32 * (-(value + 1) // 2 if value & 1 else value // 2 + 1)

@@ -67,6 +67,8 @@ def untiled_pixels(engine: Engine, codes: Codes) -> np.ndarray:
     for box in map(grid.box, range(len(grid))):
         own = [stage[box.cells(part.stride)] for stage, part in zip(codes.stages, CONFIG.stages(), strict=True)]
         latent[box.cells(STRIDE)] = followed(engine, own, codes.quality).latent
+    channel, row, column, value = codes.offsets.T
+    latent[row, column, channel] += 32 * value
     picture = engine.network.synthesise(latent, codes.quality)[:, : codes.height, : codes.width]
     return np.moveaxis(np.rint(picture * 255), 0, 2).astype(int)
 
@@ -374,6 +376,6 @@ class TestDamage:
         alpha = np.zeros((100, 150), np.uint8)
         done = hyper.compress_picture(Picture(smooth(100, 150), alpha=alpha), effort=1, tile=64)
         box = container.unpack(done.data)
-        assert set(box.sections) == {1, SECTION_TILES}
+        assert {1, SECTION_TILES} <= set(box.sections)
         codes = hyper.decode_codes(done.data)
         assert hyper.pack_codes(codes, make_sections(alpha, None)).data == done.data

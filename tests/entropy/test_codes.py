@@ -44,8 +44,10 @@ def test_an_array_that_nobody_can_write_to_is_not_copied() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda known: pickle.loads(pickle.dumps(known))])
 def test_copies_are_as_fixed(duplicate: Callable[[Codes], Codes]) -> None:
-    other = duplicate(codes(gray=True, tile=64))
-    assert other == codes(gray=True, tile=64)
+    changes = {"gray": True, "tile": 64, "offsets": [[0, 1, 2, -3]]}
+    other = duplicate(codes(**changes))
+    assert other == codes(**changes)
+    assert other != codes(**changes | {"offsets": [[0, 1, 2, 3]]})
     with pytest.raises(ValueError, match="read-only"):
         other.stages[0][0, 0] = 1
 
@@ -117,3 +119,33 @@ def test_crc32_is_over_big_endian_words() -> None:
 def test_refusals(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FormatError, match=message):
         codes(**changes)
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        [1, 2, 3, 4],
+        [[1, 2, 3]],
+        [[1.0, 2, 3, 4]],
+        [[0, 0, 0, 0]],
+        [[0, 0, 0, 32768]],
+        [[0, 0, 0, -32768]],
+        [[-1, 0, 0, 1]],
+        [[0, 0, 1, 1], [0, 0, 0, 1]],
+        [[0, 0, 1, 1], [0, 0, 1, 1]],
+        [[1, 0, 0, 1], [0, 9, 9, 1]],
+        None,
+    ],
+)
+def test_offsets_are_places_in_order_and_steps(offsets: Any) -> None:
+    with pytest.raises(FormatError, match="offset"):
+        codes(offsets=offsets)
+
+
+def test_offsets_are_kept_apart_from_the_caller() -> None:
+    mine = np.array([[0, 0, 1, 5], [0, 1, 0, -5], [2, 0, 0, 32767]])
+    kept = codes(offsets=mine).offsets
+    mine[0, 3] = 9
+    assert kept.dtype == np.int32 and kept[0, 3] == 5
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0, 0] = 1

@@ -15,6 +15,7 @@ from gmvqzip.entropy.alpha import decompress_alpha
 from gmvqzip.entropy.codes import codes_crc32
 from gmvqzip.entropy.layers import at_quality
 from gmvqzip.entropy.mixture import GroupMixtures, load_mixtures
+from gmvqzip.entropy.offsets import read_offsets, write_offsets
 from gmvqzip.entropy.twin import TwinEncoder
 from gmvqzip.format import limits
 from gmvqzip.format.checksum import crc8
@@ -172,6 +173,17 @@ def test_tiles() -> None:
         assert read_index(bytes.fromhex(fields["section"]), int(fields["width"]), int(fields["height"])) == index
 
 
+def test_offsets() -> None:
+    for block in blocks("vector offsets"):
+        fields = dict(block)
+        channels, rows, columns = (int(fields[name]) for name in ("channels", "rows", "columns"))
+        offsets = np.array([numbers(value) for key, value in block if key == "offset"], dtype=np.int32)
+        section = bytes.fromhex(fields["section"])
+        assert write_offsets(offsets, rows, columns) == section
+        assert [*zlib.decompress(section)] == numbers(fields["numbers"]).tolist()
+        assert np.array_equal(read_offsets(section, channels, rows, columns), offsets)
+
+
 def test_limits() -> None:
     for value in (
         limits.MIN_TILE_SIDE,
@@ -180,6 +192,8 @@ def test_limits() -> None:
         limits.MAX_PIXELS,
         limits.MAX_SECTION_TYPE,
         limits.MAX_TABLE,
+        limits.MAX_OFFSETS,
+        limits.MAX_OFFSET,
     ):
         assert f"{value:,}" in TEXT
 

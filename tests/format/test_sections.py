@@ -40,7 +40,7 @@ def test_round_trip(content: dict[int, bytes], before: bytes, payload: bytes) ->
         (b"\x01\x05abc", "cut inside section alpha: 5 bytes wanted, 3 left"),
         (b"\x02\x00\x01\x00\x00", "out of order or repeated"),
         (b"\x01\x00\x01\x00\x00", "out of order or repeated"),
-        (b"\x04\x00\x00", "section type 4 is not known"),
+        (b"\x05\x00\x00", "section type 5 is not known"),
         (b"\x3f\x00\x00", "section type 63 is not known"),
         (b"\x80\x80\x01", "takes more than 2 bytes"),
         (b"\x01" + write_varint(MAX_SECTION_BYTES + 1), "claims 1073741825 bytes, limit 1073741824"),
@@ -53,7 +53,7 @@ def test_refusals(data: bytes, message: str) -> None:
         read_sections(data, 0)
 
 
-@pytest.mark.parametrize("kind", [-1, 0, 4, 63, 16384])
+@pytest.mark.parametrize("kind", [-1, 0, 5, 63, 16384])
 def test_writer_refuses_types_that_no_reader_takes(kind: int) -> None:
     with pytest.raises(FormatError, match="section"):
         write_sections({kind: b""})
