@@ -179,7 +179,7 @@ def _pack(
 def _is_there(writer: PackWriter, member: Member, report: Report) -> bool:
     """Whether the pack has a picture of this name, which is reported."""
     if member.inside in writer:
-        report.fail(member.name, FormatError(f"the pack has a picture named {safe_name(member.inside)}: skipped"))
+        report.fail(member.name, FormatError(f"the pack has a picture named {safe_name(member.inside)} already"))
         return True
     return False
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gmvqzip.errors import ImageError, one_line
+from gmvqzip.errors import ImageError, one_line, safe_name
 from gmvqzip.format.limits import MAX_PIXELS
 from gmvqzip.images.colour import BAND_ROWS, is_gray
 from gmvqzip.images.picture import read_picture
@@ -36,14 +37,21 @@ def read_prepared(source: PictureSource, *, strip: bool = False, max_pixels: int
 
 
 def read_all_prepared(images: Iterable[PictureSource], *, strip: bool, max_pixels: int) -> list[Picture]:
-    """As `read_prepared`, of several."""
+    """As `read_prepared`, of several. An error says of which one it is."""
     try:
         if hasattr(images, "read") or isinstance(images, str | bytes | bytearray | memoryview):
             raise TypeError  # the lines of a file and the letters of a name are none
         sources = iter(images)
     except TypeError:
         raise ImageError(f"{one_line(images)} are no pictures: give a sequence of them") from None
-    return [read_prepared(image, strip=strip, max_pixels=max_pixels) for image in sources]
+    pictures = []
+    for number, image in enumerate(sources):
+        try:
+            pictures.append(read_prepared(image, strip=strip, max_pixels=max_pixels))
+        except ImageError as error:
+            name = safe_name(image) if isinstance(image, str | Path) else f"picture {number}"
+            raise ImageError(f"{name}: {error}") from error
+    return pictures
 
 
 def prepared(picture: Picture) -> Picture:

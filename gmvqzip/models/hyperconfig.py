@@ -230,7 +230,7 @@ class HyperpriorConfig:
         """Read what `to_dict` wrote. Raises ModelError for a newer version or for unknown or missing fields."""
         values = read_fields(data, cls, VERSION)
         try:
-            for key in ("quarter", "hyper"):
+            for key in {"quarter", "hyper"} & data.keys():
                 values[key] = tuple(GroupsConfig(**group) for group in data[key])
             return cls(**values)
         except (TypeError, KeyError) as error:

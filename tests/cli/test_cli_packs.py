@@ -113,7 +113,7 @@ class TestPack:
         Image.fromarray(pixels).save(tree / "new.png")
         done = cli("pack", tree, "--append")
         assert done.code == 1
-        assert "a.png: the pack has a picture named a: skipped" in done.err
+        assert "a.png: the pack has a picture named a already" in done.err
         assert "4 of 5 files failed" in done.err
         assert names_in(packed_tree) == [*NAMES, "new"]
         assert packed_tree.read_bytes()[100 : len(before)] == before[100:]

@@ -123,7 +123,9 @@ def test_targets_are_reached_by_each_picture(hyper: Codec, shots: list[np.ndarra
 
 def test_refusals(hyper: Codec) -> None:
     assert hyper.compress_batch([]) == []
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError, match="picture 1: "):
         hyper.compress_batch([smooth(8, 8), b"no picture"])
+    with pytest.raises(ImageError, match=r"no/such\.png: "):
+        hyper.encode_batch([smooth(8, 8), "no/such.png"])
     with pytest.raises(ModelError, match="out of range"):
         hyper.encode_batch([smooth(8, 8)], quality=101)

@@ -23,6 +23,7 @@ def test_round_trip() -> None:
     assert HyperpriorConfig.from_dict(JSON) == CONFIG
     assert read_config(JSON) == CONFIG
     assert HyperpriorConfig.from_dict(HyperpriorConfig().to_dict()) == HyperpriorConfig()
+    assert HyperpriorConfig.from_dict({"context_width": 64}) == HyperpriorConfig(context_width=64)
 
 
 def test_channels_and_groups() -> None:
