@@ -183,7 +183,7 @@ class HyperpriorNetwork:
             return chosen
 
         pieces = self._prior().pieces(count, rows, columns, setting.quality, visit, memo)
-        least = np.sqrt(2 * _NAT * _OFFSET_BITS * np.float32(setting.trade) / self._channel_precisions())
+        least = np.sqrt(2 * _NAT * _OFFSET_BITS * np.float32(setting.trade) / self._channel_precisions()).clip(1)
         return [piece.moved(_offsets(own, piece, least)) for own, piece in zip(latents, pieces, strict=True)], bits
 
     def _descent(self, chosen: list[Piece], scene: Scene) -> tuple[NDArray[np.float64], Floats]:
