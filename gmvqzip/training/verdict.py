@@ -19,9 +19,11 @@ from PIL import Image, features
 from gmvqzip.bench.metrics import psnr
 from gmvqzip.bench.rates import rising
 from gmvqzip.engines.batching import analyse_all
+from gmvqzip.engines.coded import Coded
 from gmvqzip.engines.engine import Engine
+from gmvqzip.engines.files import file_of
+from gmvqzip.entropy.codes import Codes
 from gmvqzip.errors import ImageError
-from gmvqzip.format import container
 from gmvqzip.models.registry import ModelInfo
 from gmvqzip.setting import DEFAULT_EFFORT, Setting, rounds_of
 from gmvqzip.training.imagesets import ImageSet, centre_window
@@ -119,18 +121,9 @@ def _coded(
     points: list[tuple[float, float]] = [(0.0, 0.0)] * len(pictures)
     for number, piece in analyse_all(engine, pictures, Setting(quality, rounds=rounds)):
         height, width, _ = pictures[number].shape
-        data = container.pack(
-            width=width,
-            height=height,
-            model_id=bytes.fromhex(info.model_id),
-            quality=quality,
-            gray=False,
-            codes_crc32=0,  # of any value: the length is what counts
-            payload=piece.payload(),
-        )
-        image = np.moveaxis(engine.network.synthesise(piece.latent, quality)[:, :height, :width], 0, 2)
-        decoded = np.rint(image * 255).astype(np.uint8)
-        points[number] = 8 * len(data) / (height * width), _psnr(pictures[number], decoded)
+        coded = Coded.made(engine, Codes((), width, height, info.model_id, quality), {0: piece}.__getitem__)
+        size = len(file_of(coded, {}))
+        points[number] = 8 * size / (height * width), _psnr(pictures[number], coded.pixels().pixels)
     return points
 
 

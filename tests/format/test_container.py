@@ -222,7 +222,7 @@ def test_unknown_sections() -> None:
         ({"model_id": b"abc"}, "a model id of 3 bytes is too short"),
         ({"codes_crc32": 2**32}, "does not fit in 32 bits"),
         ({"codes_crc32": -1}, "does not fit in 32 bits"),
-        ({"sections": {4: b""}}, "section type 4"),
+        ({"sections": {5: b""}}, "section type 5"),
     ],
 )
 def test_writer_refuses_what_does_not_fit(changes: dict[str, Any], message: str) -> None:
