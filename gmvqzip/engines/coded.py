@@ -42,6 +42,7 @@ class Coded:
         self.grid: TileGrid = tile_grid(engine.config, *codes.coded_size, codes.tile)
         self._make = make or self._followed
         self._kept: dict[int, Piece] = {}
+        self._by_tile: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None  # offsets, their order, the ends
         self._strides = [stage.stride for stage in engine.config.stages()]
 
     @classmethod
@@ -176,11 +177,15 @@ class Coded:
         offsets = self.codes.offsets
         if not len(offsets) or len(self.grid) == 1:
             return offsets
-        rows, columns = self.grid.box(number).cells(self.engine.config.strides[-1])
-        first, last = np.array([rows.start, columns.start]), np.array([rows.stop, columns.stop])
-        inside = ((offsets[:, 1:3] >= first) & (offsets[:, 1:3] < last)).all(1)
-        own: NDArray[np.int32] = offsets[inside] - self._corner(number)
-        return own
+        if self._by_tile is None or self._by_tile[0] is not offsets:
+            side = self.grid.side // self.engine.config.strides[-1]
+            tiles = offsets[:, 1] // side * self.grid.columns + offsets[:, 2] // side
+            order = tiles.argsort(kind="stable")
+            ends = np.searchsorted(tiles[order], np.arange(len(self.grid) + 1))
+            self._by_tile = offsets, order, ends
+        _, order, ends = self._by_tile
+        own: NDArray[np.int32] = offsets[order[ends[number] : ends[number + 1]]]
+        return own - self._corner(number) if len(own) else own
 
     def _pieces(self) -> Iterator[Piece]:
         return map(self.piece, range(len(self.grid)))

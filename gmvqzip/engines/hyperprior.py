@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _NAT = np.float32(math.log(2))  # of a bit
 _MOVES = 2 / 3  # of a round
 _FEW_PIXELS = 1 << 14
-_OFFSET_BITS = 256  # what an offset must be worth; it takes 20 to 100
+_OFFSET_BITS = 64  # what an offset must be worth; it takes 5 to 40
 Floats = NDArray[np.float32]
 
 

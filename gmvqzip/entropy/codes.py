@@ -142,7 +142,8 @@ def _offsets(offsets: NDArray[Any]) -> NDArray[np.int32]:
         return NO_OFFSETS
     if int(array[:, :3].min()) < 0 or int(array[:, :3].max()) > MAX_SIDE:
         raise FormatError(f"an offset is at a place outside 0 to {MAX_SIDE}")
-    if int(np.abs(array[:, 3].astype(np.int64)).max()) > MAX_OFFSET or not array[:, 3].all():
+    values = array[:, 3]
+    if int(values.min()) < -MAX_OFFSET or int(values.max()) > MAX_OFFSET or not values.all():
         raise FormatError(f"an offset is of 0 steps, or of more than {MAX_OFFSET}")
     channel, row, column = array[:, :3].astype(np.int64).T
     if (np.diff((channel << 44) + (row << 22) + column) <= 0).any():

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from gmvqzip.errors import FormatError
 from gmvqzip.format.limits import MAX_OFFSET, MAX_OFFSETS
 from gmvqzip.format.sections import inflate
-from gmvqzip.format.varint import write_varint
+from gmvqzip.format.varint import read_varint, write_varint
 
 _VARINT_BYTES = 5
-_MOST_BYTES = _VARINT_BYTES * (1 + 2 * MAX_OFFSETS)
 
 
 def write_offsets(offsets: NDArray[np.int32], rows: int, columns: int) -> bytes:
@@ -31,10 +30,12 @@ def read_offsets(content: bytes, channels: int, rows: int, columns: int) -> NDAr
 
     channels: of the latent.
     """
-    numbers = _varints(inflate(content, _MOST_BYTES, "section of offsets"))
-    count = int(numbers[0])
-    if not 1 <= count <= MAX_OFFSETS or len(numbers) != 1 + 2 * count:
-        raise FormatError(f"{len(numbers)} numbers for {count} offsets: the file is damaged")
+    most = min(MAX_OFFSETS, channels * rows * columns)
+    data = inflate(content, _VARINT_BYTES * (1 + 2 * most), "section of offsets")
+    count, _ = read_varint(data, 0, longest=_VARINT_BYTES, what="number of offsets")
+    if not 1 <= count <= most:
+        raise FormatError(f"{count} offsets, where 1 to {most} are allowed: the file is damaged")
+    numbers = _varints(data, 1 + 2 * count)
     places = np.cumsum(numbers[1 : 1 + count] + 1) - 1
     if places[-1] >= channels * rows * columns:
         raise FormatError("an offset lies outside of the picture: the file is damaged")
@@ -55,18 +56,20 @@ def sorted_offsets(offsets: NDArray[np.int32]) -> NDArray[np.int32]:
     return ordered
 
 
-def _varints(data: bytes) -> NDArray[np.int64]:
-    """The numbers, one at least. Raises FormatError where they are no varints of at most _VARINT_BYTES."""
+def _varints(data: bytes, count: int) -> NDArray[np.int64]:
+    """The numbers. Raises FormatError where they are not so many varints of at most _VARINT_BYTES."""
     groups = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(groups < 0x80) + 1
+    if len(ends) != count or ends[-1] != len(groups):
+        raise FormatError(f"the offsets are not {count} numbers: the file is damaged")
     starts = np.concatenate([[0], ends[:-1]])
     lengths = ends - starts
-    if not len(ends) or ends[-1] != len(groups) or lengths.max() > _VARINT_BYTES:
-        raise FormatError("the offsets are cut: the file is damaged")
-    if ((groups[ends - 1] == 0) & (lengths > 1)).any():
+    if lengths.max() > _VARINT_BYTES or ((groups[ends - 1] == 0) & (lengths > 1)).any():
         raise FormatError("an offset is not written in the fewest bytes: the file is damaged")
-    shifts = 7 * (np.arange(len(groups)) - np.repeat(starts, lengths))
-    numbers: NDArray[np.int64] = np.add.reduceat((groups & 0x7F).astype(np.int64) << shifts, starts)
+    numbers = np.zeros(count, dtype=np.int64)
+    for place in range(int(lengths.max())):
+        longer = lengths > place
+        numbers[longer] |= (groups[starts[longer] + place] & 0x7F).astype(np.int64) << 7 * place
     return numbers
 
 

@@ -45,6 +45,8 @@ def test_there_and_back(found: dict[tuple[int, int, int], int]) -> None:
         [1, 0, 2 * 32767],
         [1, 0, 2 * 32767 + 1],
         [1, 2**36, 0],
+        [2, 0, 0],
+        [3, 0, 0, 0, 0],
         [2**21 + 1, *[0] * (2**22 + 2)],
     ],
     ids=lambda values: str(values[:5]),
@@ -58,7 +60,7 @@ def test_numbers_that_say_nothing(values: list[int]) -> None:
     "data", [b"", b"\x01\x00\x80", b"\x01\x80\x00\x00", b"\x01\x00\x80\x00", b"\x80" * 7 + b"\x01"]
 )
 def test_what_are_no_varints(data: bytes) -> None:
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(FormatError, match="damaged|cut"):
         read_offsets(zlib.compress(data), CHANNELS, ROWS, COLUMNS)
 
 
