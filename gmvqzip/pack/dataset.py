@@ -20,9 +20,9 @@ class PackDataset(Dataset[Any]):
     """Pictures by number, for a `DataLoader` with any number of workers.
 
     path: the pack; what: "images" gives uint8 [3, H, W], gray as three equal channels, transparency left out; "codes"
-    gives a tuple of int64 [rows, columns], one a stage in coding order, without offsets (see `Codes`). transform: applied to what is given out;
-    model, device: as for `PackReader`. The pack is opened, and the model loaded, when a picture is first asked for, by
-    each process for itself. Raises as `PackReader`; ValueError for another `what`.
+    gives a tuple of int64 [rows, columns], one a stage in coding order, without offsets (see `Codes`). transform:
+    applied to what is given out; model, device: as for `PackReader`. The pack is opened, and the model loaded, when a
+    picture is first asked for, by each process for itself. Raises as `PackReader`; ValueError for another `what`.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ def test_numbers_that_say_nothing(values: list[int]) -> None:
     "data", [b"", b"\x01\x00\x80", b"\x01\x80\x00\x00", b"\x01\x00\x80\x00", b"\x80" * 7 + b"\x01"]
 )
 def test_what_are_no_varints(data: bytes) -> None:
-    with pytest.raises(FormatError, match="damaged|cut"):
+    with pytest.raises(FormatError, match=r"damaged|cut"):
         read_offsets(zlib.compress(data), CHANNELS, ROWS, COLUMNS)
 
 
