@@ -3,8 +3,8 @@
     python scripts/paper/page.py runs/paper                # prints the Markdown
     python scripts/paper/page.py runs/paper --update       # writes it into the page, the records to docs/data
 
-Rows that are not finished are said to be not yet run; so the page can be written at any time. --update keeps the
-records as docs/data/paper-SET.jsonl, from which the page is written where no folder is named. A claim is found where
+Rows that are not finished are said to be not yet run; so the page can be written at any time. --update adds the
+records to docs/data/paper-SET.jsonl, from which the page is written where no folder is named. A claim is found where
 the figures differ in its sense by more than half a percent, level where they do not differ by that.
 """
 
@@ -85,13 +85,21 @@ def sorted_out(kind: str, records: Iterable[Record]) -> Results:
     return results
 
 
-def read(folder: Path | None) -> list[Results]:
-    """Of each data set what is in a folder of full_length.py, or else in docs/data."""
-    if folder is None:
-        return [sorted_out(kind, read_results(ROOT / DATA.format(kind))) for kind in COMPACT]
-    files = sorted(path for path in folder.rglob("*.json") if "work" not in path.relative_to(folder).parts)
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+def read(folder: Path | None, root: Path | None = None) -> list[Results]:
+    """Of each data set what is in a folder of full_length.py, and of the rest what `root`/docs/data has; each may be
+    left out."""
+    records = [] if root is None else [record for kind in COMPACT for record in read_results(root / DATA.format(kind))]
+    if folder is not None:
+        files = sorted(path for path in folder.rglob("*.json") if "work" not in path.relative_to(folder).parts)
+        own = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        made = {_run(record) for record in own}
+        records = own + [record for record in records if _run(record) not in made]
     return [sorted_out(kind, records) for kind in COMPACT]
+
+
+def _run(record: Record) -> tuple[Any, ...]:
+    """What tells a run from others."""
+    return *(record.get(name) for name in ("set", "experiment", "row", "seed", "rate")), record["length"]["epochs"]
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -135,9 +143,9 @@ def _row(results: Results, name: str, columns: int) -> list[str]:
 
 
 def rate_table(results: Results) -> str:
-    """Validation errors of the short runs, the chosen rate's in bold type, and how often that is the largest."""
+    """Validation errors of the short runs, of several the least in bold type, and how often the largest rate has it."""
     rates = sorted({rate for found in results.rates.values() for rate in found}, reverse=True)
-    rows, largest = [], 0
+    rows, largest, chosen = [], 0, 0
     for name in [*TABLE, *ADDED]:
         if name in LENDER or name not in results.rates:
             continue
@@ -146,14 +154,15 @@ def rate_table(results: Results) -> str:
         cells = [name]
         for rate in rates:
             if rate in errors:
-                bold = "**" * (errors[rate] == min(errors.values()))
+                bold = "**" * (len(found) > 1 and errors[rate] == min(errors.values()))
                 cells.append(f"{bold}{1000 * errors[rate]:.3f}{bold}")
             else:
                 cells.append(found[rate]["failed"] if rate in found else NOT_YET)
         rows.append(cells)
         largest += cells[1].startswith("**")
+        chosen += len(found) > 1
     table = markdown(["", *(f"{rate:g}" for rate in rates)], rows)
-    return f"{table}\n\nThe largest rate is the best of {largest} of {len(rows)} rows; a larger one was not tried."
+    return f"{table}\n\nThe largest rate is the best of {largest} of {chosen} rows; a larger one was not tried."
 
 
 def sweep(results: Results) -> dict[float, list[Record]]:
@@ -288,7 +297,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="of full_length.py; docs/data unless given")
     parser.add_argument("--update", action="store_true", help="write page, records and pictures")
     options = parser.parse_args(words)
-    found = read(options.folder)
+    found = read(options.folder, ROOT if options.update or options.folder is None else None)
     if options.update:
         update(ROOT, found)
     else:

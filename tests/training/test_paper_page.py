@@ -168,8 +168,16 @@ def test_an_update_writes_page_records_and_picture(page: ModuleType, tmp_path: P
     assert not (tmp_path / page.DATA.format("celeba128")).exists()
     with pytest.raises(ValueError, match="lacks a mark"):
         page.with_block("nothing", "x")
+    again = tmp_path / "again"  # a folder that begins anew
+    again.mkdir()
+    (again / "a.json").write_text(json.dumps(records[0] | {"mse": 9.0}))
+    (again / "b.json").write_text(json.dumps(run("mvq", 3.5e-3, 500.0)))
+    page.update(tmp_path, page.read(again, tmp_path))
+    more = page.read_results(tmp_path / page.DATA.format("cifar10"))
+    assert len(more) == len(kept) + 1
+    assert [record.get("mse") for record in more].count(9.0) == 1
 
 
 def test_the_page_is_what_the_script_writes(page: ModuleType) -> None:
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
-    assert page.with_block(text, page.block(page.read(None))) == text
+    assert page.with_block(text, page.block(page.read(None, ROOT))) == text
