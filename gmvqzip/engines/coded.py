@@ -71,7 +71,7 @@ class Coded:
         if piece is None:
             piece = self._make(number)
             if not len(piece.offsets):
-                piece = piece.moved(self._offsets(number))
+                piece = piece.with_offsets(self._offsets(number))
             if piece.count + sum(kept.count for kept in self._kept.values()) <= _KEPT_CODES:
                 self._kept[number] = piece
         return piece

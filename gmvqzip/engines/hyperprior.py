@@ -184,7 +184,8 @@ class HyperpriorNetwork:
 
         pieces = self._prior().pieces(count, rows, columns, setting.quality, visit, memo)
         least = np.sqrt(2 * _NAT * _OFFSET_BITS * np.float32(setting.trade) / self._channel_precisions()).clip(1)
-        return [piece.moved(_offsets(own, piece, least)) for own, piece in zip(latents, pieces, strict=True)], bits
+        found = [piece.with_offsets(_offsets(own, piece, least)) for own, piece in zip(latents, pieces, strict=True)]
+        return found, bits
 
     def _descent(self, chosen: list[Piece], scene: Scene) -> tuple[NDArray[np.float64], Floats]:
         """Distortion [B] of the pictures of codes, as a squared error, and its gradient at their decoded latents

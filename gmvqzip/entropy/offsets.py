@@ -20,8 +20,8 @@ def write_offsets(offsets: NDArray[np.int32], rows: int, columns: int) -> bytes:
     rows, columns: of the latent's grid."""
     places = _places(offsets, rows, columns)
     values = offsets[:, 3].astype(np.int64)
-    signs = np.where(values > 0, 2 * values - 2, -2 * values - 1)
-    numbers = [len(offsets), *(np.diff(places, prepend=-1) - 1).tolist(), *signs.tolist()]
+    coded = np.where(values > 0, 2 * values - 2, -2 * values - 1)
+    numbers = [len(offsets), *(np.diff(places, prepend=-1) - 1).tolist(), *coded.tolist()]
     return zlib.compress(b"".join(map(write_varint, numbers)), 9)
 
 
@@ -39,8 +39,8 @@ def read_offsets(content: bytes, channels: int, rows: int, columns: int) -> NDAr
     places = np.cumsum(numbers[1 : 1 + count] + 1) - 1
     if places[-1] >= channels * rows * columns:
         raise FormatError("an offset lies outside of the picture: the file is damaged")
-    signs = numbers[1 + count :]
-    values = np.where(signs % 2, -(signs + 1) // 2, signs // 2 + 1)
+    coded = numbers[1 + count :]
+    values = np.where(coded % 2, -(coded + 1) // 2, coded // 2 + 1)
     if np.abs(values).max() > MAX_OFFSET:
         raise FormatError(f"an offset is beyond {MAX_OFFSET} steps: the file is damaged")
     channel, site = np.divmod(places, rows * columns)

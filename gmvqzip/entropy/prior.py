@@ -60,7 +60,7 @@ class Piece:
     latent: Any
     offsets: NDArray[np.int32] = field(default_factory=lambda: NO_OFFSETS)
 
-    def moved(self, offsets: NDArray[np.int32]) -> Piece:
+    def with_offsets(self, offsets: NDArray[np.int32]) -> Piece:
         """The same codes with offsets, where they had none."""
         if not len(offsets):
             return self
