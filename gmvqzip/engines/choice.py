@@ -58,11 +58,13 @@ def choose(
 ) -> tuple[NDArray[np.int32], Floats]:
     """The indices [G, ..., h, w] of a block by the MAP rule, and the bits of each.
 
-    target: the latent there, in steps [G, ..., h, w, L]; weights: w of each group [G]; candidates: of the codebook that
-    the groups share, None to look at all codes.
+    target: the latent there, in steps [G, ..., h, w, L]; weights: w of each group [G], or also of each site
+    [G, ..., h, w]; candidates: of the codebook that the groups share, None to look at all codes.
     """
     residual = target - block.means.astype(np.float32) / np.float32(LATENT_UNIT)
     pairs = np.ascontiguousarray(block.pairs)
+    weights = weights.reshape(*weights.shape, *(1,) * (pairs.ndim - weights.ndim))
+    weight = np.broadcast_to(weights, pairs.shape).reshape(-1)
     indices, bits = np.zeros(pairs.shape, dtype=np.int32), np.zeros(pairs.shape, dtype=np.float32)
     flat, found, lengths = residual.reshape(-1, residual.shape[-1]), indices.reshape(-1), bits.reshape(-1)
     rows, mixtures = pairs.reshape(-1), block.mixtures
@@ -72,9 +74,9 @@ def choose(
     for start in range(0, len(live), most):
         at, group = live[start : start + most], groups[start : start + most]
         if candidates is not None:
-            found[at], lengths[at] = _among(flat[at], rows[at], weights[group], mixtures, candidates)
+            found[at], lengths[at] = _among(flat[at], rows[at], weight[at], mixtures, candidates)
         else:
-            found[at], lengths[at] = _among_all(flat[at], rows[at], group, weights, mixtures)
+            found[at], lengths[at] = _among_all(flat[at], rows[at], group, weight[at], mixtures)
     return indices, bits
 
 
@@ -122,7 +124,7 @@ def _among_all(
     residual: Floats, pairs: NDArray[Any], groups: NDArray[Any], weights: Floats, mixtures: GroupMixtures
 ) -> tuple[NDArray[np.int64], Floats]:
     """Indices [N] among all codes of their group's codebook of residuals [N, L], and their bits. groups: [N], in
-    order."""
+    order; weights: [N]."""
     books = np.zeros_like(groups) if mixtures.shared else groups
     keys = books * mixtures.classes**2 + pairs
     known = mixtures.lengths(keys)
@@ -133,7 +135,7 @@ def _among_all(
     score *= _NAT
     ends = np.flatnonzero(np.diff(groups, append=-1)) + 1
     for start, end in pairwise([0, *ends.tolist()]):
-        book, weight = books[start], weights[groups[start]]
+        book, weight = books[start], weights[start:end, None]
         score[start:end] += weight / 2 * norms[book]
         score[start:end] -= weight * residual[start:end] @ words[book].T
     chosen = score.argmin(1)

@@ -113,7 +113,7 @@ class HyperpriorNetwork:
         for _ in range(moves):
             errors, gradient = self._descent(chosen, scene)
             search.look(chosen, weight * errors + bits, gradient)
-            chosen, bits = self._choose(search.move(), hyper, setting, memo)
+            chosen, bits = self._choose(search.move(), hyper, setting, memo, search.ratios)
         if setting.rounds == 1 or moves > 1:
             return search.last(chosen)
         errors = self._errors(chosen, scene)
@@ -159,13 +159,15 @@ class HyperpriorNetwork:
         )
 
     def _choose(
-        self, latents: Floats, hypers: Floats, setting: Setting, memo: Memo
+        self, latents: Floats, hypers: Floats, setting: Setting, memo: Memo, ratios: Floats | None = None
     ) -> tuple[list[Piece], NDArray[np.float64]]:
         """MAP codes of latents [B, H, W, M] and hyper-latents [B, h, w, Z], and the bits of each picture [B].
 
         Where no code comes near to a latent, an offset does: a colour may lie beyond the reach of the codebook.
 
-        memo: of earlier choices for the same hyper-latents."""
+        memo: of earlier choices for the same hyper-latents; ratios: of the distortion's curvature to what w stands for
+        [B, H, W, M].
+        """
         count, rows, columns, _ = hypers.shape
         precisions = [own / np.float32(setting.trade) for own in self._precisions()]
         bits = np.zeros(count)
@@ -175,7 +177,11 @@ class HyperpriorNetwork:
             found = memo.choices.get(block.part)
             if found is None:
                 target = block.cut_channels(hypers if hyper else latents)
-                found = choose(target, block, precisions[block.part], self._candidates(block.part))
+                weights = precisions[block.part]
+                if ratios is not None and not hyper:
+                    own = block.cut_channels(ratios).mean(-1)
+                    weights = own * weights.reshape(-1, *(1,) * (own.ndim - 1))
+                found = choose(target, block, weights, self._candidates(block.part))
                 if hyper:
                     memo.choices[block.part] = found
             chosen, cost = found

@@ -65,6 +65,20 @@ def shared() -> GroupMixtures:
     return load_mixtures(group_tensors(quantizer), (GROUPS, 400, 2), shared=True)
 
 
+@pytest.mark.parametrize("candidates", [False, True])
+def test_weights_of_sites(shared: GroupMixtures, candidates: bool) -> None:
+    generator = np.random.default_rng(2)
+    pairs = generator.integers(1, shared.classes**2, (GROUPS, 6, 9))
+    target = generator.normal(0, 3, (*pairs.shape, 2)).astype(np.float32)
+    block = block_of(shared, pairs, np.zeros(target.shape, int))
+    near = Candidates(shared) if candidates else None
+    factors = generator.choice(np.array([0.2, 1, 4], np.float32), pairs.shape)
+    mixed, _ = choose(target, block, WEIGHTS[:, None, None] * factors, near)
+    for factor in (0.2, 1, 4):
+        alone, _ = choose(target, block, WEIGHTS * np.float32(factor), near)
+        assert np.array_equal(mixed[factors == factor], alone[factors == factor])
+
+
 def test_candidates_of_a_shared_codebook_against_every_code(shared: GroupMixtures) -> None:
     generator = np.random.default_rng(1)
     pairs = generator.integers(0, shared.classes, (GROUPS, 30, 40)) * (shared.classes + 1)  # equal classes
