@@ -8,7 +8,7 @@ from gmvqzip.errors import ModelError, whole_number
 from gmvqzip.format.limits import MAX_QUALITY
 
 QUALITIES = range(1, MAX_QUALITY + 1)
-DEFAULT_QUALITY = 55
+DEFAULT_QUALITY = 53
 SINGLE_RATE = 0  # the quality field of a file whose model has one rate
 EFFORT_ROUNDS = (0, 1, 2, 3, 4, 6, 9, 14, 24)  # rounds of refinement of efforts 1 to 9
 EFFORTS = range(1, len(EFFORT_ROUNDS) + 1)

@@ -92,7 +92,7 @@ class TestBars:
             "bpp at the lowest quality": "met",  # 0.07
             "SSIMULACRA2 at the highest quality": "met",
             "PSNR at the highest quality": "met",
-            "SSIMULACRA2 at the default quality, 55": "met",
+            f"SSIMULACRA2 at the default quality, {DEFAULT_QUALITY}": "met",
             "rate against jpeg at equal SSIMULACRA2, %": "met",
             "rate against jpeg at equal PSNR, %": "missed",  # -30
             "steps in which the mean file_bytes falls": "met",
@@ -100,7 +100,7 @@ class TestBars:
             "steps in which the mean ssimulacra2 falls": "met",
         }
         assert bars["rate against jpeg at equal SSIMULACRA2, %"].figure == pytest.approx(-30)
-        assert bars["SSIMULACRA2 at the default quality, 55"].bounds == ">= 70, <= 75"
+        assert bars[f"SSIMULACRA2 at the default quality, {DEFAULT_QUALITY}"].bounds == ">= 70, <= 75"
 
     def test_a_part_of_the_range_is_not_the_range(self, flagship: ModuleType, results: Results) -> None:
         pytest.importorskip("bjontegaard")
@@ -169,7 +169,7 @@ def test_a_whole_run(
     flagship.main(["halved", *words])
     report, found = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
     assert (tmp_path / "rivals.json").read_bytes() == before
-    assert [mean["quality"] for mean in found["mean"][:5]] == [1, 34, 55, 67, 100]
+    assert [mean["quality"] for mean in found["mean"][:5]] == [1, 34, DEFAULT_QUALITY, 67, 100]
     assert all(f"| {mean['bpp']:.4f} | {mean['psnr']:.2f} |" in report for mean in found["mean"])
     bars = {bar["name"]: bar for bar in found["bars"]}
     assert bars["bpp at the lowest quality"]["figure"] == found["mean"][0]["bpp"]
@@ -210,7 +210,7 @@ def test_documents(
     flagship.main(["--from", str(tmp_path / "found.json"), "--update", "--root", str(tmp_path)])
     assert "Means over 2 pictures" in capsys.readouterr().out
     readme, page = (tmp_path / "README.md").read_text(), (tmp_path / "docs" / "results.md").read_text()
-    assert "Quality 1 to 100: " in readme and "55, the default, has 72.0 at " in readme
+    assert "Quality 1 to 100: " in readme and f"{DEFAULT_QUALITY}, the default, has 72.0 at " in readme
     assert f"Model `{'ab' * 8}`, 2 Kodak pictures, a to b, effort 4." in page and page.endswith("end -->\nafter\n")
     if importlib.util.find_spec("bjontegaard"):
         assert "| JPEG by libjpeg-turbo | -30.0 % |" in readme and "| -30.0 % | 30.0 to 80.0 |" in page
