@@ -221,6 +221,15 @@ class Codec:
 
     def _reach(self, picture: Picture, wish: Wish, tile: int | None) -> Compressed:
         """The file of a picture that comes near to a target."""
+        try:
+            return self._reach_as_it_is(picture, wish, tile)
+        except rates.OutOfReach:
+            if picture.original is None or wish.target_psnr is None:
+                raise
+        coloured = replace(picture, pixels=picture.original, gray=False, as_rgb=False, original=None)
+        return self._reach_as_it_is(coloured, wish, tile)
+
+    def _reach_as_it_is(self, picture: Picture, wish: Wish, tile: int | None) -> Compressed:
         target = wish.target(picture.width, picture.height)
         sections = sections_of(picture)
         by_psnr = wish.target_psnr is not None
@@ -228,7 +237,7 @@ class Codec:
         def attempt(halvings: int, setting: Setting) -> tuple[float, Coded]:
             ((_, coded),) = self._analyse([picture], setting, tile, halvings)
             if by_psnr:
-                return psnr(picture.pixels, coded.pixels().pixels), coded
+                return psnr(picture.given, coded.pixels().pixels), coded
             return len(file_of(coded, sections)), coded
 
         try:

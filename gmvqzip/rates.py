@@ -112,8 +112,8 @@ class PsnrTarget(Target):
         return self.limit - measured
 
     def refusal(self, measured: float) -> str:
-        """Of the highest PSNR in dB."""
-        return f"the best file of this picture has {measured:.2f} dB, below the target of {self.limit:g} dB: lower it"
+        """Of the PSNR in dB of the finest file."""
+        return f"the finest file of this picture has {measured:.2f} dB, below the target of {self.limit:g} dB: lower it"
 
 
 @dataclass(frozen=True)

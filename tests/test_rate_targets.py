@@ -189,7 +189,7 @@ class TestPsnr:
 
     def test_more_than_the_best_is_refused_with_its_psnr(self) -> None:
         files = Files(lambda setting: 20 + setting.quality / 5 - math.log(setting.trade))
-        with pytest.raises(ModelError, match=r"best file of this picture has 40\.22 dB, below the target of 45 dB"):
+        with pytest.raises(ModelError, match=r"finest file of this picture has 40\.22 dB, below the target of 45 dB"):
             reach(files, PsnrTarget(45), 4)
         assert len(files.asked) == 1
 
@@ -302,7 +302,9 @@ class TestRealFiles:
         assert rated.compress(scene, target_psnr=1) == rated.compress(scene, quality=1)
         with pytest.raises(ModelError, match=r"the smallest file of this picture has \d+ bytes .* above the target"):
             rated.compress(scene, target_size=14)
-        with pytest.raises(ModelError, match=r"the best file of this picture has \d+\.\d\d dB, below the target of 60"):
+        with pytest.raises(
+            ModelError, match=r"the finest file of this picture has \d+\.\d\d dB, below the target of 60"
+        ):
             rated.compress(scene, target_psnr=60)
 
     @pytest.mark.parametrize(("limit", "halvings"), [(400, 1), (120, 2), (60, 3)])

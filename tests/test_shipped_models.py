@@ -12,7 +12,11 @@ import pytest
 from PIL import Image
 
 import gmvqzip
+from gmvqzip import ModelError
+from gmvqzip.bench.metrics import psnr
 from gmvqzip.codec import Codec
+from gmvqzip.images.pixels import Picture
+from gmvqzip.images.preparing import prepared
 from gmvqzip.models import registry
 from gmvqzip.models.store import verify
 
@@ -89,6 +93,37 @@ def test_the_strongest_colours_come_back_at_all_qualities(name: str, colour: tup
     for quality in (55, 85, 100):
         back = np.asarray(codec.decompress(codec.compress(picture, quality=quality, effort=1)))
         assert np.abs(back.astype(int) - picture).mean() < 6
+
+
+def test_a_psnr_is_that_of_the_picture_given(photo: Codec) -> None:
+    """Not that of the gray one which stands for it; where gray does not have so much, colour is coded."""
+    sign = np.random.default_rng(1).choice([-1, 1], (16, 16, 3)).repeat(4, 0).repeat(4, 1)
+    row, column = np.mgrid[:64, :64] // 2
+    picture = (120 + 9 * sign * (-1) ** (row + column)[..., None]).astype(np.uint8)  # whose blocks have no tint
+    best = psnr(picture, prepared(Picture(picture)).pixels)
+    for target, gray in ((best - 3, True), (best + 0.04, False)):
+        data = photo.compress(picture, target_psnr=target, effort=1)
+        assert photo.decode_codes(data).gray == gray
+        assert psnr(picture, np.asarray(photo.decompress(data).convert("RGB"))) >= target
+    with pytest.raises(ModelError, match="the finest file"):
+        photo.compress(picture, target_psnr=40, effort=1)
+
+
+@pytest.mark.parametrize("effort", [1, 2])
+def test_no_offset_makes_a_picture_worse(effort: int) -> None:
+    """A checkerboard of pixels in red and green, far from what the model was trained on; half of it is flat magenta."""
+    codec = gmvqzip.load(MODELS / "photo-psnr.safetensors", device="cpu")
+    row, column = np.mgrid[:64, :128]
+    odd = (row + column) % 2
+    picture = np.stack([odd * 255, (1 - odd) * 255, 0 * odd], 2).astype(np.uint8)
+    checker = codec.compress(picture[:, :64], quality=55, effort=effort)
+    assert not len(codec.decode_codes(checker).offsets)
+    picture[:, 64:] = (255, 0, 255)
+    both = codec.compress(picture, quality=90, effort=effort)
+    offsets = codec.decode_codes(both).offsets
+    assert len(offsets) and (offsets[:, 2] >= 3).all()  # at the columns of the flat half, 4 to 7, and next to it
+    back = np.asarray(codec.decompress(both)).astype(int)
+    assert np.abs(back - picture)[:, 80:].mean() < 8
 
 
 def test_offsets_go_wherever_codes_go(photo: Codec, tmp_path: Path) -> None:

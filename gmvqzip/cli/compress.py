@@ -131,9 +131,9 @@ class Demands:
             return found
         decoded = codec.follow(done.codes).pixels().pixels
         if wants_psnr:
-            found["psnr"] = metrics.psnr(picture.pixels, decoded)
+            found["psnr"] = metrics.psnr(picture.given, decoded)
         if self.ssimulacra2 and metrics.no_ssimulacra2(*decoded.shape[:2]) is None:
-            found["ssimulacra2"] = metrics.ssimulacra2(picture.pixels, decoded)
+            found["ssimulacra2"] = metrics.ssimulacra2(picture.given, decoded)
         return found
 
     def unmeasured(self, width: int, height: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ from gmvqzip.engines.base import (
 )
 from gmvqzip.engines.choice import Candidates, choose
 from gmvqzip.engines.search import Search
+from gmvqzip.engines.worth import worthwhile
 from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.context import ContextModel
 from gmvqzip.entropy.layers import QUALITIES
@@ -76,16 +78,20 @@ class HyperpriorNetwork:
         With `setting.rounds`, a search for codes of less lambda * distortion + bits per pixel follows, the distortion
         that of the configuration: the targets of the choice move (`Search`), and MAP codes are taken again, twice in
         three rounds. Nobody looks at the picture of the last codes, where the move before was a gain: that would take
-        half as long as a move, and moves are bounded; in two rounds, the one move is looked at.
+        half as long as a move, and moves are bounded; in two rounds, and of few pixels, one move is looked at.
 
         Latents of pixels around `inner` are taken as the analysis gives them.
         """
         inner = inner or Box(0, 0, pixels.shape[2], pixels.shape[1])
         if not self.needs_torch(setting.rounds):
             latent, hyper = self._analysed(pixels, setting.quality)
-            return self._choose(*self._cut(latent, hyper, inner), setting, Memo())[0]
-        with threads_for(pixels.size // 3), plain_torch(self.device):
-            return self._analyse(pixels, setting, inner)
+            found = self._choose(*self._cut(latent, hyper, inner), setting, Memo())[0]
+        else:
+            with threads_for(pixels.size // 3), plain_torch(self.device):
+                found = self._analyse(pixels, setting, inner)
+        synthesise = partial(self.synthesise, quality=setting.quality)
+        own = pixels[(slice(None), *inner.cells())]
+        return [worthwhile(*pair, synthesise, self._weight(setting)) for pair in zip(found, own, strict=True)]
 
     def needs_torch(self, rounds: int) -> bool:
         """See `Network`."""
@@ -105,19 +111,24 @@ class HyperpriorNetwork:
         if not setting.rounds:
             return chosen
         scene = self._scene(images, around, inner, setting.quality)
-        # Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for.
-        lambda_ = self.config.lambda_of((setting.quality - 1) / (QUALITIES - 1))
-        weight = lambda_ * 255**2 / (3 * setting.trade)
+        weight = self._weight(setting)
         search = Search(latent, self._channel_precisions() / np.float32(weight * setting.trade * math.log(2)))
         moves = round(setting.rounds * _MOVES)
         for _ in range(moves):
             errors, gradient = self._descent(chosen, scene)
             search.look(chosen, weight * errors + bits, gradient)
             chosen, bits = self._choose(search.move(), hyper, setting, memo, search.ratios)
-        if setting.rounds == 1 or moves > 1:
+        few = pixels[0].size // 3 < _FEW_PIXELS
+        if moves > 1 or (setting.rounds == 1 and not few):
             return search.last(chosen)
         errors = self._errors(chosen, scene)
         return search.better(chosen, weight * errors + bits)
+
+    def _weight(self, setting: Setting) -> float:
+        """Bits of one unit of squared error of the whole picture, which the MAP rule's w stands for."""
+        lambda_ = self.config.lambda_of((setting.quality - 1) / (QUALITIES - 1))
+        weight: float = lambda_ * 255**2 / (3 * setting.trade)
+        return weight
 
     def _analysed(self, pixels: NDArray[np.uint8], quality: int) -> tuple[Floats, Floats]:
         """Latents and hyper-latents of pictures [B, H, W, 3], by NumPy."""

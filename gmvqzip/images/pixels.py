@@ -30,6 +30,12 @@ class Picture:
     as_rgb: bool = False  # gray, but given as RGB: it goes out as RGB
     dropped: list[str] = field(default_factory=list)  # those of them for which the source must be kept
     metadata: Metadata | None = None  # EXIF, XMP and their kin
+    original: Pixels | None = None  # the pixels that were taken as gray, where they were not quite
+
+    @property
+    def given(self) -> Pixels:
+        """The pixels that a decoded picture is measured beside."""
+        return self.pixels if self.original is None else self.original
 
     @property
     def width(self) -> int:

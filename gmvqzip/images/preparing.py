@@ -61,8 +61,10 @@ def prepared(picture: Picture) -> Picture:
     if not picture.gray:
         gray = as_gray(picture.pixels)
         if gray is not None:
-            said = [] if is_gray(picture.pixels) else [NOISE_NOTE]  # only what was hidden may have had colour
-            picture = replace(picture, pixels=gray, gray=True, as_rgb=True, warnings=picture.warnings + said)
+            exact = is_gray(picture.pixels)  # only what was hidden may have had colour
+            said, original = ([], None) if exact else ([NOISE_NOTE], picture.pixels)
+            warnings = picture.warnings + said
+            picture = replace(picture, pixels=gray, gray=True, as_rgb=True, warnings=warnings, original=original)
     return picture
 
 

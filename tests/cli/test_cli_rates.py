@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_small_enough_fails_alone(compress: Cli, scene: Pa
     assert not scene.with_suffix(".gmvq").exists()
     one = compress(scene, "--target-psnr", 90)
     assert (one.code, one.err.count("\n")) == (1, 1)
-    assert "the best file of this picture has" in one.err
+    assert "the finest file of this picture has" in one.err
 
 
 def test_a_single_rate(cli: Cli, picture: Path, tiny: Codec) -> None:
