@@ -13,31 +13,34 @@ from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.entropy.offsets import write_offsets
 from gmvqzip.entropy.prior import Piece
 
+_CROWD = 3  # offsets of a site; where less than half of all are in crowds, as in photographs, they are kept unseen
 Synthesis = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 
 def worthwhile(piece: Piece, pixels: NDArray[np.uint8], synthesise: Synthesis, weight: float) -> Piece:
     """The piece with all of its offsets, with none, or with those around whose sites the picture is the better for
-    them: what costs least, as squared error and bits.
+    them: what costs least, as squared error and bits. All of them, where few sites have many.
 
     pixels: [H, W, 3], what it stands for; synthesise: from a latent to a picture [3, H, W]; weight: bits of a unit of
     squared error, samples in [0, 1].
     """
-    if not len(piece.offsets):
+    rows, columns = piece.latent.shape[:2]
+    sites = piece.offsets[:, 1] * columns + piece.offsets[:, 2]
+    counts = np.bincount(sites, minlength=1)
+    if 2 * counts[counts >= _CROWD].sum() <= len(sites):
         return piece
     bare = _without(piece)
-    rows, columns = piece.latent.shape[:2]
     wanted = pixels.transpose(2, 0, 1).astype(np.float32) / 255
 
     def errors(some: Piece) -> NDArray[np.float32]:
         squares = np.square(synthesise(some.latent).clip(0, 1) - wanted).sum(0)
         stride = len(squares) // rows
-        sites: NDArray[np.float32] = squares.reshape(rows, stride, columns, stride).sum((1, 3))
-        return sites
+        summed: NDArray[np.float32] = squares.reshape(rows, stride, columns, stride).sum((1, 3))
+        return summed
 
-    def cost(some: Piece, sites: NDArray[np.float32]) -> float:
+    def cost(some: Piece, squares: NDArray[np.float32]) -> float:
         taken = 8 * len(write_offsets(some.offsets, rows, columns)) if len(some.offsets) else 0
-        return weight * float(sites.sum()) + taken
+        return weight * float(squares.sum()) + taken
 
     found = [(one, errors(one)) for one in (bare, piece)]
     gains = _around(found[0][1] - found[1][1])
