@@ -22,14 +22,13 @@ from gmvqzip.engines.base import (
     without_torch,
 )
 from gmvqzip.engines.choice import Candidates, choose
+from gmvqzip.engines.offsets import missed, worthwhile
 from gmvqzip.engines.search import Search
-from gmvqzip.engines.worth import worthwhile
 from gmvqzip.entropy.blocks import Block
 from gmvqzip.entropy.context import ContextModel
 from gmvqzip.entropy.layers import QUALITIES
 from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.entropy.prior import Memo, Piece
-from gmvqzip.format.limits import MAX_OFFSET
 from gmvqzip.format.tiles import Box
 from gmvqzip.models.hyperconfig import QUARTERS, HyperpriorConfig
 from gmvqzip.models.registry import ModelInfo
@@ -201,7 +200,7 @@ class HyperpriorNetwork:
 
         pieces = self._prior().pieces(count, rows, columns, setting.quality, visit, memo)
         least = np.sqrt(2 * _NAT * _OFFSET_BITS * np.float32(setting.trade) / self._channel_precisions()).clip(1)
-        found = [piece.with_offsets(_offsets(own, piece, least)) for own, piece in zip(latents, pieces, strict=True)]
+        found = [piece.with_offsets(missed(own, piece, least)) for own, piece in zip(latents, pieces, strict=True)]
         return found, bits
 
     def _descent(self, chosen: list[Piece], scene: Scene) -> tuple[NDArray[np.float64], Floats]:
@@ -290,14 +289,6 @@ class HyperpriorNetwork:
 
         transform: Transform = self._once.get("transform", make)
         return transform, device
-
-
-def _offsets(latent: Floats, piece: Piece, least: Floats) -> NDArray[np.int32]:
-    """The offsets [N, 4] of a piece whose codes are further than `least` [M] from its latent [H, W, M], in steps."""
-    missed = latent - piece.latent / np.float32(LATENT_UNIT)
-    channel, row, column = np.nonzero((np.abs(missed) > least).transpose(2, 0, 1))
-    values = np.rint(missed[row, column, channel]).clip(-MAX_OFFSET, MAX_OFFSET)
-    return np.stack([channel, row, column, values], 1).astype(np.int32)
 
 
 def _array(tensor: torch.Tensor) -> Floats:

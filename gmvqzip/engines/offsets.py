@@ -1,4 +1,7 @@
-"""Which offsets of a picture pay: far outside of what a network was trained on, a nearer latent may look worse."""
+"""Which offsets an encoder takes: where no code comes near to a latent, and the picture is the better for it.
+
+Far outside of what a network was trained on, a nearer latent may look worse.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,18 @@ from gmvqzip.entropy.codes import NO_OFFSETS
 from gmvqzip.entropy.mixture import LATENT_UNIT
 from gmvqzip.entropy.offsets import write_offsets
 from gmvqzip.entropy.prior import Piece
+from gmvqzip.format.limits import MAX_OFFSET
 
 _CROWD = 3  # offsets of a site; where less than half of all are in crowds, as in photographs, they are kept unseen
 Synthesis = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+
+def missed(latent: NDArray[np.float32], piece: Piece, least: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The offsets [N, 4] of a piece whose codes are further than `least` [M] from its latent [H, W, M], in steps."""
+    apart = latent - piece.latent / np.float32(LATENT_UNIT)
+    channel, row, column = np.nonzero((np.abs(apart) > least).transpose(2, 0, 1))
+    values = np.rint(apart[row, column, channel]).clip(-MAX_OFFSET, MAX_OFFSET)
+    return np.stack([channel, row, column, values], 1).astype(np.int32)
 
 
 def worthwhile(piece: Piece, pixels: NDArray[np.uint8], synthesise: Synthesis, weight: float) -> Piece:
